@@ -1,0 +1,233 @@
+"""The four things to do with named activations: list, capture, differentiate, edit.
+
+Each function takes an unmodified linen module with its variables, an `nnx.GraphDef` with its
+state, or `wrap` of either; `images` is whatever the model takes first, and further keyword
+arguments (`train=False`, `rngs=…`) go to the model. All are pure and meant to be used under
+`jax.jit`; none leaves state behind.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from grumo_jax.activations.calls import Call, edit_calls, find_calls, list_calls, run
+from grumo_jax.errors import LayerError
+
+Layers = str | Sequence[str]
+
+
+def activation_shapes(model: Any, variables: Any, images: Any, **kwargs: Any) -> dict[str, Any]:
+    """List the layers of a model, in the order in which they end. Nothing is computed.
+
+    Returns:
+        {name: shape and dtype of its output} (a tree where the output is one). Names are what
+        the other functions take. A module called several times has a name for each call,
+        "path#0", "path#1", …; layers hidden by `nn.scan` and the like are left out.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from flax import linen as nn
+        >>> import grumo_jax
+        >>> model = nn.Sequential([nn.Conv(4, (3, 3)), nn.relu, nn.Conv(1, (3, 3))])
+        >>> images = jnp.ones((1, 8, 8, 3))
+        >>> variables = model.init(jax.random.key(0), images)
+        >>> for name, shape in grumo_jax.activation_shapes(model, variables, images).items():
+        ...     print(name, shape.shape, shape.dtype)
+        layers_0 (1, 8, 8, 4) float32
+        layers_2 (1, 8, 8, 1) float32
+    """
+    calls = list_calls(model, variables, images, kwargs)
+    return {call.name: call.shape for call in calls if not call.hidden}
+
+
+def capture_activations(
+    model: Any, variables: Any, images: Any, layers: Layers, **kwargs: Any
+) -> Any:
+    """Return the outputs of the named layers.
+
+    Args:
+        layers: one name, or several.
+
+    Returns:
+        The activation of the one layer, or {name: activation} for several.
+
+    Raises:
+        LayerError: for an unknown layer, naming near matches.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from flax import linen as nn
+        >>> import grumo_jax
+        >>> model = nn.Sequential([nn.Conv(4, (3, 3)), nn.relu, nn.Conv(1, (3, 3))])
+        >>> images = jnp.ones((1, 8, 8, 3))
+        >>> variables = model.init(jax.random.key(0), images)
+        >>> grumo_jax.capture_activations(model, variables, images, "layers_0").shape
+        (1, 8, 8, 4)
+    """
+    calls = _find(model, variables, images, layers, kwargs)
+    paths = frozenset(call.path for call in calls.values())
+    _, captured = run(model, variables, images, kwargs, capture=paths)
+    return _like(layers, {name: captured[c.path][c.index] for name, c in calls.items()})
+
+
+def activation_gradients(
+    model: Any,
+    variables: Any,
+    images: Any,
+    layers: Layers,
+    loss: Callable[[Any], jax.Array],
+    **kwargs: Any,
+) -> Any:
+    """Gradient of a scalar function of the output with respect to named activations.
+
+    One backward pass serves all layers, and nothing before the earliest of them is
+    back-propagated: parameters and earlier layers cost nothing.
+
+    Args:
+        layers: one name, or several.
+        loss: maps the model's output to a scalar.
+
+    Returns:
+        The gradient for the one layer, or {name: gradient}; each of its activation's shape
+        and dtype.
+
+    Raises:
+        LayerError: for an unknown layer, or a loss that is not scalar.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from flax import linen as nn
+        >>> import grumo_jax
+        >>> model = nn.Sequential([nn.Dense(2), nn.relu, nn.Dense(1)])
+        >>> variables = model.init(jax.random.key(0), jnp.ones((1, 3)))
+        >>> gradient = grumo_jax.activation_gradients(
+        ...     model, variables, jnp.ones((1, 3)), "layers_2", lambda y: jnp.sum(y**2) / 2
+        ... )
+        >>> bool(jnp.allclose(gradient, model.apply(variables, jnp.ones((1, 3)))))
+        True
+    """
+    value, pull_back = activation_vjp(
+        model, variables, images, layers, readout=_scalar(loss), **kwargs
+    )
+    return pull_back(jnp.ones_like(value))
+
+
+def activation_vjp(
+    model: Any,
+    variables: Any,
+    images: Any,
+    layers: Layers,
+    *,
+    readout: Callable[[Any], Any] = lambda output: output,
+    has_aux: bool = False,
+    **kwargs: Any,
+) -> tuple[Any, ...]:
+    """Output of the model and the function that pulls its cotangents back to activations.
+
+    `jax.vjp` for activations: for several losses, or one per pixel, `jax.vmap` the second
+    result over cotangents, so that the forward pass is shared.
+
+    Args:
+        layers: one name, or several.
+        readout: maps the model's output to what is returned and differentiated.
+        has_aux: whether `readout` returns a pair, the second of which is returned as it is.
+
+    Returns:
+        (readout(output), pull_back) or (result, pull_back, aux); pull_back(cotangent) gives the
+        gradients in the form that `layers` has.
+
+    Raises:
+        LayerError: for an unknown layer, naming near matches.
+    """
+    calls = _find(model, variables, images, layers, kwargs)
+
+    def forward(offsets: dict[str, Any]) -> Any:
+        edits = {(c.path, c.index): _add(offsets[name]) for name, c in calls.items()}
+        return readout(run(model, variables, images, kwargs, visit=edit_calls(edits))[0])
+
+    # In the layer's own dtype: a float32 offset would silently widen a bfloat16 network.
+    zeros = {
+        name: jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), call.shape)
+        for name, call in calls.items()
+    }
+    output, pull_back, *aux = jax.vjp(forward, zeros, has_aux=has_aux)  # type: ignore[call-overload]
+    return output, lambda cotangent: _like(layers, pull_back(cotangent)[0]), *aux
+
+
+def edit_activations(
+    model: Any,
+    variables: Any,
+    images: Any,
+    edits: Mapping[str, Callable[[Any], Any]],
+    **kwargs: Any,
+) -> Any:
+    """Run the model with some activations replaced, and return its output.
+
+    Args:
+        edits: {layer: function}; each function maps the layer's output to one of the same
+            shape and dtype: adds to it, drops channels, adds noise, masks.
+
+    Raises:
+        LayerError: for an unknown layer, or an edit that changes shape or dtype.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from flax import linen as nn
+        >>> import grumo_jax
+        >>> model = nn.Sequential([nn.Dense(2), nn.Dense(1, use_bias=False)])
+        >>> variables = model.init(jax.random.key(0), jnp.ones((1, 3)))
+        >>> grumo_jax.edit_activations(
+        ...     model, variables, jnp.ones((1, 3)), {"layers_0": jnp.zeros_like}
+        ... )
+        Array([[0.]], dtype=float32)
+    """
+    calls = _find(model, variables, images, list(edits), kwargs)
+    by_call = {(c.path, c.index): _checked(edits[name], c) for name, c in calls.items()}
+    return run(model, variables, images, kwargs, visit=edit_calls(by_call))[0]
+
+
+def _find(
+    model: Any, variables: Any, images: Any, layers: Layers, kwargs: Mapping[str, Any]
+) -> dict[str, Call]:
+    names = [layers] if isinstance(layers, str) else list(layers)
+    return find_calls(list_calls(model, variables, images, kwargs), names)
+
+
+def _like(layers: Layers, results: dict[str, Any]) -> Any:
+    return results[layers] if isinstance(layers, str) else {name: results[name] for name in layers}
+
+
+def _add(offset: Any) -> Callable[[Any], Any]:
+    return lambda output: jax.tree.map(jnp.add, output, offset)
+
+
+def _scalar(loss: Callable[[Any], jax.Array]) -> Callable[[Any], jax.Array]:
+    def checked(output: Any) -> jax.Array:
+        value = loss(output)
+        if jnp.shape(value) != ():
+            raise LayerError(
+                f"the loss has shape {jnp.shape(value)}; it must map the model's output to a "
+                "scalar, such as jnp.mean(…)"
+            )
+        return value
+
+    return checked
+
+
+def _checked(edit: Callable[[Any], Any], call: Call) -> Callable[[Any], Any]:
+    def checked(output: Any) -> Any:
+        edited = edit(output)
+        forms = [
+            jax.tree.map(lambda x: (jnp.shape(x), jnp.result_type(x)), tree)
+            for tree in (output, edited)
+        ]
+        if forms[0] != forms[1]:
+            raise LayerError(
+                f"the edit of layer {call.name!r} returns {forms[1]}; the activation is "
+                f"{forms[0]}, and an edit must keep shape and dtype"
+            )
+        return edited
+
+    return checked

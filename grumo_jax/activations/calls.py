@@ -1,0 +1,165 @@
+"""Names of activations: what a network calls, in which order, with which shapes.
+
+A layer is named by its path, "decoder/up_1_0/conv". A module that is called several times has
+one name for each call, "deconv#0", "deconv#1", …, since its calls may differ in shape and
+each is an activation of its own. A module inside `nn.scan` (or another lifted transform that
+stacks or hides its outputs) is named and explained but cannot be used.
+"""
+
+import difflib
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Set
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+from flax import linen as nn
+from flax import nnx
+
+from grumo_jax.activations import linen as _linen
+from grumo_jax.activations import nnx as _nnx
+from grumo_jax.errors import LayerError
+from grumo_jax.network import DepthNetwork
+
+CONVOLUTIONS = (nn.Conv, nn.ConvTranspose, nn.ConvLocal, nnx.Conv, nnx.ConvTranspose)
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of one submodule.
+
+    Attributes:
+        name: what to ask for: the path, with "#i" where the module is called several times.
+        path: the submodule's path.
+        index: how many calls of the submodule came before.
+        kind: the submodule's class.
+        shape: the output as a tree of `jax.ShapeDtypeStruct`.
+        hidden: why the output cannot be captured, or None.
+    """
+
+    name: str
+    path: str
+    index: int
+    kind: type
+    shape: Any
+    hidden: str | None = None
+
+    @property
+    def is_convolution(self) -> bool:
+        """Whether the output is the pre-activation map (B, h, w, C) of a convolution."""
+        return issubclass(self.kind, CONVOLUTIONS) and getattr(self.shape, "ndim", 0) == 4
+
+
+def run(
+    model: Any,
+    variables: Any,
+    images: Any,
+    kwargs: Mapping[str, Any],
+    *,
+    visit: _linen.Visit | None = None,
+    capture: Set[str] | None = frozenset(),
+) -> tuple[Any, dict[str, tuple[Any, ...]]]:
+    """Run a model of either kind, with every output shown to `visit`; see `linen.run`."""
+    visit = visit or (lambda path, index, module, output: output)
+    if isinstance(model, DepthNetwork):
+        model, kwargs = model.module, {**dict(model.kwargs), **kwargs}
+    if isinstance(model, nn.Module):
+        return _linen.run(model, variables, images, kwargs, visit=visit, capture=capture)
+    if isinstance(model, nnx.GraphDef):
+        return _nnx.run(model, variables, images, kwargs, visit=visit, capture=capture)
+    hint = "; split it: graphdef, state = nnx.split(model)" * isinstance(model, nnx.Module)
+    raise LayerError(
+        f"the model is a {type(model).__name__}; expected a linen module, the nnx.GraphDef of an "
+        f"NNX module, or grumo_jax.wrap of one{hint}"
+    )
+
+
+def list_calls(
+    model: Any, variables: Any, images: Any, kwargs: Mapping[str, Any] | None = None
+) -> tuple[Call, ...]:
+    """List every call of every submodule in the order in which they end; nothing is computed.
+
+    Args:
+        model: a linen module, an `nnx.GraphDef`, or `wrap` of one.
+        variables, images: what the model is applied to (arrays or `jax.ShapeDtypeStruct`).
+        kwargs: further keyword arguments of the call.
+    """
+    seen: list[tuple[str, int, type, Any]] = []
+
+    def visit(path: str, index: int, module: Any, output: Any) -> Any:
+        seen.append((path, index, type(module), _shapes(output)))
+        return output
+
+    def forward(variables: Any, images: Any) -> Any:
+        return run(model, variables, images, kwargs or {}, visit=visit, capture=None)[1]
+
+    captured = jax.eval_shape(forward, variables, images)
+    counts = Counter(path for path, *_ in seen)
+    calls: dict[str, Call] = {}
+    for path, index, kind, shape in seen:
+        hidden = _why_hidden(shape, index, counts[path], captured.get(path, ()))
+        name = path if counts[path] == 1 or hidden else f"{path}#{index}"
+        calls.setdefault(name, Call(name, path, index, kind, shape, hidden))
+    return tuple(calls.values())
+
+
+def _shapes(output: Any) -> Any:
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), output)
+
+
+def _why_hidden(shape: Any, index: int, count: int, captured: tuple[Any, ...]) -> str | None:
+    if not captured:
+        return (
+            "it runs inside a lifted transform, such as nn.scan, that keeps its outputs to itself "
+            "(variable_axes without 'intermediates')"
+        )
+    if count != len(captured) or _shapes(captured[index]) != shape:
+        return (
+            "it runs inside a lifted transform, such as nn.scan or nn.vmap, that stacks its outputs"
+        )
+    return None
+
+
+def find_calls(calls: Iterable[Call], names: Iterable[str]) -> dict[str, Call]:
+    """Look layers up by name, in the order given.
+
+    Raises:
+        LayerError: for a name that does not exist (with near matches), that stands for several
+            calls, or whose output is hidden in a lifted transform.
+    """
+    by_name = {call.name: call for call in calls}
+    found = {}
+    for name in names:
+        call = by_name.get(name)
+        if call is None:
+            raise LayerError(_unknown(name, by_name))
+        if call.hidden:
+            raise LayerError(f"layer {name!r} cannot be used: {call.hidden}")
+        found[name] = call
+    return found
+
+
+def _unknown(name: str, calls: Mapping[str, Call]) -> str:
+    same_path = [call.name for call in calls.values() if call.path == name]
+    if same_path:
+        return (
+            f"layer {name!r} is called {len(same_path)} times; name one call: "
+            f"{same_path[0]!r} … {same_path[-1]!r}"
+        )
+    near = difflib.get_close_matches(name, calls, n=3, cutoff=0.5)
+    near += [known for known in calls if known.endswith(f"/{name}") and known not in near]
+    guess = f"; did you mean {', '.join(map(repr, near[:4]))}?" if near else "."
+    return (
+        f"there is no layer {name!r}{guess} grumo_jax.activation_shapes(model, variables, images) "
+        f"lists all {len(calls)}"
+    )
+
+
+def edit_calls(edits: Mapping[tuple[str, int], Callable[[Any], Any]]) -> _linen.Visit:
+    """A `visit` that puts edits[path, index](output) in the place of an output."""
+
+    def visit(path: str, index: int, module: Any, output: Any) -> Any:
+        edit = edits.get((path, index))
+        return output if edit is None else edit(output)
+
+    return visit

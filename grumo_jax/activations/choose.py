@@ -1,0 +1,112 @@
+"""A sensible choice of layers for a network nobody has described."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import jax
+from jax.extend import core
+
+from grumo_jax.activations.calls import Call, edit_calls, list_calls, run
+from grumo_jax.errors import LayerError
+from grumo_jax.network import DepthNetwork
+
+Role = Literal["gradient", "decoder", "dropout", "features"]
+
+
+def choose_layers(
+    network: DepthNetwork, variables: Any, images: Any, role: Role
+) -> tuple[str, ...]:
+    """Name the layers that an estimator uses where it was given none.
+
+    What the network says of itself counts first (`Monodepth2` does, and `wrap` takes names).
+    For other networks the convolutions are listed in the order of their calls, without those
+    that depth does not depend on; the decoder begins with the last one of the lowest
+    resolution. Then
+
+    - "decoder": all convolutions of the decoder, coarse to fine;
+    - "gradient": of these the last at a quarter of the input's width, or the nearest to that
+      (in Monodepth2 this is the papers' layer 6);
+    - "dropout": all of the decoder but the last, which gives the prediction;
+    - "features": the last convolution before the decoder at each resolution.
+
+    Raises:
+        LayerError: if the network has no convolution that depth depends on.
+    """
+    if role == "gradient":
+        decoder = choose_layers(network, variables, images, "decoder")
+        return (_nearest_to_quarter(network, variables, images, decoder),)
+    known = {
+        "decoder": network.decoder_layers,
+        "dropout": network.dropout_layers,
+        "features": network.feature_layers,
+    }[role]
+    if known:
+        return known
+    convolutions = _convolutions_of_depth(network, variables, images)
+    start = _decoder_start(convolutions)
+    if role == "features":
+        last_at = {call.shape.shape[1:3]: call.name for call in convolutions[:start]}
+        if not last_at:
+            raise LayerError("found no encoder before the decoder; name the layers to augment")
+        return tuple(last_at.values())
+    names = tuple(call.name for call in convolutions[start:])
+    if role == "dropout":
+        return names[:-1] or names
+    return names
+
+
+def _nearest_to_quarter(
+    network: DepthNetwork, variables: Any, images: Any, decoder: Sequence[str]
+) -> str:
+    if len(decoder) == 1:
+        return decoder[0]
+    widths = {
+        call.name: jax.tree.leaves(call.shape)[0].shape[2]
+        for call in list_calls(network, variables, images)
+        if call.name in decoder
+    }
+    quarter = images.shape[2] / 4
+    # Reversed, since `min` keeps the first of equals and the last one is wanted.
+    return min(reversed(decoder), key=lambda name: abs(widths[name] / quarter - 1))
+
+
+def _decoder_start(convolutions: Sequence[Call]) -> int:
+    pixels = [call.shape.shape[1] * call.shape.shape[2] for call in convolutions]
+    return len(pixels) - 1 - pixels[::-1].index(min(pixels))
+
+
+def _convolutions_of_depth(network: DepthNetwork, variables: Any, images: Any) -> list[Call]:
+    calls = [
+        call
+        for call in list_calls(network, variables, images)
+        if call.is_convolution and not call.hidden
+    ]
+    reaching = _reaching_depth(network, variables, images, calls)
+    found = [call for call in calls if call.name in reaching]
+    if not found:
+        raise LayerError(
+            "the network has no convolution that its depth depends on, so no layer can be chosen "
+            "for it; name the layers (grumo_jax.activation_shapes lists them)"
+        )
+    return found
+
+
+def _reaching_depth(
+    network: DepthNetwork, variables: Any, images: Any, calls: Sequence[Call]
+) -> set[str]:
+    """Names of the calls whose outputs depth depends on, read off the traced program."""
+
+    def forward(offsets: dict[str, jax.Array]) -> jax.Array:
+        edits = {
+            (c.path, c.index): (lambda output, name=c.name: output + offsets[name]) for c in calls
+        }
+        output, _ = run(network, variables, images, {}, visit=edit_calls(edits))
+        return network.read_depth(output)
+
+    shapes = {call.name: call.shape for call in calls}
+    jaxpr = jax.make_jaxpr(forward)(shapes).jaxpr
+    needed = {v for v in jaxpr.outvars if isinstance(v, core.Var)}
+    for equation in reversed(jaxpr.eqns):
+        if needed.intersection(equation.outvars):
+            needed.update(v for v in equation.invars if isinstance(v, core.Var))
+    return {name for name, var in zip(sorted(shapes), jaxpr.invars, strict=True) if var in needed}

@@ -1,0 +1,35 @@
+"""`grumo layers`: what there is to look at inside a network."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def layers(
+    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint directory.")],
+    all_layers: Annotated[
+        bool, typer.Option("--all", help="All layers, not only the decoder's convolutions.")
+    ] = False,
+) -> None:
+    """List the layers of a network with their shapes, for `grumo predict --layer`.
+
+    Without --all: the eleven decoder convolutions in the papers' numbering.
+
+    Example: grumo layers checkpoints/synthetic
+    """
+    import jax
+    import jax.numpy as jnp
+
+    from grumo_jax.activations import list_calls
+    from grumo_jax.checkpoint import load_checkpoint
+
+    model, variables = load_checkpoint(checkpoint)
+    size = model.input_size or (192, 640)
+    images = jax.ShapeDtypeStruct((1, *size, 3), jnp.float32)
+    calls = {call.name: call for call in list_calls(model, variables, images)}
+    print(f"{'layer':<36} {'kind':<14} output for an image of {size[0]}×{size[1]}")
+    for name in calls if all_layers else model.decoder_layers:
+        shapes = jax.tree.leaves(calls[name].shape)
+        form = ", ".join("×".join(map(str, s.shape[1:])) + f" {s.dtype}" for s in shapes)
+        print(f"{name:<36} {calls[name].kind.__name__:<14} {form}")

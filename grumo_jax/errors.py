@@ -1,0 +1,21 @@
+"""What a user's mistake raises: messages say what was given, what is expected, what to do."""
+
+
+class GrumoError(ValueError):
+    """Bad input. The command line prints the message and exits with status 2."""
+
+
+class LayerError(GrumoError):
+    """A layer that does not exist, or that cannot be captured, differentiated or edited."""
+
+
+class CheckpointError(GrumoError):
+    """A checkpoint that cannot be read, written or trusted."""
+
+
+class WeightsError(GrumoError):
+    """PyTorch weights that cannot be read or do not describe a known network."""
+
+
+class ImageError(GrumoError):
+    """An image file that cannot be read or an image array of the wrong form."""

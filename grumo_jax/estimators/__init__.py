@@ -1,0 +1,15 @@
+"""Estimators: one call, `estimator(variables, images, key=None)`, to depth and uncertainty."""
+
+from grumo_jax.estimators.base import Estimate as Estimate
+from grumo_jax.estimators.base import Estimator as Estimator
+from grumo_jax.estimators.dropout import DropoutEnsemble as DropoutEnsemble
+from grumo_jax.estimators.dropout import InferenceDropout as InferenceDropout
+from grumo_jax.estimators.ensemble import Ensemble as Ensemble
+from grumo_jax.estimators.ensemble import stack_variables as stack_variables
+from grumo_jax.estimators.gradient import GradientEstimate as GradientEstimate
+from grumo_jax.estimators.gradient import GradientUncertainty as GradientUncertainty
+from grumo_jax.estimators.learned import LearnedUncertainty as LearnedUncertainty
+from grumo_jax.estimators.named import NAMED as NAMED
+from grumo_jax.estimators.named import named_estimator as named_estimator
+from grumo_jax.estimators.postprocessing import PostProcessing as PostProcessing
+from grumo_jax.estimators.variance import TestTimeVariance as TestTimeVariance

@@ -1,0 +1,111 @@
+"""What all estimators share: the call, its checks, and the form of the result."""
+
+import abc
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+from flax import struct
+
+from grumo_jax.activations import edit_activations
+from grumo_jax.errors import GrumoError
+from grumo_jax.network import DepthNetwork, as_network, check_images
+from grumo_jax.scores import normalize
+
+
+@struct.dataclass
+class Estimate:
+    """Depth and where it may be wrong, for each pixel of each image.
+
+    Attributes:
+        depth: (B, H, W), in the network's units.
+        uncertainty: (B, H, W), higher where the depth is less certain; min-max normalised to
+            [0, 1] for each image by itself (but for `PostProcessing`).
+        raw: (B, H, W), the score before normalisation, which alone compares across images.
+    """
+
+    depth: jax.Array
+    uncertainty: jax.Array
+    raw: jax.Array
+
+
+@dataclass(frozen=True)
+class Estimator(abc.ABC):
+    """Base of all estimators: a frozen configuration that is called.
+
+    The call is compiled by `jax.jit`, with the estimator as a static argument, and may itself
+    be put under `jax.jit`, `jax.vmap` and `jax.grad`, with inputs sharded in any way. Each
+    image's result is independent of the batch it is in; images of one batch share what `key`
+    draws.
+
+    Attributes:
+        model: a `Monodepth2`, another linen module or `nnx.GraphDef` whose output is depth, or
+            `wrap` of one.
+    """
+
+    model: Any
+
+    @property
+    def network(self) -> DepthNetwork:
+        """The model as a `DepthNetwork`."""
+        return as_network(self.model)
+
+    @property
+    def needs_key(self) -> bool:
+        """Whether something is drawn, so that a call needs a key."""
+        return False
+
+    @abc.abstractmethod
+    def estimate(
+        self, variables: Any, images: jax.Array, key: Any, ground_truth: jax.Array | None = None
+    ) -> Estimate:
+        """Compute the estimate: what a call does after its checks, here not compiled."""
+
+    def __call__(
+        self,
+        variables: Any,
+        images: jax.Array,
+        key: jax.Array | None = None,
+        *,
+        ground_truth: jax.Array | None = None,
+    ) -> Estimate:
+        """Estimate depth and uncertainty.
+
+        Args:
+            variables: the model's variables (for an `Ensemble`, stacked; for NNX, the state).
+            images: (B, H, W, 3) float in [0, 1].
+            key: typed PRNG key, needed where `needs_key`.
+            ground_truth: true depth (B, H, W), 0 where unknown; for oracles that compare with
+                it, such as the reference `GroundTruth`.
+
+        Raises:
+            GrumoError: for images of a wrong form, or a missing key.
+        """
+        check_images(images)
+        if self.needs_key and key is None:
+            raise GrumoError(
+                f"{type(self).__name__} draws random numbers: pass a key, such as jax.random.key(0)"
+            )
+        return _compiled(self, variables, images, key, ground_truth)
+
+
+@partial(jax.jit, static_argnums=0)
+def _compiled(
+    estimator: Estimator,
+    variables: Any,
+    images: jax.Array,
+    key: Any,
+    ground_truth: jax.Array | None,
+) -> Estimate:
+    return estimator.estimate(variables, images, key, ground_truth)
+
+
+def predict_depth(network: DepthNetwork, variables: Any, images: jax.Array) -> jax.Array:
+    """Plain depth (B, H, W)."""
+    return network.read_depth(edit_activations(network, variables, images, {}))
+
+
+def normalized_estimate(depth: jax.Array, raw: jax.Array) -> Estimate:
+    """An estimate whose uncertainty is the raw score, min-max normalised per image."""
+    return Estimate(depth, normalize(raw), raw)

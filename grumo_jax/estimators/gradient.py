@@ -1,0 +1,225 @@
+"""Grad: the size of the consistency loss's gradient at decoder activations."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from grumo_jax.activations import activation_vjp, choose_layers
+from grumo_jax.errors import GrumoError, LayerError
+from grumo_jax.estimators.base import Estimate, Estimator
+from grumo_jax.losses import Loss, LossName, Space, check_loss, consistency_loss
+from grumo_jax.network import as_network
+from grumo_jax.references import (
+    Flip,
+    Gray,
+    Noise,
+    Reference,
+    check_reference,
+    reference_depths,
+)
+from grumo_jax.scores import (
+    Combination,
+    Reduction,
+    check_score,
+    combine,
+    normalize,
+    reduce_channels,
+    resize,
+)
+
+
+@struct.dataclass
+class GradientEstimate(Estimate):
+    """An `Estimate` and what led to it, for R references and L losses.
+
+    Attributes:
+        reference_depth: (B, R, H, W), 0 where there is none.
+        loss: (B, L), each image's losses; L = R for the squared loss, else 1.
+        layer_scores: {layer: (L, B, h, w)}, gradients after the reduction over channels, raw.
+    """
+
+    reference_depth: jax.Array
+    loss: jax.Array
+    layer_scores: dict[str, jax.Array]
+
+
+@dataclass(frozen=True)
+class GradientUncertainty(Estimator):
+    """Gradient-based uncertainty of an already trained network, without retraining.
+
+    The prediction d = f(x) is compared with reference depths d_ref in a loss L, and the
+    gradient ∂L/∂a of chosen activations a (pre-activation outputs of decoder convolutions) is
+    reduced over channels, min-max normalised for each image and resized to the depth's size;
+    several layers are combined, several references averaged. One backward pass serves all
+    layers, and nothing before the earliest one is back-propagated.
+
+    The defaults are the papers' single-layer recipe; `paper` adds the weight of log σ.
+
+    Attributes:
+        model: see `Estimator`.
+        layers: names of activations (`activation_shapes` lists them); "decoder" for all decoder
+            convolutions; None for the one that `choose_layers` takes, layer 6 of `Monodepth2`.
+        reference: one `Reference` or several.
+        loss, space, uncertainty_weight: see `consistency_loss`.
+        reduction: over channels: "max", "sum", "mean" (signed) or "norm" (L2).
+        combine: over layers: "std" (the official program's), "max" or "mean".
+
+    Raises:
+        GrumoError: for an unknown option; `LayerError` for an unknown layer, when called.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> import grumo_jax
+        >>> model = grumo_jax.Monodepth2(
+        ...     encoder_widths=(8, 8, 8, 16, 16), decoder_widths=(4, 4, 8, 8, 8)
+        ... )
+        >>> images = jax.random.uniform(jax.random.key(0), (1, 32, 64, 3))
+        >>> variables = model.init(jax.random.key(1), images)
+        >>> estimate = grumo_jax.GradientUncertainty(model)(variables, images)
+        >>> estimate.depth.shape, estimate.uncertainty.shape
+        ((1, 32, 64), (1, 32, 64))
+
+    Reference: Hornauer & Belagiannis, ECCV 2022, section 3; Hornauer, El-Ghoussani &
+    Belagiannis, TPAMI 2025.
+    """
+
+    layers: str | Sequence[str] | None = None
+    reference: Reference | Sequence[Reference] = Flip()  # noqa: RUF009 (frozen)
+    loss: LossName | Loss = "squared"
+    space: Space = "depth"
+    reduction: Reduction = "max"
+    combine: Combination = "std"
+    uncertainty_weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_loss(self.loss, self.space, self.uncertainty_weight)
+        check_score(self.reduction, self.combine)
+        for name in ("layers", "reference"):
+            value = getattr(self, name)
+            if isinstance(value, Sequence) and not isinstance(value, str):
+                if not value:
+                    raise GrumoError(f"{name} is empty; name at least one")
+                object.__setattr__(self, name, tuple(value))
+        for reference in self.references:
+            check_reference(reference)
+
+    @classmethod
+    def paper(cls, model: Any, **options: Any) -> "GradientUncertainty":
+        """The papers' recipe: flip, squared loss in depth, layer 6, max; w = 2 with log σ."""
+        has_log_sigma = as_network(model).log_sigma is not None
+        return cls(model, **{"uncertainty_weight": 2.0 if has_log_sigma else 0.0, **options})
+
+    @classmethod
+    def averaged(cls, model: Any, **options: Any) -> "GradientUncertainty":
+        """Log depth, averaged over all decoder layers and over flip, gray and noise.
+
+        Not from the papers: several weak scores averaged into one steadier one.
+        """
+        recipe = {
+            "layers": "decoder",
+            "reference": (Flip(), Gray(), Noise()),
+            "space": "log_depth",
+            "combine": "mean",
+        }
+        return cls(model, **{**recipe, **options})
+
+    @property
+    def references(self) -> tuple[Reference, ...]:
+        """The references as a tuple; none where the loss does not look at them."""
+        if self.loss == "uncertainty":
+            return ()
+        reference = self.reference
+        return (reference,) if isinstance(reference, Reference) else tuple(reference)
+
+    @property
+    def needs_key(self) -> bool:
+        """Whether a reference draws random numbers."""
+        return any(reference.draws for reference in self.references)
+
+    def estimate(
+        self,
+        variables: Any,
+        images: jax.Array,
+        key: Any,
+        ground_truth: jax.Array | None = None,
+    ) -> GradientEstimate:
+        """See `Estimator.__call__`."""
+        references = self._reference_depths(variables, images, key, ground_truth)
+        depth, losses, gradients = self._gradients(variables, images, references)
+        scores = {
+            name: reduce_channels(gradient, self.reduction) for name, gradient in gradients.items()
+        }
+        uncertainty, raw = self._maps(scores, depth.shape[1:])
+        return GradientEstimate(depth, uncertainty, raw, references, losses, scores)
+
+    def _reference_depths(
+        self, variables: Any, images: jax.Array, key: Any, ground_truth: jax.Array | None
+    ) -> jax.Array:
+        if not self.references:
+            return jnp.zeros((images.shape[0], 0, *images.shape[1:3]))
+        return reference_depths(
+            self.network, variables, images, self.references, key, ground_truth=ground_truth
+        )
+
+    def _gradients(
+        self, variables: Any, images: jax.Array, references: jax.Array
+    ) -> tuple[jax.Array, jax.Array, dict[str, jax.Array]]:
+        """Depth (B, H, W), losses (B, L), and gradients {layer: (L, B, h, w, C)}."""
+        network = self.network
+
+        def readout(output: Any) -> tuple[jax.Array, jax.Array]:
+            depth = network.read_depth(output)
+            losses = consistency_loss(
+                depth,
+                None if network.log_sigma is None else network.log_sigma(output),
+                references,
+                loss=self.loss,
+                space=self.space,
+                uncertainty_weight=self.uncertainty_weight,
+            )
+            return losses, depth
+
+        layers = self._layer_names(variables, images)
+        losses, pull_back, depth = activation_vjp(
+            network, variables, images, layers, readout=readout, has_aux=True
+        )
+        batch, count = losses.shape
+        # One cotangent per loss: each image's own loss, so that images do not mix.
+        basis = jnp.broadcast_to(jnp.eye(count, dtype=losses.dtype)[:, None], (count, batch, count))
+        gradients = jax.vmap(pull_back)(basis)
+        return depth, losses, _checked_maps(gradients)
+
+    def _layer_names(self, variables: Any, images: jax.Array) -> tuple[str, ...]:
+        if self.layers is None:
+            return choose_layers(self.network, variables, images, "gradient")
+        if self.layers == "decoder":
+            return choose_layers(self.network, variables, images, "decoder")
+        return (self.layers,) if isinstance(self.layers, str) else tuple(self.layers)
+
+    def _maps(
+        self, scores: dict[str, jax.Array], size: tuple[int, ...]
+    ) -> tuple[jax.Array, jax.Array]:
+        """Scores {layer: (L, B, h, w)} to the normalised and the raw map (B, H, W)."""
+        height, width = size
+        resized = {name: resize(score, (height, width)) for name, score in scores.items()}
+        # Min-max is affine and so commutes with bilinear resizing: one resize serves both maps.
+        normalized = [normalize(resized[name], limits=score) for name, score in scores.items()]
+        return self._combine(normalized), self._combine(list(resized.values()))
+
+    def _combine(self, maps: list[jax.Array]) -> jax.Array:
+        """Maps (L, B, H, W) of each layer to one (B, H, W): over layers, then over references."""
+        return jnp.mean(combine(jnp.stack(maps), self.combine), axis=0)
+
+
+def _checked_maps(gradients: dict[str, Any]) -> dict[str, jax.Array]:
+    for name, gradient in gradients.items():
+        if not isinstance(gradient, jax.Array) or gradient.ndim != 5:
+            raise LayerError(
+                f"layer {name!r} is no feature map (batch, height, width, channels), so its "
+                "gradient gives no map; name the outputs of convolutions"
+            )
+    return gradients

@@ -1,0 +1,51 @@
+"""Log, Self and Repr: the uncertainty that the network itself was trained to predict."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+
+from grumo_jax.activations import edit_activations
+from grumo_jax.errors import GrumoError
+from grumo_jax.estimators.base import Estimate, Estimator, normalized_estimate
+
+
+@dataclass(frozen=True)
+class LearnedUncertainty(Estimator):
+    """Plain depth; the second head's output as uncertainty.
+
+    Attributes:
+        model: see `Estimator`; it must predict s (`Monodepth2(predict_uncertainty=True)`).
+        head: "log_sigma" (Log and Self: the uncertainty is σ = exp(s)) or "error" (Repr: it is
+            s itself, trained to regress the photometric error).
+
+    Example:
+        >>> import grumo_jax
+        >>> grumo_jax.LearnedUncertainty(grumo_jax.Monodepth2(predict_uncertainty=True)).head
+        'log_sigma'
+
+    Reference: Poggi et al., CVPR 2020, sections 3.1 and 3.3.
+    """
+
+    head: Literal["log_sigma", "error"] = "log_sigma"
+
+    def __post_init__(self) -> None:
+        if self.head not in ("log_sigma", "error"):
+            raise GrumoError(f'head is {self.head!r}; it must be "log_sigma" or "error"')
+        if self.network.log_sigma is None:
+            raise GrumoError(
+                "the network predicts no uncertainty; use Monodepth2(predict_uncertainty=True), "
+                "or wrap(…, log_sigma=…)"
+            )
+
+    def estimate(
+        self, variables: Any, images: jax.Array, key: Any, ground_truth: jax.Array | None = None
+    ) -> Estimate:
+        """See `Estimator.__call__`."""
+        network = self.network
+        output = edit_activations(network, variables, images, {})
+        assert network.log_sigma is not None
+        s = network.log_sigma(output)
+        raw = jnp.exp(s) if self.head == "log_sigma" else s
+        return normalized_estimate(network.read_depth(output), raw)

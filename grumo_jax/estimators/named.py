@@ -1,0 +1,39 @@
+"""Estimators by the names that tables and the command line use."""
+
+from collections.abc import Callable
+from typing import Any
+
+from grumo_jax.errors import GrumoError
+from grumo_jax.estimators.base import Estimator
+from grumo_jax.estimators.dropout import DropoutEnsemble, InferenceDropout
+from grumo_jax.estimators.gradient import GradientUncertainty
+from grumo_jax.estimators.learned import LearnedUncertainty
+from grumo_jax.estimators.postprocessing import PostProcessing
+from grumo_jax.estimators.variance import TestTimeVariance
+
+NAMED: dict[str, Callable[[Any], Estimator]] = {
+    "grad": GradientUncertainty.paper,
+    "grad-averaged": GradientUncertainty.averaged,
+    "post": PostProcessing,
+    "var": TestTimeVariance,
+    "in-drop": InferenceDropout,
+    "drop": DropoutEnsemble,
+    "learned": LearnedUncertainty,
+}
+"""Name to estimator of a model. Ensembles need several models and have no name here."""
+
+
+def named_estimator(name: str, model: Any) -> Estimator:
+    """Make the estimator of that name.
+
+    Raises:
+        GrumoError: if there is none, or the model cannot serve it.
+
+    Example:
+        >>> import grumo_jax
+        >>> named_estimator("in-drop", grumo_jax.Monodepth2()).samples
+        8
+    """
+    if name not in NAMED:
+        raise GrumoError(f"there is no estimator {name!r}; choose one of {', '.join(NAMED)}")
+    return NAMED[name](model)

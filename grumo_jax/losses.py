@@ -1,0 +1,113 @@
+"""Consistency losses between a prediction and its reference depths.
+
+Reference: Hornauer & Belagiannis, ECCV 2022, equations 3-5; TPAMI 2025 for the variance loss.
+"""
+
+from collections.abc import Callable
+from typing import Literal, get_args
+
+import jax
+import jax.numpy as jnp
+
+from grumo_jax.errors import GrumoError
+
+LossName = Literal["squared", "variance", "uncertainty"]
+Space = Literal["depth", "log_depth", "disparity"]
+Loss = Callable[[jax.Array, jax.Array], jax.Array]
+"""(prediction (B, H, W), references (B, R, H, W)) → losses (B, L)."""
+
+SMALLEST_DEPTH = 1e-3
+"""Depths are clipped from below at this before a logarithm or an inverse is taken."""
+
+
+def squared(prediction: jax.Array, references: jax.Array) -> jax.Array:
+    """Mean squared difference to each reference: (B, H, W), (B, R, H, W) → (B, R)."""
+    return jnp.mean(jnp.square(prediction[:, None] - references), axis=(2, 3))
+
+
+def variance(prediction: jax.Array, references: jax.Array) -> jax.Array:
+    """Mean unbiased variance over prediction and references: (B, H, W), (B, R, H, W) → (B, 1)."""
+    together = jnp.concatenate([prediction[:, None], references], axis=1)
+    return jnp.mean(jnp.var(together, axis=1, ddof=1), axis=(1, 2))[:, None]
+
+
+def no_difference(prediction: jax.Array, references: jax.Array) -> jax.Array:
+    """Zero: the uncertainty term stands alone. (B, H, W), (B, R, H, W) → (B, 1)."""
+    return jnp.zeros((prediction.shape[0], 1), prediction.dtype)
+
+
+LOSSES: dict[str, Loss] = {
+    "squared": squared,
+    "variance": variance,
+    "uncertainty": no_difference,
+}
+
+
+def to_space(depth: jax.Array, space: Space) -> jax.Array:
+    """Depth to the space in which predictions are compared, any shape."""
+    if space == "depth":
+        return depth
+    positive = jnp.maximum(depth, SMALLEST_DEPTH)
+    return jnp.log(positive) if space == "log_depth" else 1 / positive
+
+
+def consistency_loss(
+    depth: jax.Array,
+    log_sigma: jax.Array | None,
+    references: jax.Array,
+    *,
+    loss: LossName | Loss = "squared",
+    space: Space = "depth",
+    uncertainty_weight: float = 0.0,
+) -> jax.Array:
+    """Each image's auxiliary losses.
+
+    L = mean((d − d_ref)²) + w · mean(σ²), σ = exp(s), means over pixels.
+
+    Args:
+        depth: predictions d (B, H, W).
+        log_sigma: s (B, H, W), or None.
+        references: reference depths d_ref (B, R, H, W), constants. Where d_ref is 0 there is
+            none: in the spaces "log_depth" and "disparity" such a pixel is left out (in
+            "depth" it counts, as in the papers' rotation).
+        loss: "squared" (a loss for each reference), "variance" (one loss, over prediction and
+            references), "uncertainty" (the second term alone), or a function of prediction and
+            references in the chosen space.
+        space: "depth" (the papers'), "log_depth" or "disparity".
+        uncertainty_weight: w.
+
+    Returns:
+        (B, L) float32 losses; each image's depend on that image alone.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> d, d_ref = jnp.full((1, 2, 2), 3.0), jnp.full((1, 1, 2, 2), 1.0)
+        >>> consistency_loss(d, None, d_ref)
+        Array([[4.]], dtype=float32)
+    """
+    prediction, target = to_space(depth, space), to_space(references, space)
+    if space != "depth":
+        target = jnp.where(references > 0, target, jax.lax.stop_gradient(prediction)[:, None])
+    function = LOSSES[loss] if isinstance(loss, str) else loss
+    losses = function(prediction, target)
+    if uncertainty_weight:
+        if log_sigma is None:
+            raise GrumoError(
+                f"uncertainty_weight is {uncertainty_weight} but the network predicts no log σ; "
+                "set it to 0, or give wrap(…, log_sigma=…)"
+            )
+        sigma_squared = jnp.mean(jnp.exp(2 * log_sigma), axis=(1, 2))
+        losses = losses + uncertainty_weight * sigma_squared[:, None]
+    return losses
+
+
+def check_loss(loss: LossName | Loss, space: str, uncertainty_weight: float) -> None:
+    """Raise a `GrumoError` for a loss or space that does not exist, or an empty loss."""
+    if isinstance(loss, str) and loss not in LOSSES:
+        raise GrumoError(f"loss is {loss!r}; it must be one of {', '.join(map(repr, LOSSES))}")
+    if space not in get_args(Space):
+        raise GrumoError(
+            f"space is {space!r}; it must be one of {', '.join(map(repr, get_args(Space)))}"
+        )
+    if loss == "uncertainty" and not uncertainty_weight:
+        raise GrumoError('the loss "uncertainty" is the term w · mean(σ²): give uncertainty_weight')

@@ -1,0 +1,88 @@
+"""The depth decoder of Monodepth2 (Godard et al., ICCV 2019), in the forms of all base models."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+STAGES = (4, 3, 2, 1, 0)
+"""Decoder stages, coarse to fine."""
+
+UP_CONVS = tuple(f"up_{stage}_{half}" for stage in STAGES for half in (0, 1))
+"""The ten up-convolutions in the official numbering: before and after the ×2 of each stage."""
+
+
+def reflection_pad(x: jax.Array) -> jax.Array:
+    """Pad (B, h, w, C) by one mirrored pixel on each side."""
+    return jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")
+
+
+def upsample_nearest(x: jax.Array) -> jax.Array:
+    """Repeat every pixel of (B, h, w, C) twice in both directions."""
+    batch, height, width, channels = x.shape
+    x = jnp.broadcast_to(x[:, :, None, :, None, :], (batch, height, 2, width, 2, channels))
+    return x.reshape(batch, 2 * height, 2 * width, channels)
+
+
+class ConvBlock(nn.Module):
+    """3×3 convolution with reflection padding, ELU, and dropout of whole channels."""
+
+    width: int
+    dropout_rate: float = 0.0
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, dropout: bool = False) -> jax.Array:
+        """Map (B, h, w, C) to (B, h, w, width)."""
+        conv = nn.Conv(self.width, (3, 3), padding="VALID", dtype=self.dtype, name="conv")
+        x = nn.elu(conv(reflection_pad(x)))
+        drop = nn.Dropout(self.dropout_rate, broadcast_dims=(1, 2), name="dropout")
+        return drop(x, deterministic=not dropout)
+
+
+class DepthDecoder(nn.Module):
+    """Feature maps to one or two one-channel maps at each trained scale.
+
+    Attributes:
+        widths: channels of stages 0 (full resolution) to 4.
+        scales: scales that have a head; scale s is at 1/2^s of the input's resolution.
+        predict_uncertainty: whether each scale has a second head.
+        dropout_rate: probability with which a channel is dropped after each up-convolution.
+        dtype: dtype of the computation; the parameters' own by default.
+    """
+
+    widths: tuple[int, ...] = (16, 32, 64, 128, 256)
+    scales: tuple[int, ...] = (0, 1, 2, 3)
+    predict_uncertainty: bool = False
+    dropout_rate: float = 0.0
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(
+        self, features: Sequence[jax.Array], *, dropout: bool = False
+    ) -> tuple[dict[int, jax.Array], dict[int, jax.Array]]:
+        """Return the heads' raw outputs {scale: (B, h, w)}: predictions and uncertainties."""
+        predictions, uncertainties = {}, {}
+        x = features[-1]
+        for stage in STAGES:
+            x = self._up_conv(stage, 0)(x, dropout=dropout)
+            x = upsample_nearest(x)
+            if stage > 0:
+                x = jnp.concatenate([x, features[stage - 1]], axis=-1)
+            x = self._up_conv(stage, 1)(x, dropout=dropout)
+            if stage in self.scales:
+                padded = reflection_pad(x)
+                predictions[stage] = self._head(f"head_{stage}")(padded)[..., 0]
+                if self.predict_uncertainty:
+                    head = self._head(f"uncertainty_head_{stage}")
+                    uncertainties[stage] = head(padded)[..., 0]
+        return predictions, uncertainties
+
+    def _up_conv(self, stage: int, half: int) -> ConvBlock:
+        name = f"up_{stage}_{half}"
+        return ConvBlock(self.widths[stage], self.dropout_rate, self.dtype, name=name)
+
+    def _head(self, name: str) -> nn.Conv:
+        return nn.Conv(1, (3, 3), padding="VALID", dtype=self.dtype, name=name)

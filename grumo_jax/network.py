@@ -1,0 +1,152 @@
+"""A depth network as the estimators see it: any Flax module, and how to read depth off it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+
+from grumo_jax.errors import GrumoError
+
+Quantity = Literal["depth", "disparity"]
+"""What a network predicts; disparity is 1 / depth, in the network's own units."""
+
+
+def output_depth(output: Any) -> jax.Array:
+    """Read depth off an output that names it (`output.depth`, `output["depth"]`) or is it."""
+    if hasattr(output, "depth"):
+        return output.depth
+    if isinstance(output, Mapping) and "depth" in output:
+        return output["depth"]
+    if isinstance(output, jax.Array):
+        return output[..., 0] if output.ndim == 4 and output.shape[-1] == 1 else output
+    raise GrumoError(
+        f"the model returns a {type(output).__name__} and grumo_jax cannot tell where depth is in "
+        "it; say so: grumo_jax.wrap(model, depth=lambda output: …)"
+    )
+
+
+@dataclass(frozen=True)
+class DepthNetwork:
+    """A Flax module and what the estimators must know of it; made by `wrap`.
+
+    Hashable as long as its functions are, so that it can be static under `jax.jit`.
+
+    Attributes:
+        module: a linen module, or the `nnx.GraphDef` of an NNX module.
+        depth: maps the module's output to depth (B, H, W).
+        log_sigma: maps the output to s = log σ (B, H, W), or None.
+        predicts: the quantity in which predictions are averaged and their variance is taken.
+        least_disparity: the disparity of the largest depth there is; disparities are counted
+            from there, so that 0 (what a rotation leaves at the corners) is "infinitely" far.
+        decoder_layers: pre-activation decoder convolutions, coarse to fine, or None: choose.
+        dropout_layers: layers after which `InferenceDropout` drops channels, or None.
+        feature_layers: layers that feature references augment, or None.
+        kwargs: keyword arguments of every call, as sorted pairs.
+    """
+
+    module: Any
+    depth: Callable[[Any], jax.Array] = output_depth
+    log_sigma: Callable[[Any], jax.Array] | None = None
+    predicts: Quantity = "depth"
+    least_disparity: float = 0.0
+    decoder_layers: tuple[str, ...] | None = None
+    dropout_layers: tuple[str, ...] | None = None
+    feature_layers: tuple[str, ...] | None = None
+    kwargs: tuple[tuple[str, Any], ...] = ()
+
+    def read_depth(self, output: Any) -> jax.Array:
+        """Depth (B, H, W) of a module's output, checked to be that."""
+        depth = self.depth(output)
+        if not isinstance(depth, jax.Array) or depth.ndim != 3:
+            found = f"shape {depth.shape}" if hasattr(depth, "shape") else type(depth).__name__
+            raise GrumoError(f"the network's depth has {found}; expected (batch, height, width)")
+        return depth
+
+    def to_quantity(self, depth: jax.Array) -> jax.Array:
+        """Depth to what the network predicts, any shape."""
+        return 1 / depth - self.least_disparity if self.predicts == "disparity" else depth
+
+    def to_depth(self, quantity: jax.Array) -> jax.Array:
+        """The inverse of `to_quantity`."""
+        return 1 / (quantity + self.least_disparity) if self.predicts == "disparity" else quantity
+
+
+def wrap(
+    module: Any,
+    *,
+    depth: Callable[[Any], jax.Array] = output_depth,
+    log_sigma: Callable[[Any], jax.Array] | None = None,
+    predicts: Quantity = "depth",
+    decoder_layers: tuple[str, ...] | list[str] | None = None,
+    dropout_layers: tuple[str, ...] | list[str] | None = None,
+    feature_layers: tuple[str, ...] | list[str] | None = None,
+    kwargs: Mapping[str, Any] | None = None,
+) -> DepthNetwork:
+    """Wrap any Flax network for the estimators.
+
+    Args:
+        module: an unmodified linen module, or the graph definition of an NNX module:
+            `graphdef, state = nnx.split(model)`, with `state` passed as `variables`.
+        depth: from the module's output to depth (B, H, W), positive. By default the output
+            itself, its attribute `depth` or its entry "depth".
+        log_sigma: from the output to s = log σ (B, H, W), for networks that predict it.
+        predicts: "disparity" if the network predicts inverse depth: then averages and
+            variances over several passes are taken of 1 / depth.
+        decoder_layers, dropout_layers, feature_layers: names of layers (`activation_shapes`
+            lists them). Those left out are chosen by the rules of `choose_layers`.
+        kwargs: keyword arguments of each call of the module, such as {"train": False}.
+
+    Example:
+        >>> from flax import linen as nn
+        >>> import grumo_jax
+        >>> network = grumo_jax.wrap(nn.Conv(1, (3, 3)), depth=lambda y: nn.softplus(y[..., 0]))
+        >>> network.predicts
+        'depth'
+    """
+    if predicts not in ("depth", "disparity"):
+        raise GrumoError(f'predicts is {predicts!r}; it must be "depth" or "disparity"')
+    return DepthNetwork(
+        module,
+        depth,
+        log_sigma,
+        predicts,
+        0.0,
+        _as_tuple(decoder_layers),
+        _as_tuple(dropout_layers),
+        _as_tuple(feature_layers),
+        tuple(sorted((kwargs or {}).items())),
+    )
+
+
+def as_network(model: Any) -> DepthNetwork:
+    """Return the model as a `DepthNetwork`; networks of this library know all about themselves."""
+    if isinstance(model, DepthNetwork):
+        return model
+    return DepthNetwork(
+        model,
+        log_sigma=_output_log_sigma if getattr(model, "predict_uncertainty", False) else None,
+        predicts=getattr(model, "output", "depth"),
+        least_disparity=1 / model.max_depth if hasattr(model, "max_depth") else 0.0,
+        decoder_layers=getattr(model, "decoder_layers", None),
+        dropout_layers=getattr(model, "dropout_layers", None),
+        feature_layers=getattr(model, "feature_layers", None),
+    )
+
+
+def _output_log_sigma(output: Any) -> jax.Array:
+    return output.log_sigma
+
+
+def _as_tuple(names: tuple[str, ...] | list[str] | None) -> tuple[str, ...] | None:
+    return None if names is None else tuple(names)
+
+
+def check_images(images: jax.Array) -> None:
+    """Raise a `GrumoError` unless images are a floating-point (B, H, W, 3) array."""
+    shape, dtype = jnp.shape(images), jnp.result_type(images)
+    if len(shape) != 4 or shape[-1] != 3:
+        raise GrumoError(f"images have shape {shape}; expected (batch, height, width, 3)")
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise GrumoError(f"images are {dtype}; expected float32 in [0, 1]: divide uint8 by 255")

@@ -1,0 +1,120 @@
+"""Pictures in the field's conventions. Nothing global is touched and no window opens.
+
+Disparity is drawn in `magma` up to its 95th percentile, metric depth in `magma_r`,
+uncertainty and error in `hot`. Every function takes the axes to draw on, or makes a figure.
+"""
+
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from grumo_jax.network import Quantity
+
+Drawn = tuple[Figure, Axes]
+
+
+def plot_image(image: np.ndarray, *, title: str = "image", axes: Axes | None = None) -> Drawn:
+    """Draw a photo (H, W, 3), uint8 or float in [0, 1]."""
+    return _draw(image, axes, title)
+
+
+def plot_depth(
+    depth: np.ndarray,
+    *,
+    predicts: Quantity = "depth",
+    title: str | None = None,
+    axes: Axes | None = None,
+) -> Drawn:
+    """Draw depth (H, W): metric in `magma_r`, or as disparity in `magma`.
+
+    Args:
+        depth: positive depths.
+        predicts: "disparity" draws 1 / depth, the way disparity networks are shown.
+        title: "depth" or "disparity" by default.
+        axes: where to draw.
+    """
+    if predicts == "disparity":
+        disparity = 1 / np.maximum(depth, 1e-6)
+        low, high = np.min(disparity), np.percentile(disparity, 95)
+        return _draw(disparity, axes, title or "disparity", cmap="magma", vmin=low, vmax=high)
+    low, high = np.percentile(depth, (2, 98))
+    return _draw(depth, axes, title or "depth", cmap="magma_r", vmin=low, vmax=high)
+
+
+def plot_uncertainty(
+    uncertainty: np.ndarray, *, title: str = "uncertainty", axes: Axes | None = None
+) -> Drawn:
+    """Draw uncertainty (H, W) in `hot`; the highest 2 % share the brightest colour."""
+    low, high = np.min(uncertainty), np.percentile(uncertainty, 98)
+    return _draw(uncertainty, axes, title, cmap="hot", vmin=low, vmax=high)
+
+
+def plot_overlay(
+    image: np.ndarray,
+    uncertainty: np.ndarray,
+    *,
+    title: str = "overlay",
+    axes: Axes | None = None,
+) -> Drawn:
+    """Draw uncertainty (H, W) in `hot` over the darkened photo (H, W, 3), opaque where high."""
+    return _draw(overlay(image, uncertainty), axes, title)
+
+
+def overlay(image: np.ndarray, uncertainty: np.ndarray) -> np.ndarray:
+    """Blend uncertainty (H, W) over a photo (H, W, 3): float RGB (H, W, 3) in [0, 1]."""
+    photo = image / 255 if image.dtype == np.uint8 else image
+    low, high = np.min(uncertainty), np.percentile(uncertainty, 98)
+    scaled = np.clip((uncertainty - low) / max(high - low, 1e-12), 0, 1)
+    gray = np.repeat(np.mean(photo, axis=-1, keepdims=True), 3, axis=-1)
+    opacity = 0.85 * scaled[..., None]
+    return (1 - opacity) * 0.7 * gray + opacity * colormaps["hot"](0.25 + 0.6 * scaled)[..., :3]
+
+
+def plot_panel(
+    image: np.ndarray,
+    depth: np.ndarray,
+    uncertainty: np.ndarray,
+    *,
+    predicts: Quantity = "depth",
+    title: str | None = None,
+) -> Figure:
+    """Draw image | depth | uncertainty | overlay of one photo.
+
+    Args:
+        image: photo (H, W, 3).
+        depth, uncertainty: (H, W).
+        predicts: see `plot_depth`.
+        title: a line above.
+
+    Returns:
+        The figure: a row of four, or two by two for wide photos.
+    """
+    height, width = depth.shape
+    rows, columns = (2, 2) if width > 2 * height else (1, 4)
+    cell = (6.4, 6.4 * height / width) if rows == 2 else (3.6, 3.6 * height / width)
+    figure = Figure(
+        figsize=(columns * cell[0], rows * (cell[1] + 0.3) + 0.35 * bool(title)),
+        layout="constrained",
+    )
+    axes = figure.subplots(rows, columns).ravel()
+    plot_image(image, axes=axes[0])
+    plot_depth(depth, predicts=predicts, axes=axes[1])
+    plot_uncertainty(uncertainty, axes=axes[2])
+    plot_overlay(image, uncertainty, axes=axes[3])
+    if title:
+        figure.suptitle(title)
+    return figure
+
+
+def _draw(values: np.ndarray, axes: Axes | None, title: str, **style: Any) -> Drawn:
+    if axes is None:
+        axes = Figure(layout="constrained").subplots()
+    axes.imshow(values, interpolation="nearest", **style)
+    axes.set_title(title)
+    axes.set_axis_off()
+    figure = axes.get_figure()
+    assert isinstance(figure, Figure)
+    return figure, axes

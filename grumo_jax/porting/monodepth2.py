@@ -1,0 +1,159 @@
+"""The official programs' encoder.pth and depth.pth to `Monodepth2` and its variables."""
+
+import re
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from grumo_jax.errors import WeightsError
+from grumo_jax.models.decoder import UP_CONVS
+from grumo_jax.models.monodepth2 import STRIDE, Monodepth2
+from grumo_jax.models.resnet import BLOCKS_PER_STAGE
+from grumo_jax.porting.rules import Rule, State, apply_rules, conv_kernel, match_shapes
+
+SCALES = (0, 1, 2, 3)
+
+_BATCH_NORM = (
+    ("weight", "params", "scale"),
+    ("bias", "params", "bias"),
+    ("running_mean", "batch_stats", "mean"),
+    ("running_var", "batch_stats", "var"),
+)
+
+
+def _batch_norm_rules(pattern: str, path: str) -> tuple[Rule, ...]:
+    return tuple(
+        Rule(rf"{pattern}\.{entry}", rf"{collection}/{path}/{leaf}")
+        for entry, collection, leaf in _BATCH_NORM
+    )
+
+
+_BLOCK = r"encoder\.layer([1-4])\.(\d+)"
+_BLOCK_PATH = r"encoder/layer\1/block\2"
+
+ENCODER_RULES = (
+    Rule(r"encoder\.conv1\.weight", "params/encoder/conv1/kernel", conv_kernel),
+    *_batch_norm_rules(r"encoder\.bn1", "encoder/bn1"),
+    Rule(rf"{_BLOCK}\.conv([1-3])\.weight", rf"params/{_BLOCK_PATH}/conv\3/kernel", conv_kernel),
+    *_batch_norm_rules(rf"{_BLOCK}\.bn([1-3])", rf"{_BLOCK_PATH}/bn\3"),
+    Rule(
+        rf"{_BLOCK}\.downsample\.0\.weight",
+        rf"params/{_BLOCK_PATH}/downsample_conv/kernel",
+        conv_kernel,
+    ),
+    *_batch_norm_rules(rf"{_BLOCK}\.downsample\.1", rf"{_BLOCK_PATH}/downsample_bn"),
+    # Carried along by the official files and of no use to a depth network.
+    Rule(r"encoder\.fc\.(weight|bias)", None),
+    Rule(r".*\.num_batches_tracked", None),
+    Rule(r"height|width|use_stereo", None),
+)
+
+
+def decoder_rules(predict_uncertainty: bool) -> tuple[Rule, ...]:
+    """The table for depth.pth, whose convolutions are numbered in one list."""
+    heads = ("head", "uncertainty_head") if predict_uncertainty else ("head",)
+    names = [f"{name}/conv" for name in UP_CONVS]
+    names += [f"{head}_{scale}" for scale in SCALES for head in heads]
+    rules = []
+    for n, name in enumerate(names):
+        conv = rf"decoder\.{n}\.conv" + (r"\.conv" if n < len(UP_CONVS) else "")
+        rules += [
+            Rule(rf"{conv}\.weight", f"params/decoder/{name}/kernel", conv_kernel),
+            Rule(rf"{conv}\.bias", f"params/decoder/{name}/bias"),
+        ]
+    return tuple(rules)
+
+
+def port_monodepth2(
+    encoder_state: State,
+    decoder_state: State,
+    *,
+    output: Literal["disparity", "depth"] = "disparity",
+    dropout_rate: float = 0.0,
+) -> tuple[Monodepth2, Any]:
+    """Turn the official PyTorch state dicts into a model and its variables.
+
+    The ResNet's depth, the channel widths, the uncertainty head and the input size are read
+    off the state dicts. What cannot be read off them is asked for: whether the last layer is
+    a disparity or a depth, and the dropout a network was trained with.
+
+    Args:
+        encoder_state: entries of `encoder.pth` as numpy arrays, under the PyTorch names.
+        decoder_state: entries of `depth.pth`.
+        output: "disparity" (self-supervised networks) or "depth" (supervised ones).
+        dropout_rate: the rate the network was trained with (base model Drop: 0.2).
+
+    Returns:
+        (model, variables): a `Monodepth2` and {"params", "batch_stats"}, float32.
+
+    Raises:
+        WeightsError: naming the first entries that are missing, surplus or misshapen.
+
+    Example:
+        >>> import grumo_jax
+        >>> grumo_jax.port_monodepth2({}, {})
+        Traceback (most recent call last):
+        ...
+        grumo_jax.errors.WeightsError: encoder state: encoder.conv1.weight is missing
+    """
+    head_count = sum(
+        1 for name in decoder_state if re.fullmatch(r"decoder\.\d+\.conv\.weight", name)
+    )
+    predict_uncertainty = head_count > len(SCALES)
+    model = Monodepth2(
+        num_layers=_read_num_layers(encoder_state),
+        output=output,
+        predict_uncertainty=predict_uncertainty,
+        dropout_rate=dropout_rate,
+        encoder_widths=_read_encoder_widths(encoder_state),
+        decoder_widths=_read_decoder_widths(decoder_state),
+        input_size=_read_input_size(encoder_state),
+    )
+    ported = apply_rules(encoder_state, ENCODER_RULES, "encoder state")
+    ported |= apply_rules(decoder_state, decoder_rules(predict_uncertainty), "decoder state")
+    images = jax.ShapeDtypeStruct((1, STRIDE, STRIDE, 3), jnp.float32)
+    expected = jax.eval_shape(model.init, jax.random.key(0), images)
+    return model, match_shapes(ported, expected, "encoder and decoder state")
+
+
+def _width(state: State, name: str, source: str) -> int:
+    if name not in state:
+        raise WeightsError(f"{source}: {name} is missing")
+    return int(np.shape(state[name])[0])
+
+
+def _read_num_layers(state: State) -> int:
+    blocks: list[set[int]] = [set() for _ in range(4)]
+    for name in state:
+        if found := re.match(_BLOCK, name):
+            blocks[int(found[1]) - 1].add(int(found[2]))
+    counts = tuple(map(len, blocks))
+    bottlenecks = "encoder.layer1.0.conv3.weight" in state
+    _width(state, "encoder.conv1.weight", "encoder state")
+    for num_layers, stages in BLOCKS_PER_STAGE.items():
+        if stages == counts and bottlenecks == (num_layers >= 50):
+            return num_layers
+    raise WeightsError(
+        f"encoder state: stages of {counts} {'bottleneck' if bottlenecks else 'basic'} blocks "
+        "are no ResNet-18, 34, 50, 101 or 152: entries are missing or surplus"
+    )
+
+
+def _read_encoder_widths(state: State) -> tuple[int, ...]:
+    stages = (f"encoder.layer{i}.0.conv1.weight" for i in range(1, 5))
+    return tuple(_width(state, name, "encoder state") for name in ("encoder.conv1.weight", *stages))
+
+
+def _read_decoder_widths(state: State) -> tuple[int, ...]:
+    # Stages 0 … 4 are the up-convolutions 9, 7, 5, 3, 1 of the official numbering.
+    names = (f"decoder.{n}.conv.conv.weight" for n in range(9, 0, -2))
+    return tuple(_width(state, name, "decoder state") for name in names)
+
+
+def _read_input_size(state: Mapping[str, Any]) -> tuple[int, int] | None:
+    if "height" not in state or "width" not in state:
+        return None
+    return int(state["height"]), int(state["width"])

@@ -1,0 +1,107 @@
+"""The engine of porting: a table of (name pattern → Flax path, transform) for a state dict."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+
+from grumo_jax.errors import WeightsError
+
+State = Mapping[str, Any]
+"""A PyTorch state dict as numpy arrays (and plain values for extra entries)."""
+
+
+def conv_kernel(weight: np.ndarray) -> np.ndarray:
+    """PyTorch's (out, in, h, w) to Flax's (h, w, in, out)."""
+    return weight.transpose(2, 3, 1, 0)
+
+
+def as_is(value: np.ndarray) -> np.ndarray:
+    """Leave a vector as it is."""
+    return value
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Where the entries whose whole name matches a pattern go.
+
+    Attributes:
+        pattern: regular expression for the PyTorch name.
+        path: Flax path with `\\1`-style groups of the pattern, or None for an entry that the
+            network has no use for.
+        transform: maps the PyTorch array to the Flax one.
+    """
+
+    pattern: str
+    path: str | None
+    transform: Callable[[np.ndarray], np.ndarray] = as_is
+
+
+def apply_rules(state: State, rules: Iterable[Rule], source: str) -> dict[str, np.ndarray]:
+    """Rename and transform every entry of a state dict.
+
+    Args:
+        state: PyTorch names to arrays.
+        rules: the table; the first pattern that matches the whole name counts.
+        source: what the state dict is called in errors, for example "encoder.pth".
+
+    Returns:
+        Flax paths ("params/encoder/conv1/kernel") to arrays.
+
+    Raises:
+        WeightsError: naming the entries that no rule knows.
+    """
+    ported, surplus = {}, []
+    for name, value in state.items():
+        rule = next((r for r in rules if re.fullmatch(r.pattern, name)), None)
+        if rule is None:
+            surplus.append(name)
+        elif rule.path is not None:
+            path = re.sub(rule.pattern, rule.path, name)
+            array = np.asarray(value)
+            wanted = 4 if rule.transform is conv_kernel else 1
+            if array.ndim != wanted:
+                raise WeightsError(
+                    f"{source}: {name} has shape {array.shape}; expected {wanted} dimensions"
+                )
+            ported[path] = rule.transform(array)
+    if surplus:
+        raise WeightsError(f"{source}: {_listed(surplus)} not known in this network")
+    return ported
+
+
+def match_shapes(ported: Mapping[str, np.ndarray], expected: Any, source: str) -> Any:
+    """Nest ported arrays like `expected`, after checking that both agree.
+
+    Args:
+        ported: Flax paths to arrays.
+        expected: the variables' tree of `jax.ShapeDtypeStruct`.
+        source: what the weights are called in errors.
+
+    Raises:
+        WeightsError: on a missing, surplus or misshapen entry, by its Flax path.
+    """
+    wanted = traverse_util.flatten_dict(expected, sep="/")
+    missing = [path for path in wanted if path not in ported]
+    if missing:
+        raise WeightsError(f"{source}: {_listed(missing)} missing")
+    surplus = [path for path in ported if path not in wanted]
+    if surplus:
+        raise WeightsError(f"{source}: {_listed(surplus)} not part of this network")
+    for path, leaf in wanted.items():
+        if ported[path].shape != leaf.shape:
+            raise WeightsError(
+                f"{source}: {path} has shape {ported[path].shape}; this network needs {leaf.shape}"
+            )
+    arrays = {path: jnp.asarray(ported[path], leaf.dtype) for path, leaf in wanted.items()}
+    return jax.tree.map(lambda x: x, traverse_util.unflatten_dict(arrays, sep="/"))
+
+
+def _listed(names: list[str], most: int = 3) -> str:
+    shown = ", ".join(names[:most]) + (f" and {len(names) - most} more" * (len(names) > most))
+    return f"{shown} {'is' if len(names) == 1 else 'are'}"

@@ -1,0 +1,123 @@
+"""From photos of any size to depth and uncertainty at their own size."""
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from grumo_jax.estimators import Estimate, Estimator
+from grumo_jax.images import resize_photo
+from grumo_jax.models.monodepth2 import STRIDE
+from grumo_jax.network import DepthNetwork
+from grumo_jax.scores import resize
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Numpy maps of one photo, at the photo's size.
+
+    Attributes:
+        depth: (H, W) float32, in the network's units.
+        uncertainty: (H, W) float32, higher where the depth is less certain.
+        raw: (H, W) float32, the score before normalisation.
+    """
+
+    depth: np.ndarray
+    uncertainty: np.ndarray
+    raw: np.ndarray
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """An estimator with its variables, for photos.
+
+    Photos are resized to the network's input size (Lanczos), go through the estimator in
+    batches, and the maps are resized back (bilinearly; depth as disparity where the network
+    predicts disparity).
+
+    Attributes:
+        estimator: any `Estimator`.
+        variables: what the estimator is called with.
+        size: (height, width) to which photos are resized; the model's `input_size` by default,
+            and without one the multiple of 32 next to each photo's own size (each new size is
+            compiled anew).
+        batch_size: photos that go through the network together.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, numpy as np
+        >>> import grumo_jax
+        >>> model = grumo_jax.Monodepth2(
+        ...     encoder_widths=(8, 8, 8, 16, 16), decoder_widths=(4, 4, 8, 8, 8)
+        ... )
+        >>> variables = model.init(jax.random.key(0), jnp.zeros((1, 32, 64, 3)))
+        >>> predictor = grumo_jax.Predictor(
+        ...     grumo_jax.GradientUncertainty(model), variables, size=(32, 64)
+        ... )
+        >>> photo = np.random.default_rng(0).integers(0, 256, (45, 80, 3), np.uint8)
+        >>> predictor(photo).depth.shape
+        (45, 80)
+    """
+
+    estimator: Estimator
+    variables: Any
+    size: tuple[int, int] | None = None
+    batch_size: int = 1
+
+    def __call__(self, photo: np.ndarray, key: jax.Array | None = None) -> Prediction:
+        """Predict for one photo.
+
+        Args:
+            photo: uint8 (H, W, 3).
+            key: PRNG key, where the estimator needs one.
+
+        Raises:
+            ImageError: if the photo has another form.
+        """
+        return next(self.predict([photo], key))
+
+    def predict(
+        self, photos: Iterable[np.ndarray], key: jax.Array | None = None
+    ) -> Iterator[Prediction]:
+        """Predict for photos of any sizes, in order; each result is independent of the others."""
+        for size, group in itertools.groupby(photos, self._network_size):
+            while chunk := list(itertools.islice(group, self.batch_size)):
+                yield from self._batch(chunk, size, key)
+
+    def _network_size(self, photo: np.ndarray) -> tuple[int, int]:
+        model_size = getattr(self.estimator.network.module, "input_size", None)
+        return self.size or model_size or _near_size(photo)
+
+    def _batch(
+        self, photos: Sequence[np.ndarray], size: tuple[int, int], key: jax.Array | None
+    ) -> list[Prediction]:
+        images = np.stack([resize_photo(photo, size) for photo in photos])
+        # A short last batch is filled up: another batch size would be compiled anew.
+        padding = max(self.batch_size - len(photos), 0)
+        images = np.concatenate([images, np.repeat(images[-1:], padding, axis=0)])
+        estimate = self.estimator(self.variables, jnp.asarray(images), key)
+        network = self.estimator.network
+        return [
+            to_photo_size(network, estimate, i, photo.shape[:2]) for i, photo in enumerate(photos)
+        ]
+
+
+def to_photo_size(
+    network: DepthNetwork, estimate: Estimate, index: int, size: tuple[int, ...]
+) -> Prediction:
+    """Resize one image's maps bilinearly, depth as what the network predicts."""
+    height, width = size
+    quantity = resize(network.to_quantity(estimate.depth[index]), (height, width))
+    return Prediction(
+        np.asarray(network.to_depth(quantity)),
+        np.asarray(resize(estimate.uncertainty[index], (height, width))),
+        np.asarray(resize(estimate.raw[index], (height, width))),
+    )
+
+
+def _near_size(photo: np.ndarray) -> tuple[int, int]:
+    height, width = np.shape(photo)[:2]
+    return max(STRIDE, round(height / STRIDE) * STRIDE), max(STRIDE, round(width / STRIDE) * STRIDE)

@@ -1,0 +1,313 @@
+"""Reference depths: what the prediction is compared with, made from simple augmentations.
+
+A reference is an augmentation of the image with the inverse that brings the prediction back
+(d_ref = T⁻¹(f(T(x)))), an augmentation of features, or the ground truth. One of your own is a
+frozen dataclass of two methods:
+
+    >>> import dataclasses
+    >>> import jax.numpy as jnp
+    >>> import grumo_jax
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Brightness(grumo_jax.ImageReference):
+    ...     factor: float = 1.2
+    ...
+    ...     def augment(self, images, key):
+    ...         return jnp.clip(self.factor * images, 0, 1)
+    ...
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Shift(grumo_jax.ImageReference):
+    ...     pixels: int = 8
+    ...
+    ...     def augment(self, images, key):
+    ...         return jnp.roll(images, self.pixels, axis=2)
+    ...
+    ...     def invert(self, maps):
+    ...         return jnp.roll(maps, -self.pixels, axis=2)
+    ...
+    >>> Shift(pixels=1).invert(jnp.array([[[0.0, 1.0, 2.0]]]))
+    Array([[[1., 2., 0.]]], dtype=float32)
+
+Where the inverse has nothing to put, it puts 0.
+
+Reference: Hornauer & Belagiannis, "Gradient-based Uncertainty for Monocular Depth Estimation",
+ECCV 2022, section 3.2; the feature augmentations: TPAMI 2025.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from grumo_jax.activations import choose_layers, edit_activations
+from grumo_jax.activations.edits import add_noise, drop_channels
+from grumo_jax.errors import GrumoError
+from grumo_jax.network import DepthNetwork
+
+LUMA = (0.2989, 0.587, 0.114)
+"""Weights of red, green and blue in ITU-R 601 gray."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Base of all references. `draws` says whether one needs a random key."""
+
+    draws: ClassVar[bool] = False
+
+
+@dataclass(frozen=True)
+class ImageReference(Reference):
+    """A reference made from an augmented image."""
+
+    def augment(self, images: jax.Array, key: jax.Array | None) -> jax.Array:
+        """Augment images (B, H, W, 3)."""
+        return images
+
+    def invert(self, maps: jax.Array) -> jax.Array:
+        """Bring maps (B, H, W) predicted from augmented images back to the images' frame."""
+        return maps
+
+
+@dataclass(frozen=True)
+class FeatureReference(Reference):
+    """A reference made from the image itself with some of its features augmented.
+
+    Attributes:
+        layers: layers whose outputs are augmented; by default the encoder's outputs, so that
+            only the decoder has to run again.
+    """
+
+    layers: tuple[str, ...] | None = None
+    draws: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.layers is not None:
+            object.__setattr__(self, "layers", tuple(self.layers))
+
+    def edit(self, activation: jax.Array, key: jax.Array) -> jax.Array:
+        """Augment one activation (B, h, w, C)."""
+        return activation
+
+
+@dataclass(frozen=True)
+class Flip(ImageReference):
+    """Horizontal flip, the papers' default."""
+
+    def augment(self, images: jax.Array, key: jax.Array | None = None) -> jax.Array:
+        """Mirror (B, H, W, 3)."""
+        return images[:, :, ::-1]
+
+    def invert(self, maps: jax.Array) -> jax.Array:
+        """Mirror (B, H, W)."""
+        return maps[:, :, ::-1]
+
+
+@dataclass(frozen=True)
+class Gray(ImageReference):
+    """Grayscale with the ITU-R 601 weights, repeated to three channels."""
+
+    def augment(self, images: jax.Array, key: jax.Array | None = None) -> jax.Array:
+        """Gray (B, H, W, 3)."""
+        luma = sum(weight * images[..., i : i + 1] for i, weight in enumerate(LUMA))
+        return jnp.broadcast_to(luma, images.shape)
+
+
+@dataclass(frozen=True)
+class Noise(ImageReference):
+    """Additive Gaussian noise; all images of a batch get the same draw.
+
+    Attributes:
+        std: standard deviation, on images in [0, 1].
+    """
+
+    std: float = 0.01
+    draws: ClassVar[bool] = True
+
+    def augment(self, images: jax.Array, key: jax.Array | None) -> jax.Array:
+        """Add noise to (B, H, W, 3); not clipped, as in the papers' programs."""
+        assert key is not None, "estimators check that they have a key"
+        return images + self.std * jax.random.normal(key, (1, *images.shape[1:]), images.dtype)
+
+
+@dataclass(frozen=True)
+class Rotate(ImageReference):
+    """Rotation about the image's centre, nearest neighbour, zeros outside.
+
+    Attributes:
+        degrees: angle, counter-clockwise.
+    """
+
+    degrees: float = 10.0
+
+    def augment(self, images: jax.Array, key: jax.Array | None = None) -> jax.Array:
+        """Rotate (B, H, W, 3)."""
+        return rotate(images, self.degrees)
+
+    def invert(self, maps: jax.Array) -> jax.Array:
+        """Rotate (B, H, W) back."""
+        return rotate(maps, -self.degrees)
+
+
+@dataclass(frozen=True)
+class FeatureDropout(FeatureReference):
+    """Whole channels of the features dropped.
+
+    Attributes:
+        rate: probability with which a channel is dropped.
+        layers: see `FeatureReference`.
+    """
+
+    rate: float = 0.2
+
+    def edit(self, activation: jax.Array, key: jax.Array) -> jax.Array:
+        """Drop channels of (B, …, C)."""
+        return drop_channels(activation, self.rate, key)
+
+
+@dataclass(frozen=True)
+class FeatureNoise(FeatureReference):
+    """Gaussian noise on the features.
+
+    Attributes:
+        std: standard deviation, relative to each feature map's own.
+        layers: see `FeatureReference`.
+    """
+
+    std: float = 0.1
+
+    def edit(self, activation: jax.Array, key: jax.Array) -> jax.Array:
+        """Add noise to (B, h, w, C)."""
+        return add_noise(activation, self.std, key)
+
+
+@dataclass(frozen=True)
+class GroundTruth(Reference):
+    """The true depth, given to the estimator as `ground_truth=`: an oracle, for analysis.
+
+    Pixels without ground truth (0) are left out.
+    """
+
+
+def check_reference(reference: object) -> None:
+    """Raise a `GrumoError` for something that is none of the three kinds of reference."""
+    if not isinstance(reference, ImageReference | FeatureReference | GroundTruth):
+        raise GrumoError(
+            f"{reference!r} is no reference; expected an ImageReference (Flip(), …), a "
+            "FeatureReference or GroundTruth()"
+        )
+
+
+def rotate(maps: jax.Array, degrees: float) -> jax.Array:
+    """Rotate (B, H, W, …) counter-clockwise about the centre; nearest neighbour, zeros outside."""
+    rows, columns, inside = _rotation_indices(maps.shape[1], maps.shape[2], degrees)
+    inside = inside.reshape(1, *inside.shape, *(1,) * (maps.ndim - 3))
+    return jnp.where(inside, maps[:, rows, columns], jnp.zeros((), maps.dtype))
+
+
+def _rotation_indices(
+    height: int, width: int, degrees: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    y = np.arange(height)[:, None] - (height - 1) / 2
+    x = np.arange(width)[None, :] - (width - 1) / 2
+    cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    columns = np.rint(cos * x - sin * y + (width - 1) / 2).astype(int)
+    rows = np.rint(sin * x + cos * y + (height - 1) / 2).astype(int)
+    inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+    return np.clip(rows, 0, height - 1), np.clip(columns, 0, width - 1), inside
+
+
+def predict_views(network: DepthNetwork, variables: Any, views: Sequence[jax.Array]) -> jax.Array:
+    """Depths (B, V, H, W) of V versions (B, H, W, 3) of the images, in one forward pass."""
+    # Views of an image stay together, so that a batch sharded over devices stays where it is.
+    stacked = jnp.stack(views, axis=1)
+    batch = stacked.reshape(-1, *stacked.shape[2:])
+    depth = network.read_depth(edit_activations(network, variables, batch, {}))
+    return depth.reshape(*stacked.shape[:2], *depth.shape[1:])
+
+
+def reference_keys(key: jax.Array | None, references: Sequence[Reference]) -> list[Any]:
+    """Give each reference a key of its own."""
+    return [None if key is None else jax.random.fold_in(key, i) for i in range(len(references))]
+
+
+def reference_depths(
+    network: DepthNetwork,
+    variables: Any,
+    images: jax.Array,
+    references: Sequence[Reference],
+    key: jax.Array | None = None,
+    *,
+    ground_truth: jax.Array | None = None,
+) -> jax.Array:
+    """Depths (B, R, H, W) that predictions are compared with; 0 where there is none.
+
+    Args:
+        references: R references; augmented images go through the network in one batch.
+        key: needed where a reference draws random numbers.
+        ground_truth: depth (B, H, W), 0 where unknown; needed for `GroundTruth`.
+
+    Raises:
+        GrumoError: for something that is no reference (`check_reference`), or ground truth that is missing or has
+            another shape than the images.
+    """
+    keys = reference_keys(key, references)
+    augmented = [
+        reference.augment(images, key)
+        for reference, key in zip(references, keys, strict=True)
+        if isinstance(reference, ImageReference)
+    ]
+    views = predict_views(network, variables, augmented) if augmented else None
+    depths, seen = [], 0
+    for reference, key in zip(references, keys, strict=True):
+        match reference:
+            case ImageReference():
+                assert views is not None
+                depths.append(reference.invert(views[:, seen]))
+                seen += 1
+            case FeatureReference():
+                depths.append(_feature_depth(network, variables, images, reference, key))
+            case GroundTruth():
+                depths.append(_true_depth(ground_truth, images))
+            case _:
+                check_reference(reference)
+    return jnp.stack(depths, axis=1)
+
+
+def _feature_depth(
+    network: DepthNetwork,
+    variables: Any,
+    images: jax.Array,
+    reference: FeatureReference,
+    key: jax.Array,
+) -> jax.Array:
+    layers = reference.layers or choose_layers(network, variables, images, "features")
+    edits = {
+        name: partial(_edit_leaves, reference, jax.random.fold_in(key, i))
+        for i, name in enumerate(layers)
+    }
+    # The layers before are the same as in the plain pass: under jit XLA computes them once.
+    return network.read_depth(edit_activations(network, variables, images, edits))
+
+
+def _edit_leaves(reference: FeatureReference, key: jax.Array, activation: Any) -> Any:
+    leaves, tree = jax.tree.flatten(activation)
+    keys = jax.random.split(key, len(leaves))
+    edited = [reference.edit(leaf, k) for leaf, k in zip(leaves, keys, strict=True)]
+    return jax.tree.unflatten(tree, edited)
+
+
+def _true_depth(ground_truth: jax.Array | None, images: jax.Array) -> jax.Array:
+    if ground_truth is None:
+        raise GrumoError(
+            "the reference GroundTruth() needs the true depth: "
+            "estimator(variables, images, ground_truth=depth)"
+        )
+    if ground_truth.shape != images.shape[:3]:
+        raise GrumoError(
+            f"ground_truth has shape {ground_truth.shape}; expected {images.shape[:3]}, one depth "
+            "for each pixel of the images"
+        )
+    return ground_truth

@@ -1,0 +1,83 @@
+"""From gradients to score maps: reduce channels, normalise, resize, combine layers.
+
+Reference: Hornauer & Belagiannis, ECCV 2022, section 3.3.
+"""
+
+from typing import Any, Literal, get_args
+
+import jax
+import jax.numpy as jnp
+
+from grumo_jax.errors import GrumoError
+
+Reduction = Literal["max", "sum", "mean", "norm"]
+Combination = Literal["std", "max", "mean"]
+
+
+def reduce_channels(gradients: jax.Array, reduction: Reduction = "max") -> jax.Array:
+    """Gradients (…, C) to one value (…): signed max, sum or mean, or the L2 norm, in float32.
+
+    Example:
+        >>> reduce_channels(jnp.array([3.0, -4.0]), "norm")
+        Array(5., dtype=float32)
+    """
+    gradients = gradients.astype(jnp.float32)
+    if reduction == "norm":
+        # Without the detour through 1 the gradient of the norm at zero would be NaN.
+        squares = jnp.sum(jnp.square(gradients), axis=-1)
+        return jnp.where(squares > 0, jnp.sqrt(jnp.where(squares > 0, squares, 1.0)), 0.0)
+    reduce: Any = {"max": jnp.max, "sum": jnp.sum, "mean": jnp.mean}[reduction]
+    return reduce(gradients, axis=-1)
+
+
+def normalize(maps: jax.Array, limits: jax.Array | None = None) -> jax.Array:
+    """Min-max each map (…, H, W) to [0, 1]; a constant map gives 0.
+
+    Args:
+        maps: float maps.
+        limits: maps whose smallest and largest values count; `maps` by default.
+
+    Example:
+        >>> normalize(jnp.array([[1.0, 2.0, 3.0]]))
+        Array([[0. , 0.5, 1. ]], dtype=float32)
+    """
+    limits = maps if limits is None else limits
+    low = jnp.min(limits, axis=(-2, -1), keepdims=True)
+    extent = jnp.max(limits, axis=(-2, -1), keepdims=True) - low
+    is_constant = extent <= 0
+    return jnp.where(is_constant, 0.0, (maps - low) / jnp.where(is_constant, 1.0, extent))
+
+
+def resize(maps: jax.Array, size: tuple[int, int]) -> jax.Array:
+    """Resize maps (…, h, w) bilinearly: half-pixel centres, no antialiasing."""
+    return jax.image.resize(maps, (*maps.shape[:-2], *size), "bilinear", antialias=False)
+
+
+def combine(maps: jax.Array, combination: Combination = "std") -> jax.Array:
+    """Layers' maps (L, …) to one (…): population standard deviation, max or mean.
+
+    One layer is its own combination.
+
+    Example:
+        >>> combine(jnp.array([[0.0], [1.0]]), "std")
+        Array([0.5], dtype=float32)
+    """
+    if maps.shape[0] == 1:
+        return maps[0]
+    if combination == "std":
+        # Two-step for the same reason as the norm: no NaN gradient where all layers agree.
+        spread = jnp.var(maps, axis=0)
+        return jnp.where(spread > 0, jnp.sqrt(jnp.where(spread > 0, spread, 1.0)), 0.0)
+    return jnp.max(maps, axis=0) if combination == "max" else jnp.mean(maps, axis=0)
+
+
+def check_score(reduction: str, combination: str) -> None:
+    """Raise a `GrumoError` for a reduction or combination that does not exist."""
+    for name, value, known in (
+        ("reduction", reduction, get_args(Reduction)),
+        ("combine", combination, get_args(Combination)),
+    ):
+        if value not in known:
+            raise GrumoError(
+                f"{name} is {value!r}; it must be one of {', '.join(map(repr, known))}"
+            )

@@ -1,0 +1,45 @@
+"""A strict suite: no implicit promotion, warnings are errors, several virtual devices."""
+
+import sys
+
+import jax
+
+jax.config.update("jax_num_cpu_devices", 4)
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+import pytest
+from helpers import TINY, need_shared
+
+import grumo_jax
+
+
+@pytest.fixture(scope="session")
+def shared():
+    return need_shared
+
+
+@pytest.fixture(scope="session")
+def images():
+    return jax.random.uniform(jax.random.key(0), (3, 32, 64, 3))
+
+
+@pytest.fixture(scope="session")
+def tiny(images):
+    """A small Monodepth2 with a second head, and its variables."""
+    model = grumo_jax.Monodepth2(predict_uncertainty=True, **TINY)
+    return model, jax.jit(model.init)(jax.random.key(1), images)
+
+
+@pytest.fixture(scope="session")
+def draw_states(shared):
+    """Function (encoder seed, uncertainty head?, layers) → PyTorch-layout state dicts."""
+    sys.path.insert(0, str(shared("golden")))
+    import state
+
+    def draw(seed, uncertainty=False, num_layers=18):
+        encoder = state.draw(state.encoder_shapes(num_layers), seed)
+        decoder = state.draw(state.decoder_shapes(num_layers, uncertainty), seed + 1)
+        return encoder, decoder
+
+    return draw

@@ -1,0 +1,97 @@
+"""NNX: the same functions on a graph definition and its state."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from helpers import assert_trees_close
+
+import grumo_jax
+
+
+class SmallDepthNet(nnx.Module):
+    """An encoder, two decoder convolutions of which one is used twice, and a head."""
+
+    def __init__(self, rngs):
+        conv = {"kernel_size": (3, 3), "rngs": rngs}
+        self.down = nnx.Conv(3, 4, strides=2, **conv)
+        self.blocks = nnx.List([nnx.Conv(4, 4, **conv) for _ in range(2)])
+        self.norm = nnx.BatchNorm(4, use_running_average=True, rngs=rngs)
+        self.head = nnx.Sequential(nnx.Conv(4, 4, **conv), nnx.relu, nnx.Conv(4, 1, **conv))
+
+    def __call__(self, x):
+        assert self.down.kernel_size == (3, 3)
+        x = jnp.tanh(self.down(x))
+        for block in (*self.blocks, self.blocks[0]):
+            x = jnp.tanh(block(x))
+        x = jnp.repeat(jnp.repeat(self.norm(x), 2, axis=1), 2, axis=2)
+        return nnx.softplus(self.head(x))[..., 0] + 0.1
+
+
+@pytest.fixture(scope="module")
+def net():
+    return SmallDepthNet(nnx.Rngs(0))
+
+
+def loss(depth):
+    return jnp.mean(depth**2)
+
+
+def test_layers_and_gradients(net, images):
+    graphdef, state = nnx.split(net)
+    inside = (graphdef, state, images)
+    layers = grumo_jax.activation_shapes(*inside)
+    assert list(layers) == [
+        "down",
+        "blocks/0#0",
+        "blocks/1",
+        "blocks/0#1",
+        "norm",
+        "head/layers/0",
+        "head/layers/2",
+        "head",
+    ]
+
+    def gradients(state, images):
+        return grumo_jax.activation_gradients(graphdef, state, images, list(layers), loss)
+
+    desired = {
+        name: jax.grad(
+            lambda offset, name=name: loss(
+                grumo_jax.edit_activations(*inside, {name: lambda a: a + offset})
+            )
+        )(jnp.zeros(shape.shape))
+        for name, shape in layers.items()
+    }
+    assert_trees_close(gradients(state, images), desired, rtol=1e-4, atol=1e-8)
+    assert_trees_close(jax.jit(gradients)(state, images), desired, rtol=1e-4, atol=1e-8)
+
+
+def test_capture_and_no_state_left_behind(net, images):
+    graphdef, state = nnx.split(net)
+    before = net(images)
+    captured = grumo_jax.capture_activations(graphdef, state, images, ["down", "head"])
+    np.testing.assert_allclose(captured["down"], net.down(images), rtol=1e-5)
+    np.testing.assert_allclose(nnx.softplus(captured["head"])[..., 0] + 0.1, before, rtol=1e-5)
+    np.testing.assert_array_equal(net(images), before)
+    assert isinstance(net.down, nnx.Conv)
+
+
+def test_estimators_take_an_nnx_network(net, images):
+    graphdef, state = nnx.split(net)
+    estimate = grumo_jax.GradientUncertainty(graphdef)(state, images)
+    assert list(estimate.layer_scores) == ["blocks/0#1"]
+    np.testing.assert_allclose(estimate.depth, net(images), rtol=1e-5)
+    key = jax.random.key(0)
+    references = (grumo_jax.Flip(), grumo_jax.FeatureNoise(layers=("down",)))
+    everywhere = grumo_jax.GradientUncertainty.averaged(graphdef, reference=references)
+    for estimator in (everywhere, grumo_jax.InferenceDropout(graphdef, samples=3)):
+        uncertainty = estimator(state, images, key).uncertainty
+        assert uncertainty.shape == (3, 32, 64)
+        assert 0 < uncertainty.mean() < 1
+
+
+def test_an_unsplit_module_is_explained(net, images):
+    with pytest.raises(grumo_jax.GrumoError, match=r"graphdef, state = nnx.split\(model\)"):
+        grumo_jax.activation_shapes(net, {}, images)

@@ -1,0 +1,148 @@
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers import TINY
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+import grumo_jax
+
+
+@pytest.fixture
+def saved(tiny, tmp_path):
+    model = tiny[0].clone(input_size=(64, 96), output="depth")
+    grumo_jax.save_checkpoint(tmp_path / "network", model, tiny[1])
+    return tmp_path / "network"
+
+
+def test_round_trip(saved, tiny):
+    model, variables = grumo_jax.load_checkpoint(saved)
+    assert model == tiny[0].clone(input_size=(64, 96), output="depth")
+    jax.tree.map(np.testing.assert_array_equal, variables, tiny[1])
+
+
+def test_placing_with_a_sharding(saved):
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
+    replicated = NamedSharding(mesh, PartitionSpec())
+    _, variables = grumo_jax.load_checkpoint(saved, sharding=replicated)
+    assert all(leaf.sharding == replicated for leaf in jax.tree.leaves(variables))
+
+
+def test_bfloat16_loading(saved, images):
+    model, variables = grumo_jax.load_checkpoint(saved)
+    low_model, low_variables = grumo_jax.load_checkpoint(saved, dtype=jnp.bfloat16)
+    params = low_variables["params"]
+    assert params["encoder"]["conv1"]["kernel"].dtype == jnp.bfloat16
+    assert params["encoder"]["bn1"]["scale"].dtype == jnp.float32
+    depth = jax.jit(model.apply)(variables, images).depth
+    low_depth = jax.jit(low_model.apply)(low_variables, images).depth
+    np.testing.assert_allclose(low_depth, depth, atol=0.05 * np.abs(depth).max())
+
+
+def each_file(folder):
+    return sorted(file for file in folder.rglob("*") if file.is_file())
+
+
+def test_every_kind_of_damage_to_every_file_is_noticed(saved):
+    for file in each_file(saved):
+        content = file.read_bytes()
+        damages = {"deleted": None}
+        if content:
+            middle = len(content) // 2
+            flipped = bytes([content[middle] ^ 1])
+            damages["truncated"] = content[:middle]
+            damages["flipped"] = content[:middle] + flipped + content[middle + 1 :]
+        for damage in damages.values():
+            file.unlink()
+            if damage is not None:
+                file.write_bytes(damage)
+            with pytest.raises(
+                grumo_jax.GrumoError, match=r"network: .*(damaged|incomplete|no che)"
+            ):
+                grumo_jax.load_checkpoint(saved)
+            file.write_bytes(content)
+    grumo_jax.load_checkpoint(saved)
+
+
+def test_one_sentence_for_each_problem(saved, tmp_path, tiny):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt").write_text("hello")
+    weights = next(f for f in each_file(saved) if f.parent.name == "d")
+    cases = {
+        "nowhere": "no such directory",
+        "empty": "empty; expected a checkpoint directory",
+        "other": "no checkpoint of grumo_jax, since it has no checkpoint.json",
+    }
+    for name, message in cases.items():
+        with pytest.raises(grumo_jax.GrumoError, match=f"{name}: {message}"):
+            grumo_jax.load_checkpoint(tmp_path / name)
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-1])
+    with pytest.raises(grumo_jax.GrumoError, match=rf"damaged \(state/.*/{weights.name} is not"):
+        grumo_jax.load_checkpoint(saved)
+    weights.unlink()
+    with pytest.raises(grumo_jax.GrumoError, match=rf"incomplete \(state/.*{weights.name} is mis"):
+        grumo_jax.load_checkpoint(saved)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"grumo_jax": 2}, "written by a newer grumo_jax"),
+        ({"model": "Diffusion"}, "written by a newer grumo_jax"),
+        ({"configuration": {"num_heads": 8}}, "options this one does not know"),
+        ({"configuration": {"num_layers": 34}}, "content is not what was saved"),
+        ({"configuration": dict(TINY, predict_uncertainty=True)}, "content is not what was saved"),
+    ],
+)
+def test_a_checkpoint_of_another_model(saved, change, message):
+    card = saved / "checkpoint.json"
+    card.write_text(json.dumps(json.loads(card.read_text()) | change))
+    with pytest.raises(grumo_jax.GrumoError, match=message):
+        grumo_jax.load_checkpoint(saved)
+
+
+def test_saving_never_overwrites_unasked_and_checks_its_input(saved, tiny):
+    model, variables = tiny
+    with pytest.raises(grumo_jax.GrumoError, match="already exists"):
+        grumo_jax.save_checkpoint(saved, model, variables)
+    with pytest.raises(grumo_jax.GrumoError, match="are not those of Monodepth2 so configured"):
+        grumo_jax.save_checkpoint(
+            saved, model.clone(predict_uncertainty=False), variables, overwrite=True
+        )
+    assert grumo_jax.load_checkpoint(saved)[0].output == "depth", "the old one is still there"
+    grumo_jax.save_checkpoint(saved, model, variables, overwrite=True)
+    assert grumo_jax.load_checkpoint(saved)[0].output == "disparity"
+    assert [path.name for path in saved.parent.iterdir()] == ["network"]
+
+
+def test_a_killed_save_leaves_the_old_checkpoint(saved):
+    script = """
+        import os, signal, sys
+        import grumo_jax
+        from grumo_jax import checkpoint
+        model, variables = grumo_jax.load_checkpoint(sys.argv[1])
+        checkpoint._write_card = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+        grumo_jax.save_checkpoint(sys.argv[1], model, variables, overwrite=True)
+    """
+    result = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script), str(saved)], check=False
+    )
+    assert result.returncode == -signal.SIGKILL
+    grumo_jax.load_checkpoint(saved)
+
+
+def test_a_moved_checkpoint_still_loads(saved, tmp_path, monkeypatch):
+    shutil.move(saved, tmp_path / "elsewhere")
+    monkeypatch.chdir(tmp_path)
+    grumo_jax.load_checkpoint("elsewhere")
+    assert os.getcwd() == str(tmp_path)

@@ -1,0 +1,77 @@
+import jax
+import jax.numpy as jnp
+import pytest
+from flax import linen as nn
+
+import grumo_jax
+from grumo_jax import choose_layers
+
+
+def test_the_rules_find_the_papers_layers_without_being_told(tiny, images):
+    """On Monodepth2 the rules for unknown networks give the papers' numbering and layer 6."""
+    model, variables = tiny
+    undescribed = grumo_jax.wrap(model)
+    chosen = [
+        choose_layers(undescribed, variables, images, role) for role in ("decoder", "gradient")
+    ]
+    assert chosen == [model.decoder_layers, (model.decoder_layers[6],)]
+    assert choose_layers(undescribed, variables, images, "dropout") == model.decoder_layers[:-1]
+    features = choose_layers(undescribed, variables, images, "features")
+    assert [name.split("/")[1] for name in features] == ["conv1", *(f"layer{i}" for i in "1234")]
+
+
+def test_what_the_user_says_counts_first(tiny, images):
+    model, variables = tiny
+    network = grumo_jax.wrap(
+        model,
+        decoder_layers=["decoder/up_1_1/conv"],
+        dropout_layers=["decoder/up_0_0"],
+        feature_layers=["encoder/layer4"],
+    )
+    roles = ("decoder", "gradient", "dropout", "features")
+    chosen = [choose_layers(network, variables, images, role) for role in roles]
+    assert chosen == [
+        ("decoder/up_1_1/conv",),
+        ("decoder/up_1_1/conv",),
+        ("decoder/up_0_0",),
+        ("encoder/layer4",),
+    ]
+
+
+class WithSideBranch(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        x = nn.Conv(4, (3, 3), (2, 2), name="down")(x)
+        side = nn.Conv(1, (1, 1), name="side")(x)
+        x = jax.image.resize(x, (*x.shape[:1], 2 * x.shape[1], 2 * x.shape[2], 4), "nearest")
+        return {"depth": nn.softplus(nn.Conv(1, (3, 3), name="head")(x)[..., 0]), "side": side}
+
+
+def test_layers_that_depth_does_not_depend_on_are_left_out(images):
+    model = WithSideBranch()
+    variables = model.init(jax.random.key(0), images)
+    network = grumo_jax.wrap(model)
+    assert choose_layers(network, variables, images, "decoder") == ("down", "head")
+
+
+def test_a_network_without_convolutions_is_explained(images):
+    model = nn.Dense(1)
+    variables = model.init(jax.random.key(0), images)
+    with pytest.raises(grumo_jax.GrumoError, match="no convolution that its depth depends on"):
+        grumo_jax.GradientUncertainty(model)(variables, images)
+    # Naming the layer is not needed for estimators that look at depth alone.
+    assert grumo_jax.PostProcessing(model)(variables, images).depth.shape == (3, 32, 64)
+
+
+def test_an_output_without_depth_is_explained(images):
+    class Strange(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return (nn.Conv(1, (1, 1))(x),)
+
+    variables = Strange().init(jax.random.key(0), images)
+    with pytest.raises(grumo_jax.GrumoError, match=r"returns a tuple .*wrap\(model, depth=lambda"):
+        grumo_jax.PostProcessing(Strange())(variables, images)
+    wrapped = grumo_jax.wrap(Strange(), depth=lambda output: jnp.exp(output[0]))
+    with pytest.raises(grumo_jax.GrumoError, match=r"depth has shape \(6, 32, 64, 1\); expected"):
+        grumo_jax.PostProcessing(wrapped)(variables, images)

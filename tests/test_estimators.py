@@ -1,0 +1,204 @@
+"""What holds for every estimator: transforms, batches, shardings; and each one's own formula."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers import TINY, assert_trees_close
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+import grumo_jax
+
+KEY = jax.random.key(7)
+
+MAKERS = {
+    "grad": grumo_jax.GradientUncertainty.paper,
+    "averaged": grumo_jax.GradientUncertainty.averaged,
+    "features": lambda model: grumo_jax.GradientUncertainty(
+        model, reference=(grumo_jax.FeatureDropout(), grumo_jax.FeatureNoise())
+    ),
+    "post": grumo_jax.PostProcessing,
+    "var": grumo_jax.TestTimeVariance,
+    "in-drop": lambda model: grumo_jax.InferenceDropout(model, samples=3),
+    "drop": lambda model: grumo_jax.DropoutEnsemble(model, samples=3),
+    "learned": grumo_jax.LearnedUncertainty,
+    "ensemble": grumo_jax.Ensemble,
+}
+
+
+@pytest.fixture(scope="module", params=MAKERS)
+def estimated(request, tiny, images):
+    """(estimator, its variables, its estimate of the images)."""
+    model, variables = tiny
+    estimator = MAKERS[request.param](model)
+    if request.param == "ensemble":
+        other = jax.jit(model.init)(jax.random.key(2), images)
+        variables = grumo_jax.stack_variables([variables, other])
+    return estimator, variables, estimator(variables, images, KEY)
+
+
+def test_estimate_is_well_formed(estimated, images):
+    estimator, _, estimate = estimated
+    for field in (estimate.depth, estimate.uncertainty, estimate.raw):
+        assert field.shape == images.shape[:3]
+        assert field.dtype == jnp.float32
+        assert np.all(np.isfinite(field))
+    assert np.all(estimate.depth > 0)
+    assert np.ptp(estimate.uncertainty) > 0
+    if not isinstance(estimator, grumo_jax.PostProcessing):
+        assert estimate.uncertainty.min() >= 0
+        assert estimate.uncertainty.max() <= 1
+    assert hash(estimator) == hash(estimator)
+
+
+def test_each_image_is_independent_of_its_batch(estimated, images):
+    estimator, variables, estimate = estimated
+    alone = estimator(variables, images[1:2], KEY)
+    np.testing.assert_allclose(alone.depth[0], estimate.depth[1], rtol=1e-4)
+    np.testing.assert_allclose(alone.uncertainty[0], estimate.uncertainty[1], atol=2e-4)
+    np.testing.assert_allclose(
+        alone.raw[0], estimate.raw[1], rtol=1e-3, atol=1e-3 * np.abs(estimate.raw).max()
+    )
+
+
+def test_vmap_and_jit_give_the_same(estimated, images):
+    estimator, variables, estimate = estimated
+
+    @jax.jit
+    def mapped(variables, images):
+        return jax.vmap(lambda image: estimator(variables, image[None], KEY))(images)
+
+    result = mapped(variables, images)
+    np.testing.assert_allclose(result.depth[:, 0], estimate.depth, rtol=1e-4)
+    np.testing.assert_allclose(result.uncertainty[:, 0], estimate.uncertainty, atol=5e-4)
+
+
+def test_a_batch_sharded_over_devices_gives_the_same(estimated, images):
+    estimator, variables, _ = estimated
+    batch = jnp.concatenate([images, images[:1]])
+    estimate = estimator(variables, batch, KEY)
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
+    sharded = jax.device_put(batch, NamedSharding(mesh, PartitionSpec("data")))
+    replicated = jax.device_put(variables, NamedSharding(mesh, PartitionSpec()))
+    result = estimator(replicated, sharded, KEY)
+    np.testing.assert_allclose(result.depth, estimate.depth, rtol=1e-4)
+    np.testing.assert_allclose(result.uncertainty, estimate.uncertainty, atol=2e-4)
+
+
+def test_gradients_through_estimators_are_finite(estimated, images):
+    estimator, variables, _ = estimated
+
+    @jax.jit
+    def slope(images):
+        return jax.grad(lambda x: estimator(variables, x, KEY).uncertainty.mean())(images)
+
+    gradient = slope(images)
+    assert np.all(np.isfinite(gradient))
+    assert np.any(gradient != 0)
+
+
+def test_same_key_same_result_other_key_other_result(tiny, images):
+    model, variables = tiny
+    estimator = grumo_jax.InferenceDropout(model, samples=3)
+    first, again, other = (estimator(variables, images, jax.random.key(k)).raw for k in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert np.any(first != other)
+
+
+def test_dropout_ensemble_averages_what_inference_dropout_only_scores(tiny, images):
+    model, variables = tiny
+    drop = grumo_jax.DropoutEnsemble(model, samples=3)(variables, images, KEY)
+    in_drop = grumo_jax.InferenceDropout(model, samples=3)(variables, images, KEY)
+    np.testing.assert_allclose(drop.raw, in_drop.raw, rtol=1e-4, atol=1e-7)
+    plain = jax.jit(model.apply)(variables, images).depth
+    np.testing.assert_allclose(in_drop.depth, plain, rtol=1e-4)
+    assert np.abs(drop.depth - plain).max() > 1e-3
+
+
+def test_ensemble_formula(images):
+    models = [grumo_jax.Monodepth2(predict_uncertainty=flag, **TINY) for flag in (False, True)]
+    for model in models:
+        members = [jax.jit(model.init)(jax.random.key(k), images) for k in range(3)]
+        outputs = [jax.jit(model.apply)(member, images) for member in members]
+        disparities = np.stack([1 / output.depth for output in outputs])
+        raw = disparities.var(axis=0, ddof=1)
+        if model.predict_uncertainty:
+            raw = raw + sum(np.exp(2 * output.log_sigma) for output in outputs)
+        estimate = grumo_jax.Ensemble(model)(grumo_jax.stack_variables(members), images)
+        np.testing.assert_allclose(estimate.raw, raw, rtol=2e-3, atol=1e-5)
+        np.testing.assert_allclose(1 / estimate.depth, disparities.mean(axis=0), rtol=1e-4)
+
+
+def test_learned_heads(tiny, images):
+    model, variables = tiny
+    s = jax.jit(model.apply)(variables, images).log_sigma
+    sigma = grumo_jax.LearnedUncertainty(model)(variables, images)
+    error = grumo_jax.LearnedUncertainty(model, head="error")(variables, images)
+    np.testing.assert_allclose(sigma.raw, np.exp(s), rtol=1e-4)
+    np.testing.assert_allclose(error.raw, s, atol=1e-4)
+
+
+def test_ground_truth_as_reference(tiny, images):
+    model, variables = tiny
+    plain = jax.jit(model.apply)(variables, images).depth
+    oracle = grumo_jax.GradientUncertainty(
+        model, layers="decoder/head_0", reference=grumo_jax.GroundTruth(), space="log_depth"
+    )
+    # The truth differs from the prediction in one block; elsewhere there is none.
+    truth = jnp.zeros_like(plain).at[:, 8:12, 20:30].set(plain[:, 8:12, 20:30] * 2)
+    estimate = oracle(variables, images, ground_truth=truth)
+    score = jnp.abs(estimate.layer_scores["decoder/head_0"][0])
+    assert np.all((score > 0) == (truth > 0))
+
+
+def test_repeated_calls_do_not_compile_again(tiny, images):
+    model, variables = tiny
+
+    def count():
+        return grumo_jax.estimators.base._compiled._cache_size()
+
+    grumo_jax.PostProcessing(model)(variables, images)
+    before = count()
+    grumo_jax.PostProcessing(grumo_jax.Monodepth2(predict_uncertainty=True, **TINY))(
+        variables, images
+    )
+    assert count() == before
+
+
+def test_errors_name_the_problem(tiny, images):
+    model, variables = tiny
+    cases = [
+        (grumo_jax.InferenceDropout(model), (images,), "InferenceDropout draws .* pass a key"),
+        (grumo_jax.PostProcessing(model), (images[0],), r"shape \(32, 64, 3\); expected \(batch"),
+        (grumo_jax.Ensemble(model), (images,), "at least two members, stacked"),
+        (grumo_jax.GradientUncertainty(model, layers="nowhere"), (images,), "no layer 'nowhere'"),
+        (
+            grumo_jax.GradientUncertainty(model, layers="encoder"),
+            (images,),
+            "layer 'encoder' is no feature map",
+        ),
+    ]
+    for estimator, arguments, message in cases:
+        with pytest.raises(grumo_jax.GrumoError, match=message):
+            estimator(variables, *arguments)
+    makers = [
+        (lambda: grumo_jax.InferenceDropout(model, samples=1), "samples is 1"),
+        (lambda: grumo_jax.InferenceDropout(model, rate=1.0), "rate is 1.0"),
+        (lambda: grumo_jax.LearnedUncertainty(grumo_jax.Monodepth2()), "predicts no uncertainty"),
+        (lambda: grumo_jax.LearnedUncertainty(model, head="x"), "head is 'x'"),
+        (lambda: grumo_jax.TestTimeVariance(model, references=()), "expected image references"),
+        (lambda: grumo_jax.stack_variables([variables]), "at least 2 members; got 1"),
+        (lambda: grumo_jax.stack_variables([variables, {}]), "member 1 .* other parameters"),
+        (lambda: grumo_jax.named_estimator("gard", model), "no estimator 'gard'; choose one of"),
+        (lambda: grumo_jax.wrap(model, predicts="inverse"), "predicts is 'inverse'"),
+    ]
+    for maker, message in makers:
+        with pytest.raises(grumo_jax.GrumoError, match=message):
+            maker()
+
+
+def test_an_estimator_is_a_function_to_jit(tiny, images):
+    model, variables = tiny
+    estimator = grumo_jax.PostProcessing(model)
+    compiled = jax.jit(estimator)(variables, images)
+    assert_trees_close(compiled, estimator(variables, images), rtol=1e-5)

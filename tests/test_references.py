@@ -1,0 +1,103 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import grumo_jax
+from grumo_jax import references as r
+from grumo_jax.network import as_network
+
+
+def test_flip_is_its_own_inverse(images):
+    flip = grumo_jax.Flip()
+    np.testing.assert_array_equal(flip.augment(flip.augment(images)), images)
+    np.testing.assert_array_equal(flip.invert(flip.augment(images)[..., 0]), images[..., 0])
+
+
+def test_gray_has_the_luma_in_all_channels():
+    pixel = jnp.array([[[[1.0, 0.5, 0.25]]]])
+    gray = grumo_jax.Gray().augment(pixel)
+    np.testing.assert_allclose(gray[0, 0, 0], [0.2989 + 0.587 / 2 + 0.114 / 4] * 3, rtol=1e-6)
+
+
+def test_noise_is_shared_by_the_batch_and_has_its_size(images):
+    noise = grumo_jax.Noise(std=0.1).augment(images, jax.random.key(3)) - images
+    np.testing.assert_allclose(noise[0], noise[1], atol=1e-6)
+    assert abs(float(noise.std()) - 0.1) < 0.005
+
+
+def test_rotate_turns_counter_clockwise_and_leaves_zeros():
+    square = jnp.zeros((1, 5, 5)).at[0, 0, 4].set(1)
+    np.testing.assert_array_equal(r.rotate(square, 90.0)[0], jnp.zeros((5, 5)).at[0, 0].set(1))
+    turned = r.rotate(jnp.ones((1, 20, 60)), 10.0)
+    assert turned[0, 0, 0] == 0
+    assert turned[0, 10, 30] == 1
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.floats(-45, 45), st.integers(8, 40), st.integers(8, 40))
+def test_rotating_there_and_back_keeps_the_middle(degrees, height, width):
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    back = r.rotate(r.rotate(jnp.asarray(y + 100 * x)[None], degrees), -degrees)[0]
+    middle = np.s_[height // 2 - 1 : height // 2 + 1, width // 2 - 1 : width // 2 + 1]
+    # Nearest neighbour twice moves a value by at most two pixels.
+    assert np.all(np.abs(np.asarray(back)[middle] - (y + 100 * x)[middle]) <= 202)
+
+
+def test_reference_depths_are_predictions_on_augmented_images(tiny, images):
+    model, variables = tiny
+    network = as_network(model)
+    chosen = (grumo_jax.Flip(), grumo_jax.GroundTruth(), grumo_jax.Gray())
+    truth = jnp.full(images.shape[:3], 7.0)
+    depths = r.reference_depths(network, variables, images, chosen, ground_truth=truth)
+    assert depths.shape == (3, 3, 32, 64)
+    apply = jax.jit(model.apply)
+    flipped = apply(variables, images[:, :, ::-1]).depth[:, :, ::-1]
+    np.testing.assert_allclose(depths[:, 0], flipped, rtol=1e-4)
+    np.testing.assert_array_equal(depths[:, 1], truth)
+    gray = apply(variables, grumo_jax.Gray().augment(images)).depth
+    np.testing.assert_allclose(depths[:, 2], gray, rtol=1e-4)
+
+
+@pytest.mark.parametrize("reference", [grumo_jax.FeatureDropout(), grumo_jax.FeatureNoise()])
+def test_feature_references_edit_the_encoders_outputs(tiny, images, reference):
+    model, variables = tiny
+    key = jax.random.key(0)
+    depths = r.reference_depths(as_network(model), variables, images, [reference], key)
+    plain = jax.jit(model.apply)(variables, images).depth
+    assert np.abs(depths[:, 0] - plain).max() > 1e-3
+    strength = {"rate": 1e-7} if isinstance(reference, grumo_jax.FeatureDropout) else {"std": 0.0}
+    weak = type(reference)(**strength)
+    depths = r.reference_depths(as_network(model), variables, images, [weak], key)
+    np.testing.assert_allclose(depths[:, 0], plain, rtol=1e-4)
+
+
+def test_users_own_reference(tiny, images):
+    import dataclasses
+
+    @dataclasses.dataclass(frozen=True)
+    class Shift(grumo_jax.ImageReference):
+        pixels: int = 8
+
+        def augment(self, images, key):
+            return jnp.roll(images, self.pixels, axis=2)
+
+        def invert(self, maps):
+            return jnp.roll(maps, -self.pixels, axis=2)
+
+    model, variables = tiny
+    estimate = grumo_jax.GradientUncertainty(model, reference=Shift())(variables, images)
+    assert 0 < estimate.uncertainty.mean() < 1
+
+
+def test_errors_name_the_problem(tiny, images):
+    model, variables = tiny
+    oracle = grumo_jax.GradientUncertainty(model, reference=grumo_jax.GroundTruth())
+    with pytest.raises(grumo_jax.GrumoError, match=r"ground_truth=depth"):
+        oracle(variables, images)
+    with pytest.raises(grumo_jax.GrumoError, match=r"\(3, 8, 8\); expected \(3, 32, 64\)"):
+        oracle(variables, images, ground_truth=jnp.ones((3, 8, 8)))
+    with pytest.raises(grumo_jax.GrumoError, match="'flip' is no reference"):
+        grumo_jax.GradientUncertainty(model, reference=("flip",))
