@@ -8,6 +8,7 @@ from grumo_jax.activations import choose_layers as choose_layers
 from grumo_jax.activations import edit_activations as edit_activations
 from grumo_jax.checkpoint import load_checkpoint as load_checkpoint
 from grumo_jax.checkpoint import save_checkpoint as save_checkpoint
+from grumo_jax.checkpoint import shipped_checkpoint as shipped_checkpoint
 from grumo_jax.errors import GrumoError as GrumoError
 from grumo_jax.estimators import DropoutEnsemble as DropoutEnsemble
 from grumo_jax.estimators import Ensemble as Ensemble

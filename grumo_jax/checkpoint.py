@@ -112,6 +112,21 @@ def load_checkpoint(
     return model, jax.device_put(variables, sharding) if sharding is not None else variables
 
 
+def shipped_checkpoint(name: str) -> Path:
+    """Where a checkpoint that comes with the library lies: in the package, or in a clone of it.
+
+    Raises:
+        CheckpointError: if there is none of that name.
+    """
+    package = Path(__file__).parent
+    folders = [folder / "checkpoints" for folder in (package, package.parent)]
+    found = [folder / name for folder in folders if (folder / name / CARD).is_file()]
+    if not found:
+        known = sorted(card.parent.name for folder in folders for card in folder.glob(f"*/{CARD}"))
+        raise CheckpointError(f"no checkpoint {name!r} comes along; there are: {', '.join(known)}")
+    return found[0]
+
+
 def content_hash(configuration: dict[str, Any], variables: Any) -> str:
     """SHA-256 over the configuration and the name, dtype, shape and bytes of every leaf."""
     digest = hashlib.sha256(json.dumps(configuration, sort_keys=True).encode())

@@ -112,31 +112,23 @@ def wrap(
         depth,
         log_sigma,
         predicts,
-        0.0,
-        _as_tuple(decoder_layers),
-        _as_tuple(dropout_layers),
-        _as_tuple(feature_layers),
-        tuple(sorted((kwargs or {}).items())),
+        decoder_layers=_as_tuple(decoder_layers),
+        dropout_layers=_as_tuple(dropout_layers),
+        feature_layers=_as_tuple(feature_layers),
+        kwargs=tuple(sorted((kwargs or {}).items())),
     )
 
 
 def as_network(model: Any) -> DepthNetwork:
-    """Return the model as a `DepthNetwork`; networks of this library know all about themselves."""
+    """Return the model as a `DepthNetwork`.
+
+    Networks that can describe themselves, as `Monodepth2` can, do so in a method
+    `as_depth_network()`; of others nothing is assumed but that their output is depth.
+    """
     if isinstance(model, DepthNetwork):
         return model
-    return DepthNetwork(
-        model,
-        log_sigma=_output_log_sigma if getattr(model, "predict_uncertainty", False) else None,
-        predicts=getattr(model, "output", "depth"),
-        least_disparity=1 / model.max_depth if hasattr(model, "max_depth") else 0.0,
-        decoder_layers=getattr(model, "decoder_layers", None),
-        dropout_layers=getattr(model, "dropout_layers", None),
-        feature_layers=getattr(model, "feature_layers", None),
-    )
-
-
-def _output_log_sigma(output: Any) -> jax.Array:
-    return output.log_sigma
+    describe = getattr(model, "as_depth_network", None)
+    return DepthNetwork(model) if describe is None else describe()
 
 
 def _as_tuple(names: tuple[str, ...] | list[str] | None) -> tuple[str, ...] | None:

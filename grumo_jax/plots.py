@@ -4,6 +4,7 @@ Disparity is drawn in `magma` up to its 95th percentile, metric depth in `magma_
 uncertainty and error in `hot`. Every function takes the axes to draw on, or makes a figure.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -93,20 +94,47 @@ def plot_panel(
         The figure: a row of four, or two by two for wide photos.
     """
     height, width = depth.shape
-    rows, columns = (2, 2) if width > 2 * height else (1, 4)
-    cell = (6.4, 6.4 * height / width) if rows == 2 else (3.6, 3.6 * height / width)
+    rows, columns, inches = (2, 2, 6.4) if width > 2 * height else (1, 4, 3.6)
     figure = Figure(
-        figsize=(columns * cell[0], rows * (cell[1] + 0.3) + 0.35 * bool(title)),
+        figsize=(columns * inches, rows * (inches * height / width + 0.35) + 0.35 * bool(title)),
         layout="constrained",
     )
-    axes = figure.subplots(rows, columns).ravel()
+    _fill_row(figure.subplots(rows, columns).ravel(), image, depth, uncertainty, predicts)
+    if title:
+        figure.suptitle(title)
+    return figure
+
+
+def plot_gallery(
+    photos: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], *, predicts: Quantity = "depth"
+) -> Figure:
+    """Draw image | depth | uncertainty | overlay of several photos, one a row.
+
+    Args:
+        photos: (image (H, W, 3), depth (H, W), uncertainty (H, W)) of each.
+        predicts: see `plot_depth`.
+    """
+    heights = [3.6 * depth.shape[0] / depth.shape[1] for _, depth, _ in photos]
+    figure = Figure(figsize=(4 * 3.6, sum(heights) + 0.35), layout="constrained")
+    axes = figure.subplots(len(photos), 4, squeeze=False, height_ratios=heights)
+    for row, photo in zip(axes, photos, strict=True):
+        _fill_row(row, *photo, predicts)
+    for cell in axes[1:].ravel():
+        cell.set_title("")
+    return figure
+
+
+def _fill_row(
+    axes: Sequence[Axes],
+    image: np.ndarray,
+    depth: np.ndarray,
+    uncertainty: np.ndarray,
+    predicts: Quantity,
+) -> None:
     plot_image(image, axes=axes[0])
     plot_depth(depth, predicts=predicts, axes=axes[1])
     plot_uncertainty(uncertainty, axes=axes[2])
     plot_overlay(image, uncertainty, axes=axes[3])
-    if title:
-        figure.suptitle(title)
-    return figure
 
 
 def _draw(values: np.ndarray, axes: Axes | None, title: str, **style: Any) -> Drawn:

@@ -250,7 +250,7 @@ def reference_depths(
         ground_truth: depth (B, H, W), 0 where unknown; needed for `GroundTruth`.
 
     Raises:
-        GrumoError: for something that is no reference (`check_reference`), or ground truth that is missing or has
+        GrumoError: for something that is no reference, or ground truth that is missing or has
             another shape than the images.
     """
     keys = reference_keys(key, references)

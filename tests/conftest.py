@@ -9,7 +9,7 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 import pytest
-from helpers import TINY, need_shared
+from helpers import TINY, SmallNet, draw_variables, need_shared, read_log_sigma
 
 import grumo_jax
 
@@ -28,7 +28,14 @@ def images():
 def tiny(images):
     """A small Monodepth2 with a second head, and its variables."""
     model = grumo_jax.Monodepth2(predict_uncertainty=True, **TINY)
-    return model, jax.jit(model.init)(jax.random.key(1), images)
+    return model, draw_variables(model, images)
+
+
+@pytest.fixture(scope="session")
+def small(images):
+    """A network of another make that compiles in a moment, wrapped, and its variables."""
+    network = grumo_jax.wrap(SmallNet(), log_sigma=read_log_sigma, predicts="disparity")
+    return network, draw_variables(SmallNet(), images)
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import TINY, assert_trees_close
+from helpers import SmallNet, assert_trees_close, draw_variables, read_log_sigma
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import grumo_jax
@@ -27,12 +27,12 @@ MAKERS = {
 
 
 @pytest.fixture(scope="module", params=MAKERS)
-def estimated(request, tiny, images):
+def estimated(request, small, images):
     """(estimator, its variables, its estimate of the images)."""
-    model, variables = tiny
+    model, variables = small
     estimator = MAKERS[request.param](model)
     if request.param == "ensemble":
-        other = jax.jit(model.init)(jax.random.key(2), images)
+        other = draw_variables(SmallNet(), images, seed=2)
         variables = grumo_jax.stack_variables([variables, other])
     return estimator, variables, estimator(variables, images, KEY)
 
@@ -97,86 +97,85 @@ def test_gradients_through_estimators_are_finite(estimated, images):
     assert np.any(gradient != 0)
 
 
-def test_same_key_same_result_other_key_other_result(tiny, images):
-    model, variables = tiny
+def test_same_key_same_result_other_key_other_result(small, images):
+    model, variables = small
     estimator = grumo_jax.InferenceDropout(model, samples=3)
     first, again, other = (estimator(variables, images, jax.random.key(k)).raw for k in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert np.any(first != other)
 
 
-def test_dropout_ensemble_averages_what_inference_dropout_only_scores(tiny, images):
-    model, variables = tiny
+def test_dropout_ensemble_averages_what_inference_dropout_only_scores(small, images):
+    model, variables = small
     drop = grumo_jax.DropoutEnsemble(model, samples=3)(variables, images, KEY)
     in_drop = grumo_jax.InferenceDropout(model, samples=3)(variables, images, KEY)
     np.testing.assert_allclose(drop.raw, in_drop.raw, rtol=1e-4, atol=1e-7)
-    plain = jax.jit(model.apply)(variables, images).depth
+    plain = SmallNet().apply(variables, images)["depth"]
     np.testing.assert_allclose(in_drop.depth, plain, rtol=1e-4)
     assert np.abs(drop.depth - plain).max() > 1e-3
 
 
-def test_ensemble_formula(images):
-    models = [grumo_jax.Monodepth2(predict_uncertainty=flag, **TINY) for flag in (False, True)]
-    for model in models:
-        members = [jax.jit(model.init)(jax.random.key(k), images) for k in range(3)]
-        outputs = [jax.jit(model.apply)(member, images) for member in members]
-        disparities = np.stack([1 / output.depth for output in outputs])
-        raw = disparities.var(axis=0, ddof=1)
-        if model.predict_uncertainty:
-            raw = raw + sum(np.exp(2 * output.log_sigma) for output in outputs)
-        estimate = grumo_jax.Ensemble(model)(grumo_jax.stack_variables(members), images)
-        np.testing.assert_allclose(estimate.raw, raw, rtol=2e-3, atol=1e-5)
-        np.testing.assert_allclose(1 / estimate.depth, disparities.mean(axis=0), rtol=1e-4)
+@pytest.mark.parametrize("log_sigma", [None, read_log_sigma])
+def test_ensemble_formula(images, log_sigma):
+    net = SmallNet()
+    members = [draw_variables(net, images, seed) for seed in range(3)]
+    outputs = [net.apply(member, images) for member in members]
+    disparities = np.stack([1 / output["depth"] for output in outputs])
+    raw = disparities.var(axis=0, ddof=1)
+    if log_sigma:
+        raw = raw + sum(np.exp(2 * output["log_sigma"]) for output in outputs)
+    network = grumo_jax.wrap(net, log_sigma=log_sigma, predicts="disparity")
+    estimate = grumo_jax.Ensemble(network)(grumo_jax.stack_variables(members), images)
+    np.testing.assert_allclose(estimate.raw, raw, rtol=2e-3, atol=1e-5)
+    np.testing.assert_allclose(1 / estimate.depth, disparities.mean(axis=0), rtol=1e-4)
 
 
-def test_learned_heads(tiny, images):
-    model, variables = tiny
-    s = jax.jit(model.apply)(variables, images).log_sigma
+def test_learned_heads(small, images):
+    model, variables = small
+    s = SmallNet().apply(variables, images)["log_sigma"]
     sigma = grumo_jax.LearnedUncertainty(model)(variables, images)
     error = grumo_jax.LearnedUncertainty(model, head="error")(variables, images)
     np.testing.assert_allclose(sigma.raw, np.exp(s), rtol=1e-4)
     np.testing.assert_allclose(error.raw, s, atol=1e-4)
 
 
-def test_ground_truth_as_reference(tiny, images):
-    model, variables = tiny
-    plain = jax.jit(model.apply)(variables, images).depth
+def test_ground_truth_as_reference(small, images):
+    model, variables = small
+    plain = SmallNet().apply(variables, images)["depth"]
     oracle = grumo_jax.GradientUncertainty(
-        model, layers="decoder/head_0", reference=grumo_jax.GroundTruth(), space="log_depth"
+        model,
+        layers="heads",
+        reference=grumo_jax.GroundTruth(),
+        space="log_depth",
+        reduction="norm",
     )
     # The truth differs from the prediction in one block; elsewhere there is none.
     truth = jnp.zeros_like(plain).at[:, 8:12, 20:30].set(plain[:, 8:12, 20:30] * 2)
     estimate = oracle(variables, images, ground_truth=truth)
-    score = jnp.abs(estimate.layer_scores["decoder/head_0"][0])
+    score = jnp.abs(estimate.layer_scores["heads"][0])
     assert np.all((score > 0) == (truth > 0))
 
 
-def test_repeated_calls_do_not_compile_again(tiny, images):
-    model, variables = tiny
+def test_repeated_calls_do_not_compile_again(small, images):
+    model, variables = small
 
     def count():
         return grumo_jax.estimators.base._compiled._cache_size()
 
     grumo_jax.PostProcessing(model)(variables, images)
     before = count()
-    grumo_jax.PostProcessing(grumo_jax.Monodepth2(predict_uncertainty=True, **TINY))(
-        variables, images
-    )
+    same = grumo_jax.wrap(SmallNet(), log_sigma=read_log_sigma, predicts="disparity")
+    grumo_jax.PostProcessing(same)(variables, images)
     assert count() == before
 
 
-def test_errors_name_the_problem(tiny, images):
-    model, variables = tiny
+def test_errors_name_the_problem(small, images):
+    model, variables = small
     cases = [
         (grumo_jax.InferenceDropout(model), (images,), "InferenceDropout draws .* pass a key"),
         (grumo_jax.PostProcessing(model), (images[0],), r"shape \(32, 64, 3\); expected \(batch"),
         (grumo_jax.Ensemble(model), (images,), "at least two members, stacked"),
         (grumo_jax.GradientUncertainty(model, layers="nowhere"), (images,), "no layer 'nowhere'"),
-        (
-            grumo_jax.GradientUncertainty(model, layers="encoder"),
-            (images,),
-            "layer 'encoder' is no feature map",
-        ),
     ]
     for estimator, arguments, message in cases:
         with pytest.raises(grumo_jax.GrumoError, match=message):
@@ -197,8 +196,14 @@ def test_errors_name_the_problem(tiny, images):
             maker()
 
 
-def test_an_estimator_is_a_function_to_jit(tiny, images):
-    model, variables = tiny
+def test_an_estimator_is_a_function_to_jit(small, images):
+    model, variables = small
     estimator = grumo_jax.PostProcessing(model)
     compiled = jax.jit(estimator)(variables, images)
     assert_trees_close(compiled, estimator(variables, images), rtol=1e-5)
+
+
+def test_a_layer_that_is_no_feature_map_is_explained(tiny, images):
+    model, variables = tiny
+    with pytest.raises(grumo_jax.GrumoError, match="layer 'encoder' is no feature map"):
+        grumo_jax.GradientUncertainty(model, layers="encoder")(variables, images)

@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import draw_variables
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -68,7 +69,7 @@ def test_combinations_worked_out_by_hand():
 
 @settings(deadline=None, max_examples=30)
 @given(
-    hnp.arrays(np.float32, (2, 3, 4), elements=st.floats(-1e3, 1e3, width=32)),
+    hnp.arrays(np.float32, (2, 3, 4), elements=st.integers(-999, 999)),
     st.floats(0.125, 8, width=32),
     st.floats(-8, 8, width=32),
 )
@@ -78,7 +79,7 @@ def test_normalize_maps_to_the_unit_interval(maps, scale, shift):
     assert normalized.max() <= 1
     assert np.all(np.isfinite(normalized))
     for map_, result in zip(maps, normalized, strict=True):
-        assert (map_.max() > map_.min()) == (result.max() == 1)
+        assert result.max() == pytest.approx(float(map_.max() > map_.min()))
     if np.ptp(maps, axis=(1, 2)).min() > 1:
         np.testing.assert_allclose(
             scores.normalize(np.float32(scale) * maps + np.float32(shift)), normalized, atol=1e-2
@@ -119,7 +120,7 @@ def test_errors_name_the_option(tiny, options, message):
 
 def test_weight_without_log_sigma_is_explained(images):
     model = grumo_jax.Monodepth2(encoder_widths=(8, 8, 8, 16, 16), decoder_widths=(4, 4, 8, 8, 8))
-    variables = jax.jit(model.init)(jax.random.key(0), images)
+    variables = draw_variables(model, images)
     estimator = grumo_jax.GradientUncertainty(model, uncertainty_weight=2.0)
     with pytest.raises(grumo_jax.GrumoError, match="the network predicts no log σ"):
         estimator(variables, images)

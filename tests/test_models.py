@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import TINY
+from helpers import TINY, draw_variables
 
 import grumo_jax
 
@@ -29,7 +29,7 @@ def test_output_is_a_frozen_pytree(tiny, images):
 
 def test_depth_network_has_a_linear_output(images):
     model = grumo_jax.Monodepth2(output="depth", scales=(0,), **TINY)
-    variables = jax.jit(model.init)(jax.random.key(0), images)
+    variables = draw_variables(model, images)
     shift = {"params": {"decoder": {"head_0": {"bias": jnp.array([7.0])}}}}
     output = jax.jit(model.apply)(variables, images)
     moved = jax.tree.map(lambda x: x, variables)
@@ -67,7 +67,7 @@ def test_encoders_have_torchvision_parameter_counts(num_layers, million):
 
 def test_training_mode_updates_batch_statistics_and_drops_channels(images):
     model = grumo_jax.Monodepth2(dropout_rate=0.5, **TINY)
-    variables = jax.jit(model.init)(jax.random.key(0), images)
+    variables = draw_variables(model, images)
 
     @jax.jit
     def train(variables, key):

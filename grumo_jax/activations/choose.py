@@ -8,14 +8,12 @@ from jax.extend import core
 
 from grumo_jax.activations.calls import Call, edit_calls, list_calls, run
 from grumo_jax.errors import LayerError
-from grumo_jax.network import DepthNetwork
+from grumo_jax.network import DepthNetwork, as_network
 
 Role = Literal["gradient", "decoder", "dropout", "features"]
 
 
-def choose_layers(
-    network: DepthNetwork, variables: Any, images: Any, role: Role
-) -> tuple[str, ...]:
+def choose_layers(model: Any, variables: Any, images: Any, role: Role) -> tuple[str, ...]:
     """Name the layers that an estimator uses where it was given none.
 
     What the network says of itself counts first (`Monodepth2` does, and `wrap` takes names).
@@ -29,9 +27,15 @@ def choose_layers(
     - "dropout": all of the decoder but the last, which gives the prediction;
     - "features": the last convolution before the decoder at each resolution.
 
+    Args:
+        model: a linen module, an `nnx.GraphDef`, or `wrap` of one.
+        variables, images: what it is applied to.
+        role: what the layers are for.
+
     Raises:
         LayerError: if the network has no convolution that depth depends on.
     """
+    network = as_network(model)
     if role == "gradient":
         decoder = choose_layers(network, variables, images, "decoder")
         return (_nearest_to_quarter(network, variables, images, decoder),)

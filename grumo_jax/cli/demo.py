@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-DEMO_CHECKPOINT = "synthetic"
+PHOTOS = Path(__file__).parents[1] / "photos"
 
 
 def demo(
@@ -14,31 +14,35 @@ def demo(
         Path | None, typer.Option(help="Another checkpoint than the one that comes along.")
     ] = None,
 ) -> None:
-    """Run the shipped network on the shipped photos and draw the results.
+    """Estimate depth and uncertainty of two real photos, and draw them.
 
-    The network is small and was trained on synthetic scenes only: it shows how everything
-    works, not how well a good depth network does.
+    The network that comes along is small and has seen synthetic scenes only: it shows how
+    everything works, not how well a good depth network does.
     """
+    import numpy as np
+
+    from grumo_jax.checkpoint import shipped_checkpoint
     from grumo_jax.cli.formats import Format
     from grumo_jax.cli.output import write_prediction
     from grumo_jax.cli.predict import make_predictor
-    from grumo_jax.images import find_images, read_image
+    from grumo_jax.images import find_images, read_image, write_atomically
+    from grumo_jax.plots import plot_gallery
 
-    folder = Path(__file__).parents[1] / "photos"
-    predictor = make_predictor(checkpoint or shipped_checkpoint(DEMO_CHECKPOINT), "grad", None, 1)
-    network = predictor.estimator.network
-    print("photo     most uncertain at (row, column)   depth there   median depth")
-    for name, file in find_images([folder]).items():
+    checkpoint = checkpoint or shipped_checkpoint("synthetic")
+    predictor = make_predictor(checkpoint, "grad", None, 1)
+    predicts = predictor.estimator.network.predicts
+    print(f"network: {checkpoint}, estimator: grad (flip, squared difference, layer 6)")
+    print(f"{'photo':<10}{'nearest':>10}{'median':>10}{'farthest':>10}   least certain pixel")
+    gallery = []
+    for name, file in find_images([PHOTOS]).items():
         photo = read_image(file)
         prediction = predictor(photo)
-        formats = (Format.npz, Format.panel)
-        pictures = write_prediction(out, name, photo, prediction, formats, network.predicts)
-
-
-def shipped_checkpoint(name: str) -> Path:
-    """Where a checkpoint that comes with the library lies: in the package, or in a clone."""
-    package = Path(__file__).parents[1]
-    for folder in (package / "checkpoints", package.parent / "checkpoints"):
-        if (folder / name).is_dir():
-            return folder / name
-    raise FileNotFoundError(name)
+        write_prediction(out, name, photo, prediction, [Format.npz, Format.png], predicts)
+        gallery.append((photo, prediction.depth, prediction.uncertainty))
+        depths = "".join(f"{d:10.2f}" for d in np.percentile(prediction.depth, (0, 50, 100)))
+        worst = np.unravel_index(np.argmax(prediction.uncertainty), prediction.uncertainty.shape)
+        print(f"{name:<10}{depths}   row {worst[0]}, column {worst[1]}")
+    figure = plot_gallery(gallery, predicts=predicts)
+    picture = out / "demo.png"
+    write_atomically(picture, lambda stream: figure.savefig(stream, dpi=110, format="png"))
+    print(f"picture: {picture.resolve()}")

@@ -20,7 +20,8 @@ class InferenceDropout(Estimator):
 
     Channels are dropped after the activated up-convolutions, by editing activations: the
     model itself needs no dropout. Everything before the first of these layers is computed
-    once. Variances are unbiased and taken in what the network predicts.
+    once; what comes after runs for all passes together, which takes memory in proportion to
+    `samples`. Variances are unbiased and taken in what the network predicts.
 
     Attributes:
         model: see `Estimator`.

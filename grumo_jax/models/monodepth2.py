@@ -10,7 +10,7 @@ from flax import struct
 from grumo_jax.errors import GrumoError
 from grumo_jax.models.decoder import UP_CONVS, DepthDecoder
 from grumo_jax.models.resnet import ResNet
-from grumo_jax.network import check_images
+from grumo_jax.network import DepthNetwork, check_images
 
 STRIDE = 32
 """The encoder halves the resolution five times."""
@@ -108,6 +108,19 @@ class Monodepth2(nn.Module):
         """The encoder's output: the five feature maps that the decoder starts from."""
         return ("encoder",)
 
+    @nn.nowrap
+    def as_depth_network(self) -> DepthNetwork:
+        """What the estimators must know of this network."""
+        return DepthNetwork(
+            self,
+            log_sigma=_log_sigma if self.predict_uncertainty else None,
+            predicts=self.output,
+            least_disparity=1 / self.max_depth,
+            decoder_layers=self.decoder_layers,
+            dropout_layers=self.dropout_layers,
+            feature_layers=self.feature_layers,
+        )
+
     @nn.compact
     def __call__(
         self, images: jax.Array, *, train: bool = False, dropout: bool | None = None
@@ -165,3 +178,8 @@ class Monodepth2(nn.Module):
                 f"resize them, for example to {near[0]}×{near[1]}, or use grumo_jax.Predictor, "
                 "which resizes photos and maps the results back"
             )
+
+
+def _log_sigma(output: DepthOutput) -> jax.Array:
+    assert output.log_sigma is not None
+    return output.log_sigma

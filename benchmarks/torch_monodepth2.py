@@ -1,0 +1,145 @@
+"""A straightforward PyTorch Monodepth2 (ResNet-18) to compare with; names as in .pth files."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+WIDTHS = (64, 64, 128, 256, 512)
+DECODER_WIDTHS = (16, 32, 64, 128, 256)
+CAPTURED = 6
+"""The papers' layer: the up-convolution of stage 1 before its upsampling."""
+
+
+class BasicBlock(nn.Module):
+    """Two 3×3 convolutions and a shortcut."""
+
+    def __init__(self, inputs: int, width: int, stride: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, width, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.downsample = None
+        if stride != 1 or inputs != width:
+            shortcut = nn.Conv2d(inputs, width, 1, stride, bias=False)
+            self.downsample = nn.Sequential(shortcut, nn.BatchNorm2d(width))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map (B, C, h, w) to (B, width, h/stride, w/stride)."""
+        y = F.relu(self.bn1(self.conv1(x)))
+        y = self.bn2(self.conv2(y))
+        return F.relu(y + (x if self.downsample is None else self.downsample(x)))
+
+
+class ResNet18(nn.Module):
+    """Images to five feature maps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        encoder = nn.Module()
+        encoder.conv1 = nn.Conv2d(3, WIDTHS[0], 7, 2, 3, bias=False)
+        encoder.bn1 = nn.BatchNorm2d(WIDTHS[0])
+        for i in range(1, 5):
+            blocks = [BasicBlock(WIDTHS[i - 1], WIDTHS[i], 1 if i == 1 else 2)]
+            blocks.append(BasicBlock(WIDTHS[i], WIDTHS[i], 1))
+            setattr(encoder, f"layer{i}", nn.Sequential(*blocks))
+        self.encoder = encoder
+
+    def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """Map (B, 3, H, W) in [0, 1] to features, finest first."""
+        encoder = self.encoder
+        features = [F.relu(encoder.bn1(encoder.conv1((images - 0.45) / 0.225)))]
+        x = F.max_pool2d(features[0], 3, 2, 1)
+        for i in range(1, 5):
+            x = getattr(encoder, f"layer{i}")(x)
+            features.append(x)
+        return features
+
+
+class PaddedConv(nn.Module):
+    """3×3 convolution with reflection padding."""
+
+    def __init__(self, inputs: int, width: int):
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, width, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map (B, C, h, w) to (B, width, h, w)."""
+        return self.conv(F.pad(x, (1, 1, 1, 1), mode="reflect"))
+
+
+class UpConv(nn.Module):
+    """Padded convolution, to be followed by ELU."""
+
+    def __init__(self, inputs: int, width: int):
+        super().__init__()
+        self.conv = PaddedConv(inputs, width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map (B, C, h, w) to (B, width, h, w)."""
+        return F.elu(self.conv(x))
+
+
+class Decoder(nn.Module):
+    """Features to disparities at four scales."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for i in range(4, -1, -1):
+            inputs = WIDTHS[-1] if i == 4 else DECODER_WIDTHS[i + 1]
+            skip = WIDTHS[i - 1] if i > 0 else 0
+            layers.append(UpConv(inputs, DECODER_WIDTHS[i]))
+            layers.append(UpConv(DECODER_WIDTHS[i] + skip, DECODER_WIDTHS[i]))
+        layers += [PaddedConv(DECODER_WIDTHS[s], 1) for s in range(4)]
+        self.decoder = nn.ModuleList(layers)
+
+    def forward(self, features: list[torch.Tensor]) -> torch.Tensor:
+        """Return sigmoid disparity (B, 1, H, W); the coarser heads are computed as in training."""
+        x = features[-1]
+        disparity = x
+        for n, i in enumerate(range(4, -1, -1)):
+            x = F.interpolate(self.decoder[2 * n](x), scale_factor=2, mode="nearest")
+            if i > 0:
+                x = torch.cat([x, features[i - 1]], 1)
+            x = self.decoder[2 * n + 1](x)
+            if i < 4:
+                disparity = torch.sigmoid(self.decoder[10 + i](x))
+        return disparity
+
+
+class Monodepth2(nn.Module):
+    """Images to depth (B, 1, H, W)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = ResNet18()
+        self.depth = Decoder()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Map (B, 3, H, W) in [0, 1] to depth."""
+        return 1 / (0.01 + 9.99 * self.depth(self.encoder(images)))
+
+    def captured_layer(self) -> nn.Module:
+        """The convolution whose output's gradient is read."""
+        return self.depth.decoder[CAPTURED].conv.conv
+
+
+def gradient_uncertainty(
+    model: Monodepth2, images: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Depth and the papers' uncertainty the plain way: two passes, full backward, a hook."""
+    captured: list[torch.Tensor] = []
+    hook = model.captured_layer().register_full_backward_hook(
+        lambda module, grad_input, grad_output: captured.append(grad_output[0])
+    )
+    with torch.no_grad():
+        reference = model(images.flip(3)).flip(3)
+    depth = model(images)
+    model.zero_grad()
+    ((depth - reference) ** 2).mean().backward()
+    hook.remove()
+    score = captured[0].max(1, keepdim=True).values
+    low, high = score.amin((2, 3), keepdim=True), score.amax((2, 3), keepdim=True)
+    score = (score - low) / (high - low)
+    return depth.detach(), F.interpolate(score, images.shape[2:], mode="bilinear")

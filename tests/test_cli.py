@@ -1,0 +1,152 @@
+"""The installed command-line program."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import need_shared
+from PIL import Image
+
+import grumo_jax
+
+GRUMO = Path(sys.executable).with_name("grumo")
+
+
+def grumo(*arguments, cwd=None):
+    return subprocess.run(
+        [GRUMO, *map(str, arguments)], capture_output=True, text=True, cwd=cwd, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tiny, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("checkpoints") / "tiny"
+    grumo_jax.save_checkpoint(folder, tiny[0].clone(input_size=(32, 64)), tiny[1])
+    return folder
+
+
+@pytest.fixture
+def photos(tmp_path):
+    folder = tmp_path / "photos"
+    (folder / "more").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for name, size in {"a.png": (40, 60), "more/b.jpg": (33, 100)}.items():
+        Image.fromarray(rng.integers(0, 256, (*size, 3), np.uint8)).save(folder / name)
+    return folder
+
+
+def test_help_teaches():
+    result = grumo("--help")
+    assert result.returncode == 0
+    for command in ("demo", "predict", "convert", "layers"):
+        assert command in result.stdout
+        detail = grumo(command, "--help")
+        assert detail.returncode == 0
+        assert len(detail.stdout) > 300
+
+
+def test_predict_writes_every_format(checkpoint, photos, tmp_path):
+    formats = [part for name in ("npz", "npy", "png", "panel") for part in ("--format", name)]
+    result = grumo("predict", checkpoint, photos, "--out", tmp_path / "out", *formats)
+    assert result.returncode == 0, result.stderr
+    assert "2 of 2 photos done" in result.stdout
+    assert result.stderr == ""
+    written = {p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*.*")}
+    endings = (".npz", "_depth.npy", "_uncertainty.npy", "_depth.png", "_uncertainty.png")
+    assert written == {f"{name}{e}" for name in ("a", "more/b") for e in (*endings, "_panel.png")}
+    with np.load(tmp_path / "out" / "a.npz") as maps:
+        assert {name: maps[name].shape for name in maps} == dict.fromkeys(
+            ("depth", "uncertainty", "raw"), (40, 60)
+        )
+        stored = np.asarray(Image.open(tmp_path / "out" / "a_depth.png"))
+        np.testing.assert_allclose(stored / 256, maps["depth"], atol=1 / 256)
+
+
+def test_unreadable_photos_are_skipped_and_the_status_says_so(checkpoint, photos, tmp_path):
+    (photos / "broken.jpg").write_bytes(b"not an image")
+    out = tmp_path / "out"
+    options = ("--format", "npz", "--estimator", "in-drop", "--batch-size", "2")
+    result = grumo("predict", checkpoint, photos, "--out", out, *options)
+    assert result.returncode == 1
+    assert "2 of 3 photos done" in result.stdout
+    assert result.stderr.strip() == f"grumo: skipped {photos}/broken.jpg: damaged or no image"
+    assert (out / "a.npz").exists()
+    assert (out / "more" / "b.npz").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("predict", "nowhere", "."), "nowhere: no such directory"),
+        (("predict", "{checkpoint}", "nothing.jpg"), "nothing.jpg: no such file or folder"),
+        (("predict", "{checkpoint}", "{photos}", "--estimator", "gard"), "no estimator 'gard'"),
+        (("predict", "{checkpoint}", "{photos}", "--layer", "up"), "there is no layer 'up'"),
+        (
+            ("predict", "{checkpoint}", "{photos}", "--estimator", "post", "--layer", "up"),
+            "--layer is for grad",
+        ),
+        (("layers", "{photos}"), "no checkpoint of grumo_jax"),
+        (("convert", "nowhere", "out"), "nowhere: not a directory"),
+        (("convert", "{photos}", "out"), "encoder.pth: no such file"),
+    ],
+)
+def test_mistakes_end_in_one_sentence(checkpoint, photos, tmp_path, arguments, message):
+    filled = [a.format(checkpoint=checkpoint, photos=photos) for a in arguments]
+    result = grumo(*filled, cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr.startswith("grumo: ")
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert not (tmp_path / "predictions").exists()
+
+
+def test_layers(checkpoint):
+    result = grumo("layers", checkpoint)
+    lines = result.stdout.splitlines()
+    assert len(lines) == 12
+    assert lines[7].split() == ["decoder/up_1_0/conv", "Conv", "8×16×4", "float32"]
+    assert "encoder/layer1/block0/conv1" in grumo("layers", checkpoint, "--all").stdout
+
+
+def test_convert_then_predict(draw_states, photos, tmp_path):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed (extra: convert)")
+    encoder, decoder = draw_states(10, uncertainty=True)
+    (tmp_path / "weights").mkdir()
+    sizes = {"height": 64, "width": 96}
+    for name, state in {"encoder.pth": encoder | sizes, "depth.pth": decoder}.items():
+        tensors = {k: torch.as_tensor(v) if k not in sizes else v for k, v in state.items()}
+        torch.save(tensors, tmp_path / "weights" / name)
+    result = grumo("convert", tmp_path / "weights", tmp_path / "network")
+    assert result.returncode == 0, result.stderr
+    assert "ResNet-18, disparity and uncertainty, 64×96, 14.3 M parameters" in result.stdout
+    predicted = grumo(
+        "predict", tmp_path / "network", photos / "a.png", "--format", "npz", cwd=tmp_path
+    )
+    assert predicted.returncode == 0, predicted.stderr
+    assert (tmp_path / "predictions" / "a.npz").exists()
+    again = grumo("convert", tmp_path / "weights", tmp_path / "network")
+    assert again.returncode == 2
+    assert "already exists" in again.stderr
+
+
+def test_real_photo(checkpoint, tmp_path):
+    photo = need_shared("real", "nyu_pairs", "rgb", "rgb_00050.jpg")
+    result = grumo("predict", checkpoint, photo, "--out", tmp_path, "--estimator", "var")
+    assert result.returncode == 0, result.stderr
+    with Image.open(tmp_path / "rgb_00050_panel.png") as panel:
+        assert panel.width > 1000
+
+
+def test_importing_the_package_does_no_work():
+    code = "import sys, grumo_jax; print('matplotlib' in sys.modules, 'torch' in sys.modules)"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.split() == ["False", "False"]
+
+
+def test_program_is_on_the_path():
+    assert shutil.which(str(GRUMO))

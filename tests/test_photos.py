@@ -1,0 +1,129 @@
+"""Files on disk, the predictor and the pictures."""
+
+import io
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+import grumo_jax
+from grumo_jax import images as files
+from grumo_jax import plots
+
+
+@pytest.fixture(scope="module")
+def photo():
+    rng = np.random.default_rng(0)
+    small = Image.fromarray(rng.integers(0, 256, (6, 9, 3), np.uint8))
+    return np.asarray(small.resize((90, 50), Image.Resampling.BICUBIC))
+
+
+def test_photos_are_read_as_rgb_and_upright(tmp_path, photo):
+    Image.fromarray(photo).save(tmp_path / "rgb.png")
+    np.testing.assert_array_equal(grumo_jax.read_image(tmp_path / "rgb.png"), photo)
+    Image.fromarray(photo).convert("LA").save(tmp_path / "gray.png")
+    assert grumo_jax.read_image(tmp_path / "gray.png").shape == (50, 90, 3)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # taken with the camera turned to the right
+    Image.fromarray(photo).save(tmp_path / "turned.jpg", exif=exif)
+    assert grumo_jax.read_image(tmp_path / "turned.jpg").shape == (90, 50, 3)
+
+
+def test_unreadable_photos_are_named(tmp_path, photo):
+    buffer = io.BytesIO()
+    Image.fromarray(photo).save(buffer, format="PNG")
+    for name, content in {"cut.png": buffer.getvalue()[:900], "text.jpg": b"hello"}.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(grumo_jax.GrumoError, match=f"{name}: damaged or no image"):
+            grumo_jax.read_image(tmp_path / name)
+    with pytest.raises(grumo_jax.GrumoError, match=r"no\.png: no such file"):
+        grumo_jax.read_image(tmp_path / "no.png")
+
+
+def test_finding_photos(tmp_path):
+    for name in ("b/x.JPG", "b/c/y.png", "b/notes.txt", "x.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    assert list(files.find_images([tmp_path / "b"])) == ["c/y", "x"]
+    with pytest.raises(grumo_jax.GrumoError, match="would both be called 'x'; rename"):
+        files.find_images([tmp_path / "b", tmp_path / "x.png"])
+    with pytest.raises(grumo_jax.GrumoError, match="nowhere: no such file or folder"):
+        files.find_images([tmp_path / "nowhere"])
+    (tmp_path / "none").mkdir()
+    with pytest.raises(grumo_jax.GrumoError, match="none: no images in this folder"):
+        files.find_images([tmp_path / "none"])
+
+
+def test_16_bit_png_is_exact(tmp_path):
+    depth = np.array([[0.5, 80.25, 1000.0, np.nan]])
+    files.write_png16(tmp_path / "depth.png", depth, files.DEPTH_PNG_SCALE)
+    stored = np.asarray(Image.open(tmp_path / "depth.png"))
+    np.testing.assert_array_equal(stored, [[128, 20544, 65535, 0]])
+
+
+def test_a_write_that_fails_leaves_nothing(tmp_path):
+    def fail(stream):
+        stream.write(b"half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        files.write_atomically(tmp_path / "map.npz", fail)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_predictor_gives_maps_at_the_photos_size(tiny, photo):
+    model, variables = tiny
+    predictor = grumo_jax.Predictor(grumo_jax.PostProcessing(model), variables, (32, 64), 2)
+    wide = np.concatenate([photo, photo], axis=1)
+    results = list(predictor.predict([photo, wide, photo]))
+    assert [r.depth.shape for r in results] == [(50, 90), (50, 180), (50, 90)]
+    np.testing.assert_allclose(results[0].depth, results[2].depth, rtol=1e-5)
+    alone = predictor(photo)
+    np.testing.assert_allclose(alone.uncertainty, results[0].uncertainty, atol=1e-5)
+    assert 1 / results[0].depth.max() >= 0.01, "disparity is what is interpolated"
+
+
+def test_predictor_without_input_size_takes_the_nearest_multiple_of_32(tiny, photo):
+    model, variables = tiny
+    predictor = grumo_jax.Predictor(grumo_jax.PostProcessing(model), variables, batch_size=3)
+    assert predictor._network_size(photo) == (64, 96)
+    results = list(predictor.predict([photo, photo[:30], photo]))
+    assert [r.raw.shape for r in results] == [(50, 90), (30, 90), (50, 90)]
+
+
+def test_predictor_explains_a_photo_of_another_form(tiny, photo):
+    predictor = grumo_jax.Predictor(grumo_jax.PostProcessing(tiny[0]), tiny[1])
+    with pytest.raises(grumo_jax.GrumoError, match=r"float64 \(50, 90, 3\); expected uint8"):
+        predictor(photo / 255)
+
+
+@pytest.mark.parametrize("shape", [(40, 60), (40, 130)])
+@pytest.mark.parametrize("predicts", ["depth", "disparity"])
+def test_panel(shape, predicts):
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (*shape, 3), np.uint8)
+    depth, uncertainty = rng.uniform(1, 50, shape), rng.uniform(0, 1, shape)
+    figure = plots.plot_panel(image, depth, uncertainty, predicts=predicts, title="a place")
+    names = ["image", predicts, "uncertainty", "overlay"]
+    assert [axes.get_title() for axes in figure.axes] == names
+    assert [axes.images[0].get_cmap().name for axes in figure.axes[1:3]] == [
+        {"depth": "magma_r", "disparity": "magma"}[predicts],
+        "hot",
+    ]
+    figure.savefig(io.BytesIO())
+
+
+def test_plots_take_axes_and_return_them():
+    axes = Figure().subplots()
+    figure, drawn = plots.plot_uncertainty(np.zeros((4, 5)), axes=axes)
+    assert drawn is axes
+    assert figure is axes.figure
+    own, _ = plots.plot_depth(np.ones((4, 5)))
+    assert isinstance(own, Figure)
+
+
+def test_overlay_of_a_constant_map_is_the_dark_photo(photo):
+    blended = plots.overlay(photo, np.zeros(photo.shape[:2]))
+    gray = photo.mean(axis=-1, keepdims=True) / 255
+    np.testing.assert_allclose(blended, np.repeat(0.7 * gray, 3, axis=-1))
