@@ -32,7 +32,8 @@ def save_checkpoint(
 ) -> None:
     """Write a model's configuration and variables to a directory, atomically.
 
-    A save that is killed leaves nothing at `path`, or, with `overwrite`, what was there.
+    A save that is killed leaves nothing at `path`, or, with `overwrite`, what was there; only a
+    kill between two renames at the very end leaves the old one beside it, named `.….old`.
 
     Args:
         path: directory to create.
@@ -41,7 +42,8 @@ def save_checkpoint(
         overwrite: replace a checkpoint that is already there.
 
     Raises:
-        CheckpointError: if `path` exists, or the variables are not the model's.
+        CheckpointError: if `path` exists (and is no checkpoint to overwrite) or cannot be
+            written, or the variables are not the model's in float32.
 
     Example:
         >>> import tempfile, jax, jax.numpy as jnp
@@ -59,19 +61,31 @@ def save_checkpoint(
     path = Path(path).resolve()
     if path.exists() and not overwrite:
         raise CheckpointError(f"{path}: already exists; choose another name or overwrite=True")
+    if path.exists() and not (path / CARD).is_file():
+        raise CheckpointError(f"{path}: exists and is no checkpoint, so it is not overwritten")
     kind = type(model).__name__
     if kind not in MODELS:
         raise CheckpointError(f"cannot save a {kind}; expected one of {', '.join(MODELS)}")
     variables = jax.tree.map(jnp.asarray, dict(variables))
-    if _shapes(variables) != _shapes(_abstract(model)):
+    expected = _abstract(model)
+    if _shapes(variables) != _shapes(expected):
         raise CheckpointError(f"{path}: the variables are not those of {kind} so configured")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if any(leaf.dtype != jnp.float32 for leaf in jax.tree.leaves(variables)):
+        raise CheckpointError(
+            f"{path}: checkpoints hold float32, and these variables are cast; save those that were "
+            "loaded without dtype="
+        )
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with _quiet_orbax():
             ocp.save(partial, variables)
+        # Orbax notes the folder of whoever saved here, which is nobody else's business.
+        (partial / "commit_success.txt").write_text("Checkpoint commit was successful.\n")
         _write_card(partial, model, variables)
         _move_into_place(partial, path)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be written ({error.strerror})") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -147,7 +161,14 @@ def _write_card(path: Path, model: Monodepth2, variables: Any) -> None:
         "sha256": content_hash(configuration, variables),
         "files": _file_hashes(path),
     }
+    card["seal"] = _seal(card)
     (path / CARD).write_text(json.dumps(card, indent=1) + "\n")
+
+
+def _seal(card: dict[str, Any]) -> str:
+    """SHA-256 over the rest of the card, so that a change to it is noticed before it is used."""
+    rest = {name: value for name, value in card.items() if name != "seal"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def _read_card(path: Path) -> dict[str, Any]:
@@ -162,11 +183,11 @@ def _read_card(path: Path) -> dict[str, Any]:
         )
     try:
         card = json.loads((path / CARD).read_text())
-        written_by, kind = card["grumo_jax"], card["model"]
-        card["configuration"], card["sha256"], card["files"]
-    except (ValueError, TypeError, KeyError) as error:
+    except ValueError as error:
         raise CheckpointError(f"{path}: damaged ({CARD} cannot be read); copy it again") from error
-    if written_by != FORMAT or kind not in MODELS:
+    if not isinstance(card, dict) or card.get("seal") != _seal(card):
+        raise CheckpointError(f"{path}: damaged ({CARD} is not what was saved); copy it again")
+    if card["grumo_jax"] != FORMAT or card["model"] not in MODELS:
         raise CheckpointError(f"{path}: written by a newer grumo_jax; update the library")
     return card
 
@@ -191,15 +212,11 @@ def _file_hashes(path: Path) -> dict[str, str]:
 
 def _build_model(path: Path, card: dict[str, Any]) -> Monodepth2:
     try:
-        configuration = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in card["configuration"].items()
-        }
-        return MODELS[card["model"]](**configuration)
-    except (TypeError, AttributeError) as error:
+        return MODELS[card["model"]](**card["configuration"])
+    except TypeError as error:
         raise CheckpointError(
-            f"{path}: damaged, or written by a newer grumo_jax: its {card['model']} has options "
-            "this one does not know"
+            f"{path}: written by a newer grumo_jax: its {card['model']} has options this one does "
+            "not know; update the library"
         ) from error
 
 
@@ -249,7 +266,11 @@ def _move_into_place(partial: Path, path: Path) -> None:
         return
     old = partial.with_name(f"{partial.name}.old")
     path.rename(old)
-    partial.rename(path)
+    try:
+        partial.rename(path)
+    except OSError:
+        old.rename(path)
+        raise
     shutil.rmtree(old)
 
 

@@ -19,22 +19,49 @@ UNIT_PNG_SCALE = 65535
 
 
 def read_image(path: str | Path) -> np.ndarray:
-    """Read a photo as uint8 (H, W, 3), turned upright if its EXIF data say so.
+    """Read a photo as uint8 (H, W, 3).
+
+    It is turned upright if its EXIF data say so; 16-bit gray is scaled to 8 bits, and what is
+    transparent becomes white.
 
     Raises:
-        ImageError: if the file is missing, damaged or no image.
+        ImageError: if the file is missing, not readable, damaged, too large or no photo.
     """
     try:
         with Image.open(path) as image:
-            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-    except FileNotFoundError as error:
-        raise ImageError(f"{path}: no such file") from error
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
+    except ImageError as error:
+        raise ImageError(f"{path}: {error}") from error
+    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
+        raise ImageError(f"{path}: {(error.strerror or 'not readable').lower()}") from error
+    except Image.DecompressionBombError as error:
+        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
+        raise ImageError(f"{path}: more than {limit} megapixels; make it smaller") from error
+    except Exception as error:
+        # Decoders raise errors of many classes for damaged files, and one photo must not cost
+        # the others.
         raise ImageError(f"{path}: damaged or no image") from error
 
 
-def find_images(paths: Iterable[str | Path]) -> dict[str, Path]:
-    """List photos: files as given, and all images below folders.
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise ImageError(f"pixels of kind {image.mode} are no photo; save it with 8 or 16 bits")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")
+
+
+def find_images(
+    paths: Iterable[str | Path], *, leave_out: str | Path | None = None
+) -> dict[str, Path]:
+    """List photos: files as given, and all images below folders but for hidden ones.
+
+    Args:
+        paths: files and folders.
+        leave_out: a folder whose files do not count, such as that of the results.
 
     Returns:
         {name: file} in sorted order; the name, without suffix, is unique and is what results
@@ -47,7 +74,7 @@ def find_images(paths: Iterable[str | Path]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in map(Path, paths):
         if path.is_dir():
-            files = sorted(f for f in path.rglob("*") if f.suffix.lower() in SUFFIXES)
+            files = sorted(file for file in path.rglob("*") if _is_photo(file, leave_out))
             if not files:
                 raise ImageError(f"{path}: no images in this folder ({', '.join(SUFFIXES)})")
         elif path.exists():
@@ -62,6 +89,12 @@ def find_images(paths: Iterable[str | Path]) -> dict[str, Path]:
                     f"{file} and {found[key]} would both be called {key!r}; rename one of them"
                 )
     return found
+
+
+def _is_photo(file: Path, leave_out: str | Path | None) -> bool:
+    if leave_out is not None and file.resolve().is_relative_to(Path(leave_out).resolve()):
+        return False
+    return file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and file.is_file()
 
 
 def resize_photo(photo: np.ndarray, size: tuple[int, int]) -> np.ndarray:

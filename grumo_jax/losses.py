@@ -67,9 +67,9 @@ def consistency_loss(
     Args:
         depth: predictions d (B, H, W).
         log_sigma: s (B, H, W), or None.
-        references: reference depths d_ref (B, R, H, W), constants. Where d_ref is 0 there is
-            none: in the spaces "log_depth" and "disparity" such a pixel is left out (in
-            "depth" it counts, as in the papers' rotation).
+        references: reference depths d_ref (B, R, H, W), constants. Pixels where d_ref is NaN
+            are left out; where it is 0 also, in the spaces "log_depth" and "disparity" (in
+            "depth" a 0 counts, as in the papers' rotation).
         loss: "squared" (a loss for each reference), "variance" (one loss, over prediction and
             references), "uncertainty" (the second term alone), or a function of prediction and
             references in the chosen space.
@@ -86,10 +86,12 @@ def consistency_loss(
         Array([[4.]], dtype=float32)
     """
     prediction, target = to_space(depth, space), to_space(references, space)
-    if space != "depth":
-        target = jnp.where(references > 0, target, jax.lax.stop_gradient(prediction)[:, None])
+    has_reference = ~jnp.isnan(references) if space == "depth" else references > 0
+    target = jnp.where(has_reference, target, jax.lax.stop_gradient(prediction)[:, None])
     function = LOSSES[loss] if isinstance(loss, str) else loss
     losses = function(prediction, target)
+    if losses.ndim != 2 or losses.shape[0] != depth.shape[0]:
+        raise GrumoError(f"the loss has shape {losses.shape}; expected ({depth.shape[0]}, losses)")
     if uncertainty_weight:
         if log_sigma is None:
             raise GrumoError(

@@ -1,6 +1,7 @@
 """A depth network as the estimators see it: any Flax module, and how to read depth off it."""
 
-from collections.abc import Callable, Mapping
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -42,6 +43,7 @@ class DepthNetwork:
             from there, so that 0 (what a rotation leaves at the corners) is "infinitely" far.
         decoder_layers: pre-activation decoder convolutions, coarse to fine, or None: choose.
         dropout_layers: layers after which `InferenceDropout` drops channels, or None.
+        dropout_rate: the rate of channel dropout it was trained with there, or None.
         feature_layers: layers that feature references augment, or None.
         kwargs: keyword arguments of every call, as sorted pairs.
     """
@@ -53,6 +55,7 @@ class DepthNetwork:
     least_disparity: float = 0.0
     decoder_layers: tuple[str, ...] | None = None
     dropout_layers: tuple[str, ...] | None = None
+    dropout_rate: float | None = None
     feature_layers: tuple[str, ...] | None = None
     kwargs: tuple[tuple[str, Any], ...] = ()
 
@@ -76,15 +79,17 @@ class DepthNetwork:
 def wrap(
     module: Any,
     *,
-    depth: Callable[[Any], jax.Array] = output_depth,
+    depth: Callable[[Any], jax.Array] | None = None,
     log_sigma: Callable[[Any], jax.Array] | None = None,
-    predicts: Quantity = "depth",
-    decoder_layers: tuple[str, ...] | list[str] | None = None,
-    dropout_layers: tuple[str, ...] | list[str] | None = None,
-    feature_layers: tuple[str, ...] | list[str] | None = None,
+    predicts: Quantity | None = None,
+    decoder_layers: str | Sequence[str] | None = None,
+    dropout_layers: str | Sequence[str] | None = None,
+    feature_layers: str | Sequence[str] | None = None,
     kwargs: Mapping[str, Any] | None = None,
 ) -> DepthNetwork:
     """Wrap any Flax network for the estimators.
+
+    What is not given stays as the network describes itself (`Monodepth2` does), or is chosen.
 
     Args:
         module: an unmodified linen module, or the graph definition of an NNX module:
@@ -93,10 +98,13 @@ def wrap(
             itself, its attribute `depth` or its entry "depth".
         log_sigma: from the output to s = log σ (B, H, W), for networks that predict it.
         predicts: "disparity" if the network predicts inverse depth: then averages and
-            variances over several passes are taken of 1 / depth.
+            variances over several passes are taken of 1 / depth. "depth" by default.
         decoder_layers, dropout_layers, feature_layers: names of layers (`activation_shapes`
             lists them). Those left out are chosen by the rules of `choose_layers`.
         kwargs: keyword arguments of each call of the module, such as {"train": False}.
+
+    Raises:
+        GrumoError: if `predicts` is neither "depth" nor "disparity".
 
     Example:
         >>> from flax import linen as nn
@@ -105,18 +113,19 @@ def wrap(
         >>> network.predicts
         'depth'
     """
-    if predicts not in ("depth", "disparity"):
+    if predicts not in ("depth", "disparity", None):
         raise GrumoError(f'predicts is {predicts!r}; it must be "depth" or "disparity"')
-    return DepthNetwork(
-        module,
-        depth,
-        log_sigma,
-        predicts,
-        decoder_layers=_as_tuple(decoder_layers),
-        dropout_layers=_as_tuple(dropout_layers),
-        feature_layers=_as_tuple(feature_layers),
-        kwargs=tuple(sorted((kwargs or {}).items())),
-    )
+    given = {
+        "depth": depth,
+        "log_sigma": log_sigma,
+        "predicts": predicts,
+        "decoder_layers": as_names(decoder_layers),
+        "dropout_layers": as_names(dropout_layers),
+        "feature_layers": as_names(feature_layers),
+        "kwargs": None if kwargs is None else tuple(sorted(kwargs.items())),
+    }
+    changes: Any = {name: value for name, value in given.items() if value is not None}
+    return dataclasses.replace(as_network(module), **changes)
 
 
 def as_network(model: Any) -> DepthNetwork:
@@ -131,8 +140,9 @@ def as_network(model: Any) -> DepthNetwork:
     return DepthNetwork(model) if describe is None else describe()
 
 
-def _as_tuple(names: tuple[str, ...] | list[str] | None) -> tuple[str, ...] | None:
-    return None if names is None else tuple(names)
+def as_names(names: str | Sequence[str] | None) -> tuple[str, ...] | None:
+    """One name or several as a tuple; None stays None."""
+    return (names,) if isinstance(names, str) else None if names is None else tuple(names)
 
 
 def check_images(images: jax.Array) -> None:

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 
 from grumo_jax.network import Quantity
 
-Drawn = tuple[Figure, Axes]
+Drawn = tuple[Figure | SubFigure, Axes]
 
 
 def plot_image(image: np.ndarray, *, title: str = "image", axes: Axes | None = None) -> Drawn:
@@ -143,6 +143,4 @@ def _draw(values: np.ndarray, axes: Axes | None, title: str, **style: Any) -> Dr
     axes.imshow(values, interpolation="nearest", **style)
     axes.set_title(title)
     axes.set_axis_off()
-    figure = axes.get_figure()
-    assert isinstance(figure, Figure)
-    return figure, axes
+    return axes.figure, axes

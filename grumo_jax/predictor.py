@@ -15,6 +15,9 @@ from grumo_jax.models.monodepth2 import STRIDE
 from grumo_jax.network import DepthNetwork
 from grumo_jax.scores import resize
 
+LARGEST = 1024
+"""Photos are shrunk to this many pixels along the longer side where no size is known."""
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -43,8 +46,8 @@ class Predictor:
         estimator: any `Estimator`.
         variables: what the estimator is called with.
         size: (height, width) to which photos are resized; the model's `input_size` by default,
-            and without one the multiple of 32 next to each photo's own size (each new size is
-            compiled anew).
+            and without one multiples of 32 next to each photo's own size, of at most 1024 (each
+            new size is compiled anew).
         batch_size: photos that go through the network together.
 
     Example:
@@ -120,4 +123,9 @@ def to_photo_size(
 
 def _near_size(photo: np.ndarray) -> tuple[int, int]:
     height, width = np.shape(photo)[:2]
-    return max(STRIDE, round(height / STRIDE) * STRIDE), max(STRIDE, round(width / STRIDE) * STRIDE)
+    shrink = min(1, LARGEST / max(height, width))
+    return _multiple(height * shrink), _multiple(width * shrink)
+
+
+def _multiple(length: float) -> int:
+    return max(STRIDE, round(length / STRIDE) * STRIDE)

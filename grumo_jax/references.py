@@ -34,7 +34,7 @@ ECCV 2022, section 3.2; the feature augmentations: TPAMI 2025.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar
 
@@ -45,7 +45,8 @@ import numpy as np
 from grumo_jax.activations import choose_layers, edit_activations
 from grumo_jax.activations.edits import add_noise, drop_channels
 from grumo_jax.errors import GrumoError
-from grumo_jax.network import DepthNetwork
+from grumo_jax.mapping import map_fast
+from grumo_jax.network import DepthNetwork, as_names
 
 LUMA = (0.2989, 0.587, 0.114)
 """Weights of red, green and blue in ITU-R 601 gray."""
@@ -80,12 +81,11 @@ class FeatureReference(Reference):
             only the decoder has to run again.
     """
 
-    layers: tuple[str, ...] | None = None
+    layers: str | Sequence[str] | None = field(default=None, kw_only=True)
     draws: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if self.layers is not None:
-            object.__setattr__(self, "layers", tuple(self.layers))
+        object.__setattr__(self, "layers", as_names(self.layers))
 
     def edit(self, activation: jax.Array, key: jax.Array) -> jax.Array:
         """Augment one activation (B, h, w, C)."""
@@ -126,6 +126,9 @@ class Noise(ImageReference):
     std: float = 0.01
     draws: ClassVar[bool] = True
 
+    def __post_init__(self) -> None:
+        check_strength("std", self.std)
+
     def augment(self, images: jax.Array, key: jax.Array | None) -> jax.Array:
         """Add noise to (B, H, W, 3); not clipped, as in the papers' programs."""
         assert key is not None, "estimators check that they have a key"
@@ -162,6 +165,10 @@ class FeatureDropout(FeatureReference):
 
     rate: float = 0.2
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_strength("rate", self.rate, below=1)
+
     def edit(self, activation: jax.Array, key: jax.Array) -> jax.Array:
         """Drop channels of (B, …, C)."""
         return drop_channels(activation, self.rate, key)
@@ -178,6 +185,10 @@ class FeatureNoise(FeatureReference):
 
     std: float = 0.1
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_strength("std", self.std)
+
     def edit(self, activation: jax.Array, key: jax.Array) -> jax.Array:
         """Add noise to (B, h, w, C)."""
         return add_noise(activation, self.std, key)
@@ -187,8 +198,15 @@ class FeatureNoise(FeatureReference):
 class GroundTruth(Reference):
     """The true depth, given to the estimator as `ground_truth=`: an oracle, for analysis.
 
-    Pixels without ground truth (0) are left out.
+    Pixels without ground truth (0 or NaN) are left out; as a reference depth they are NaN.
     """
+
+
+def check_strength(name: str, value: float, below: float = float("inf")) -> None:
+    """Raise a `GrumoError` unless 0 <= value < below."""
+    if not 0 <= value < below:
+        limit = "" if below == float("inf") else f" and less than {below}"
+        raise GrumoError(f"{name} is {value}; it must be at least 0{limit}")
 
 
 def check_reference(reference: object) -> None:
@@ -220,12 +238,12 @@ def _rotation_indices(
 
 
 def predict_views(network: DepthNetwork, variables: Any, views: Sequence[jax.Array]) -> jax.Array:
-    """Depths (B, V, H, W) of V versions (B, H, W, 3) of the images, in one forward pass."""
-    # Views of an image stay together, so that a batch sharded over devices stays where it is.
-    stacked = jnp.stack(views, axis=1)
-    batch = stacked.reshape(-1, *stacked.shape[2:])
-    depth = network.read_depth(edit_activations(network, variables, batch, {}))
-    return depth.reshape(*stacked.shape[:2], *depth.shape[1:])
+    """Depths (B, V, H, W) of V versions (B, H, W, 3) of the images."""
+
+    def predict(images: jax.Array) -> jax.Array:
+        return network.read_depth(edit_activations(network, variables, images, {}))
+
+    return jnp.moveaxis(map_fast(predict, jnp.stack(views)), 0, 1)
 
 
 def reference_keys(key: jax.Array | None, references: Sequence[Reference]) -> list[Any]:
@@ -242,10 +260,12 @@ def reference_depths(
     *,
     ground_truth: jax.Array | None = None,
 ) -> jax.Array:
-    """Depths (B, R, H, W) that predictions are compared with; 0 where there is none.
+    """Depths (B, R, H, W) that predictions are compared with.
+
+    Where there is none: 0 left by an augmentation's inverse, NaN by missing ground truth.
 
     Args:
-        references: R references; augmented images go through the network in one batch.
+        references: R references.
         key: needed where a reference draws random numbers.
         ground_truth: depth (B, H, W), 0 where unknown; needed for `GroundTruth`.
 
@@ -283,7 +303,7 @@ def _feature_depth(
     reference: FeatureReference,
     key: jax.Array,
 ) -> jax.Array:
-    layers = reference.layers or choose_layers(network, variables, images, "features")
+    layers = as_names(reference.layers) or choose_layers(network, variables, images, "features")
     edits = {
         name: partial(_edit_leaves, reference, jax.random.fold_in(key, i))
         for i, name in enumerate(layers)
@@ -310,4 +330,4 @@ def _true_depth(ground_truth: jax.Array | None, images: jax.Array) -> jax.Array:
             f"ground_truth has shape {ground_truth.shape}; expected {images.shape[:3]}, one depth "
             "for each pixel of the images"
         )
-    return ground_truth
+    return jnp.where(ground_truth > 0, ground_truth, jnp.nan)

@@ -92,6 +92,43 @@ def test_estimators_take_an_nnx_network(net, images):
         assert 0 < uncertainty.mean() < 1
 
 
+class Child(nnx.Module):
+    def __init__(self, rngs):
+        self._scale = 2.0
+        self.conv = nnx.Conv(3, 3, (1, 1), rngs=rngs)
+
+    def __call__(self, x):
+        return self.conv(x)
+
+
+class Peculiar(nnx.Module):
+    """A parent that looks at its children: at their class, private fields, and in a list."""
+
+    def __init__(self, rngs):
+        self.child = Child(rngs)
+        self.row = nnx.data([nnx.Conv(3, 3, (1, 1), rngs=rngs) for _ in range(2)])
+
+    def __call__(self, x):
+        x = self.child(x) * self.child._scale
+        if isinstance(self.child, Child):
+            x = x + 1
+        for conv in self.row:
+            x = conv(x)
+        return x
+
+
+def test_modules_stay_what_they_are(images):
+    net = Peculiar(nnx.Rngs(0))
+    inside = (*nnx.split(net), images)
+    layers = grumo_jax.activation_shapes(*inside)
+    assert list(layers) == ["child/conv", "child", "row/0", "row/1"]
+    edited = grumo_jax.edit_activations(*inside, {name: lambda a: a for name in layers})
+    np.testing.assert_array_equal(edited, net(images))
+    gradients = grumo_jax.activation_gradients(*inside, ["row/0", "child"], jnp.sum)
+    kernel = net.row[1].kernel.get_value()[0, 0]
+    np.testing.assert_allclose(gradients["row/0"][0, 0, 0], kernel.sum(axis=1), rtol=1e-5)
+
+
 def test_an_unsplit_module_is_explained(net, images):
     with pytest.raises(grumo_jax.GrumoError, match=r"graphdef, state = nnx.split\(model\)"):
         grumo_jax.activation_shapes(net, {}, images)

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ from helpers import TINY
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import grumo_jax
+from grumo_jax import checkpoint
 
 
 @pytest.fixture
@@ -102,11 +104,14 @@ def test_one_sentence_for_each_problem(saved, tmp_path, tiny):
         ({"configuration": {"num_heads": 8}}, "options this one does not know"),
         ({"configuration": {"num_layers": 34}}, "content is not what was saved"),
         ({"configuration": dict(TINY, predict_uncertainty=True)}, "content is not what was saved"),
+        ({"seal": "0"}, r"checkpoint\.json is not what was saved"),
     ],
 )
 def test_a_checkpoint_of_another_model(saved, change, message):
-    card = saved / "checkpoint.json"
-    card.write_text(json.dumps(json.loads(card.read_text()) | change))
+    card = json.loads((saved / "checkpoint.json").read_text()) | change
+    if "seal" not in change:
+        card["seal"] = checkpoint._seal(card)
+    (saved / "checkpoint.json").write_text(json.dumps(card))
     with pytest.raises(grumo_jax.GrumoError, match=message):
         grumo_jax.load_checkpoint(saved)
 
@@ -123,6 +128,45 @@ def test_saving_never_overwrites_unasked_and_checks_its_input(saved, tiny):
     grumo_jax.save_checkpoint(saved, model, variables, overwrite=True)
     assert grumo_jax.load_checkpoint(saved)[0].output == "disparity"
     assert [path.name for path in saved.parent.iterdir()] == ["network"]
+
+
+def test_only_checkpoints_are_overwritten(tiny, tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "precious.jpg").write_bytes(b"...")
+    (tmp_path / "file").write_bytes(b"...")
+    for name in ("photos", "file"):
+        with pytest.raises(grumo_jax.GrumoError, match=f"{name}: exists and is no checkpoint"):
+            grumo_jax.save_checkpoint(tmp_path / name, *tiny, overwrite=True)
+    assert (tmp_path / "photos" / "precious.jpg").exists()
+    with pytest.raises(grumo_jax.GrumoError, match="cannot be written"):
+        grumo_jax.save_checkpoint(tmp_path / "file" / "below", *tiny)
+
+
+def test_cast_variables_are_not_saved(saved, tmp_path):
+    model, variables = grumo_jax.load_checkpoint(saved, dtype=jnp.bfloat16)
+    with pytest.raises(grumo_jax.GrumoError, match="hold float32, and these variables are cast"):
+        grumo_jax.save_checkpoint(tmp_path / "low", model, variables)
+
+
+def test_a_failed_rename_brings_the_old_one_back(saved, tiny, monkeypatch):
+    rename = Path.rename
+
+    def fail(self, target):
+        if target == saved and ".old" not in self.name:
+            raise OSError(28, "No space left on device")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(grumo_jax.GrumoError, match=r"cannot be written \(No space left"):
+        grumo_jax.save_checkpoint(saved, *tiny, overwrite=True)
+    monkeypatch.undo()
+    assert grumo_jax.load_checkpoint(saved)[0].output == "depth"
+    assert [path.name for path in saved.parent.iterdir()] == ["network"]
+
+
+def test_no_path_of_the_saver_is_in_a_checkpoint(saved):
+    for file in each_file(saved):
+        assert str(saved.parent).encode() not in file.read_bytes(), file
 
 
 def test_a_killed_save_leaves_the_old_checkpoint(saved):

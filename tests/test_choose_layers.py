@@ -10,7 +10,7 @@ from grumo_jax import choose_layers
 def test_the_rules_find_the_papers_layers_without_being_told(tiny, images):
     """On Monodepth2 the rules for unknown networks give the papers' numbering and layer 6."""
     model, variables = tiny
-    undescribed = grumo_jax.wrap(model)
+    undescribed = grumo_jax.DepthNetwork(model)
     chosen = [
         choose_layers(undescribed, variables, images, role) for role in ("decoder", "gradient")
     ]
@@ -73,5 +73,5 @@ def test_an_output_without_depth_is_explained(images):
     with pytest.raises(grumo_jax.GrumoError, match=r"returns a tuple .*wrap\(model, depth=lambda"):
         grumo_jax.PostProcessing(Strange())(variables, images)
     wrapped = grumo_jax.wrap(Strange(), depth=lambda output: jnp.exp(output[0]))
-    with pytest.raises(grumo_jax.GrumoError, match=r"depth has shape \(6, 32, 64, 1\); expected"):
+    with pytest.raises(grumo_jax.GrumoError, match=r"depth has shape \(3, 32, 64, 1\); expected"):
         grumo_jax.PostProcessing(wrapped)(variables, images)

@@ -88,6 +88,11 @@ def test_unreadable_photos_are_skipped_and_the_status_says_so(checkpoint, photos
             ("predict", "{checkpoint}", "{photos}", "--estimator", "post", "--layer", "up"),
             "--layer is for grad",
         ),
+        (
+            ("predict", "{checkpoint}", "{photos}", "--out", "{photos}/a.png"),
+            "a.png: a file; --out names the folder",
+        ),
+        (("predict", "{checkpoint}", "{photos}", "--size", "50", "60"), "multiples of 32"),
         (("layers", "{photos}"), "no checkpoint of grumo_jax"),
         (("convert", "nowhere", "out"), "nowhere: not a directory"),
         (("convert", "{photos}", "out"), "encoder.pth: no such file"),

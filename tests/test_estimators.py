@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import SmallNet, assert_trees_close, draw_variables, read_log_sigma
+from flax import linen as nn
+from helpers import TINY, SmallNet, assert_trees_close, draw_variables, read_log_sigma
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import grumo_jax
@@ -85,6 +86,21 @@ def test_a_batch_sharded_over_devices_gives_the_same(estimated, images):
     np.testing.assert_allclose(result.uncertainty, estimate.uncertainty, atol=2e-4)
 
 
+def test_inside_shard_map_gives_the_same(estimated, images):
+    estimator, variables, _ = estimated
+    batch = jnp.concatenate([images, images[:1]])
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
+    spec = PartitionSpec("data")
+    mapped = jax.shard_map(
+        lambda v, x: estimator(v, x, KEY).uncertainty,
+        mesh=mesh,
+        in_specs=(PartitionSpec(), spec),
+        out_specs=spec,
+    )
+    uncertainty = estimator(variables, batch, KEY).uncertainty
+    np.testing.assert_allclose(jax.jit(mapped)(variables, batch), uncertainty, atol=2e-4)
+
+
 def test_gradients_through_estimators_are_finite(estimated, images):
     estimator, variables, _ = estimated
 
@@ -139,14 +155,15 @@ def test_learned_heads(small, images):
     np.testing.assert_allclose(error.raw, s, atol=1e-4)
 
 
-def test_ground_truth_as_reference(small, images):
+@pytest.mark.parametrize("space", ["depth", "log_depth", "disparity"])
+def test_ground_truth_as_reference(small, images, space):
     model, variables = small
     plain = SmallNet().apply(variables, images)["depth"]
     oracle = grumo_jax.GradientUncertainty(
         model,
         layers="heads",
         reference=grumo_jax.GroundTruth(),
-        space="log_depth",
+        space=space,
         reduction="norm",
     )
     # The truth differs from the prediction in one block; elsewhere there is none.
@@ -167,6 +184,59 @@ def test_repeated_calls_do_not_compile_again(small, images):
     same = grumo_jax.wrap(SmallNet(), log_sigma=read_log_sigma, predicts="disparity")
     grumo_jax.PostProcessing(same)(variables, images)
     assert count() == before
+
+
+def test_a_model_that_cannot_be_hashed_is_compiled_for_once(images):
+    layers = [nn.Conv(4, (3, 3)), nn.relu, nn.Conv(1, (3, 3)), nn.softplus]
+    variables = nn.Sequential(layers).init(jax.random.key(0), images)
+    estimator = grumo_jax.GradientUncertainty(nn.Sequential(layers))
+    with pytest.raises(TypeError):
+        hash(estimator)
+    first = estimator(variables, images)
+    before = grumo_jax.estimators.base._compiled._cache_size()
+    np.testing.assert_array_equal(estimator(variables, images).raw, first.raw)
+    assert grumo_jax.estimators.base._compiled._cache_size() == before
+
+
+def test_recipes_are_one_line(small, images):
+    model, variables = small
+    for name in ("grad", "grad-averaged", "grad-variance", "grad-uncertainty"):
+        estimator = grumo_jax.named_estimator(name, model)
+        estimate = estimator(variables, images, KEY)
+        assert np.ptp(estimate.uncertainty) > 0
+        assert estimate.loss.shape == (3, 3 if name == "grad-averaged" else 1)
+
+
+def test_dropout_ensemble_takes_the_models_own_rate():
+    models = [grumo_jax.Monodepth2(dropout_rate=rate, **TINY) for rate in (0.5, 0.0)]
+    assert grumo_jax.DropoutEnsemble(models[0]).used_rate == 0.5
+    assert grumo_jax.DropoutEnsemble(models[0], rate=0.1).used_rate == 0.1
+    assert grumo_jax.DropoutEnsemble(models[1]).used_rate == 0.2
+    assert grumo_jax.InferenceDropout(models[0]).used_rate == 0.2
+
+
+def test_wrap_keeps_what_the_network_says_of_itself():
+    model = grumo_jax.Monodepth2(predict_uncertainty=True, **TINY)
+    described = model.as_depth_network()
+    assert grumo_jax.wrap(model) == described
+    assert grumo_jax.wrap(grumo_jax.wrap(model)) == described
+    changed = grumo_jax.wrap(model, decoder_layers="decoder/head_0")
+    assert changed.decoder_layers == ("decoder/head_0",)
+    assert changed.predicts == "disparity"
+
+
+def test_one_name_is_as_good_as_a_tuple_of_one(small, images):
+    network, variables = small
+    for make in (
+        lambda names: grumo_jax.InferenceDropout(network, layers=names, samples=2),
+        lambda names: grumo_jax.GradientUncertainty(network, layers=names),
+        lambda names: grumo_jax.GradientUncertainty(
+            network, reference=grumo_jax.FeatureNoise(layers=names)
+        ),
+    ):
+        one, several = make("up2"), make(["up2"])
+        raws = [e(variables, images, KEY).raw for e in (one, several)]
+        np.testing.assert_array_equal(*raws)
 
 
 def test_errors_name_the_problem(small, images):

@@ -50,5 +50,6 @@ def test_feature_references_share_the_encoder(forward_passes):
 
 
 def test_inference_dropout_runs_the_encoder_once(forward_passes):
-    # Eight whole passes and the plain one would cost 9.
-    assert forward_passes(grumo_jax.InferenceDropout) < 5.2
+    # On CPUs the passes are a loop, whose body is counted once: the plain pass, and a body
+    # without the encoder, which is half of the network.
+    assert forward_passes(grumo_jax.InferenceDropout) < 1.6

@@ -127,7 +127,7 @@ def test_several_references_in_one_estimator(case):
     (score,) = estimate.layer_scores.values()
     for i, name in enumerate(("gray", "noise", "rot")):
         maps.append(scores.resize(scores.normalize(score[i]), case.images.shape[1:3]))
-        close(maps[-1][0], case.golden[f"map_{name}_max_L6"], 1e-3)
+        close(maps[-1][0], case.golden[f"map_{name}_max_L6"], 1e-4)
         np.testing.assert_allclose(
             estimate.loss[0, i], case.golden[f"loss_{name}_max_L6"], rtol=1e-5
         )
@@ -138,7 +138,7 @@ def test_variance_loss_and_reference_depths(case):
     references = tuple(case.references.values())
     estimator = grumo_jax.GradientUncertainty(case.model, reference=references, loss="variance")
     estimate = estimator(case.variables, case.images)
-    close(estimate.uncertainty[0], case.golden["map_var_max_L6"], 1e-3)
+    close(estimate.uncertainty[0], case.golden["map_var_max_L6"], 1e-4)
     for i, name in enumerate(case.references):
         desired = case.golden[f"ref_{name}"]
         # Relative to the map's size: depths of the linear head cross zero.
@@ -151,7 +151,7 @@ def test_uncertainty_weight(case):
     for name, loss in (("flip_w2", "squared"), ("none_w2", "uncertainty")):
         estimator = grumo_jax.GradientUncertainty(case.model, loss=loss, uncertainty_weight=2.0)
         estimate = estimator(case.variables, case.images)
-        close(estimate.uncertainty[0], case.golden[f"map_{name}_max_L6"], 1e-3)
+        close(estimate.uncertainty[0], case.golden[f"map_{name}_max_L6"], 1e-4)
         np.testing.assert_allclose(estimate.loss[0, 0], case.golden[f"loss_{name}_max_L6"], 1e-5)
 
 

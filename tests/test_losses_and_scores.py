@@ -43,6 +43,13 @@ def test_pixels_without_reference_count_in_depth_only():
     assert gradient[0, 0, 1] == 0
 
 
+def test_pixels_without_truth_count_nowhere():
+    hole = REFERENCES.at[0, 0, 0, 1].set(jnp.nan)
+    for space, value in {"depth": 1, "log_depth": np.log(2) ** 2, "disparity": 0.25}.items():
+        result = losses.consistency_loss(DEPTH, None, hole, space=space)
+        np.testing.assert_allclose(result[0, 0], value / 2, rtol=1e-6)
+
+
 def test_own_loss_function():
     absolute = losses.consistency_loss(
         DEPTH, None, REFERENCES, loss=lambda d, refs: jnp.mean(jnp.abs(d[:, None] - refs), (2, 3))
@@ -108,14 +115,19 @@ def test_resize_has_half_pixel_centres_and_no_antialiasing():
         ({"space": "inverse"}, "space is 'inverse'; .*'depth', 'log_depth', 'disparity'"),
         ({"reduction": "median"}, "reduction is 'median'; .*'max', 'sum', 'mean', 'norm'"),
         ({"combine": "min"}, "combine is 'min'; it must be one of 'std', 'max', 'mean'"),
+        (
+            {"loss": lambda d, refs: jnp.zeros(3)},
+            r"the loss has shape \(3,\); expected \(3, losses",
+        ),
         ({"loss": "uncertainty"}, "give uncertainty_weight"),
         ({"reference": ()}, "reference is empty; name at least one"),
         ({"layers": []}, "layers is empty; name at least one"),
     ],
 )
-def test_errors_name_the_option(tiny, options, message):
+def test_errors_name_the_option(small, images, options, message):
+    network, variables = small
     with pytest.raises(grumo_jax.GrumoError, match=message):
-        grumo_jax.GradientUncertainty(tiny[0], **options)
+        grumo_jax.GradientUncertainty(network, **options)(variables, images)
 
 
 def test_weight_without_log_sigma_is_explained(images):

@@ -1,6 +1,8 @@
 """Files on disk, the predictor and the pictures."""
 
+import contextlib
 import io
+import warnings
 
 import numpy as np
 import pytest
@@ -30,6 +32,37 @@ def test_photos_are_read_as_rgb_and_upright(tmp_path, photo):
     assert grumo_jax.read_image(tmp_path / "turned.jpg").shape == (90, 50, 3)
 
 
+def test_16_bit_and_transparent_photos(tmp_path):
+    ramp = np.linspace(0, 65535, 256).astype(np.uint16).reshape(1, 256)
+    Image.fromarray(ramp).save(tmp_path / "deep.png")
+    np.testing.assert_array_equal(
+        grumo_jax.read_image(tmp_path / "deep.png")[0, :, 0], ramp[0] >> 8
+    )
+    half = np.zeros((1, 2, 4), np.uint8)
+    half[0, :, 0], half[0, 1, 3] = 255, 255
+    Image.fromarray(half).save(tmp_path / "clear.png")
+    pixels = grumo_jax.read_image(tmp_path / "clear.png")[0]
+    np.testing.assert_array_equal(pixels, [[255, 255, 255], [255, 0, 0]])
+    Image.fromarray(np.zeros((2, 2), np.float32)).save(tmp_path / "float.tiff")
+    with pytest.raises(grumo_jax.GrumoError, match=r"float\.tiff: pixels of kind F are no photo"):
+        grumo_jax.read_image(tmp_path / "float.tiff")
+
+
+def test_photos_damaged_anywhere_raise_only_our_error(tmp_path, photo):
+    rng = np.random.default_rng(0)
+    for kind in ("png", "jpeg", "tiff", "webp", "bmp"):
+        buffer = io.BytesIO()
+        Image.fromarray(photo).save(buffer, format=kind, exif=Image.Exif())
+        for _ in range(40):
+            content = bytearray(buffer.getvalue())
+            for position in rng.integers(0, min(len(content), 400), 3):
+                content[position] = rng.integers(256)
+            (tmp_path / "photo").write_bytes(content)
+            with contextlib.suppress(grumo_jax.GrumoError), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                grumo_jax.read_image(tmp_path / "photo")
+
+
 def test_unreadable_photos_are_named(tmp_path, photo):
     buffer = io.BytesIO()
     Image.fromarray(photo).save(buffer, format="PNG")
@@ -42,10 +75,15 @@ def test_unreadable_photos_are_named(tmp_path, photo):
 
 
 def test_finding_photos(tmp_path):
-    for name in ("b/x.JPG", "b/c/y.png", "b/notes.txt", "x.png"):
+    (tmp_path / "b" / "folder.png").mkdir(parents=True)
+    names = ("b/x.JPG", "b/c/y.png", "b/notes.txt", "x.png", "b/._x.jpg", "b/out/x_panel.png")
+    for name in names:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"")
-    assert list(files.find_images([tmp_path / "b"])) == ["c/y", "x"]
+    assert list(files.find_images([tmp_path / "b"], leave_out=tmp_path / "b" / "out")) == [
+        "c/y",
+        "x",
+    ]
     with pytest.raises(grumo_jax.GrumoError, match="would both be called 'x'; rename"):
         files.find_images([tmp_path / "b", tmp_path / "x.png"])
     with pytest.raises(grumo_jax.GrumoError, match="nowhere: no such file or folder"):

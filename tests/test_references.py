@@ -99,5 +99,12 @@ def test_errors_name_the_problem(tiny, images):
         oracle(variables, images)
     with pytest.raises(grumo_jax.GrumoError, match=r"\(3, 8, 8\); expected \(3, 32, 64\)"):
         oracle(variables, images, ground_truth=jnp.ones((3, 8, 8)))
+    for make, message in (
+        (lambda: grumo_jax.Noise(-1), r"std is -1; it must be at least 0"),
+        (lambda: grumo_jax.FeatureDropout(1.0), r"rate is 1.0; .* less than 1"),
+        (lambda: grumo_jax.FeatureNoise(-0.1), r"std is -0.1"),
+    ):
+        with pytest.raises(grumo_jax.GrumoError, match=message):
+            make()
     with pytest.raises(grumo_jax.GrumoError, match="'flip' is no reference"):
         grumo_jax.GradientUncertainty(model, reference=("flip",))

@@ -6,6 +6,7 @@ arguments (`train=False`, `rngs=…`) go to the model. All are pure and meant to
 `jax.jit`; none leaves state behind.
 """
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -67,9 +68,7 @@ def capture_activations(
         (1, 8, 8, 4)
     """
     calls = _find(model, variables, images, layers, kwargs)
-    paths = frozenset(call.path for call in calls.values())
-    _, captured = run(model, variables, images, kwargs, capture=paths)
-    return _like(layers, {name: captured[c.path][c.index] for name, c in calls.items()})
+    return _like(layers, _capture(model, variables, images, calls, kwargs))
 
 
 def activation_gradients(
@@ -147,11 +146,10 @@ def activation_vjp(
         edits = {(c.path, c.index): _add(offsets[name]) for name, c in calls.items()}
         return readout(run(model, variables, images, kwargs, visit=edit_calls(edits))[0])
 
-    # In the layer's own dtype: a float32 offset would silently widen a bfloat16 network.
-    zeros = {
-        name: jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), call.shape)
-        for name, call in calls.items()
-    }
+    # Like the activations in dtype (a float32 zero would widen a bfloat16 network), sharding and
+    # varying axes (a replicated zero under shard_map would get the sum over devices). Their
+    # values are not needed, so that under jit they are not computed.
+    zeros = jax.tree.map(jnp.zeros_like, _capture(model, variables, images, calls, kwargs))
     output, pull_back, *aux = jax.vjp(forward, zeros, has_aux=has_aux)  # type: ignore[call-overload]
     return output, lambda cotangent: _like(layers, pull_back(cotangent)[0]), *aux
 
@@ -188,15 +186,51 @@ def edit_activations(
     return run(model, variables, images, kwargs, visit=edit_calls(by_call))[0]
 
 
+def freeze_before(
+    model: Any, variables: Any, images: Any, layers: Layers, **kwargs: Any
+) -> dict[str, Callable[[Any], Any]]:
+    """Edits for many runs that differ only from the named layers on: what comes before is reused.
+
+    Every layer that ends before the first of the named ones is replaced by its own value,
+    computed once. No result changes, whatever the network; but what led to these values is not
+    needed in a run any more, and under `jax.jit` XLA leaves it out.
+
+    Returns:
+        {layer: function}, to be joined with the edits of a run.
+
+    Raises:
+        LayerError: for an unknown layer, naming near matches.
+    """
+    names = [layers] if isinstance(layers, str) else list(layers)
+    calls = list_calls(model, variables, images, kwargs)
+    find_calls(calls, names)
+    before = itertools.takewhile(lambda call: call.name not in names, calls)
+    frozen = [call.name for call in before if not call.hidden]
+    values = capture_activations(model, variables, images, frozen, **kwargs)
+    return {name: _constant(value) for name, value in values.items()}
+
+
 def _find(
     model: Any, variables: Any, images: Any, layers: Layers, kwargs: Mapping[str, Any]
 ) -> dict[str, Call]:
     names = [layers] if isinstance(layers, str) else list(layers)
-    return find_calls(list_calls(model, variables, images, kwargs), names)
+    return find_calls(list_calls(model, variables, images, kwargs), names) if names else {}
+
+
+def _capture(
+    model: Any, variables: Any, images: Any, calls: Mapping[str, Call], kwargs: Mapping[str, Any]
+) -> dict[str, Any]:
+    paths = frozenset(call.path for call in calls.values())
+    _, captured = run(model, variables, images, kwargs, capture=paths)
+    return {name: captured[call.path][call.index] for name, call in calls.items()}
 
 
 def _like(layers: Layers, results: dict[str, Any]) -> Any:
     return results[layers] if isinstance(layers, str) else {name: results[name] for name in layers}
+
+
+def _constant(value: Any) -> Callable[[Any], Any]:
+    return lambda output: value
 
 
 def _add(offset: Any) -> Callable[[Any], Any]:

@@ -1,9 +1,13 @@
-"""The command line. Each command is a module; heavy imports wait until a command runs."""
+"""The command line: one module for each command."""
 
 import sys
 
 import typer
 
+from grumo_jax.cli.convert import convert
+from grumo_jax.cli.demo import demo
+from grumo_jax.cli.layers import layers
+from grumo_jax.cli.predict import predict
 from grumo_jax.errors import GrumoError
 
 app = typer.Typer(
@@ -18,16 +22,21 @@ app = typer.Typer(
         "convert`, and run it on your photos with `grumo predict`."
     ),
 )
+for command in (demo, predict, convert, layers):
+    app.command()(command)
 
 
 def main() -> None:
     """Run the command line: one sentence and status 2 for a user's mistake, no traceback."""
-    from grumo_jax.cli import convert, demo, layers, predict
-
-    for command in (demo.demo, predict.predict, convert.convert, layers.layers):
-        app.command()(command)
     try:
         app()
     except GrumoError as error:
-        print(f"grumo: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(_complain(str(error)))
+    except OSError as error:
+        # A full disk, a folder without write permission: the system says what is wrong.
+        sys.exit(_complain(f"{error.filename or 'output'}: {error.strerror or error}"))
+
+
+def _complain(sentence: str) -> int:
+    print(f"grumo: {sentence}", file=sys.stderr)
+    return 2

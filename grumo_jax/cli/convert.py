@@ -4,7 +4,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
+import jax
 import typer
+
+from grumo_jax.checkpoint import save_checkpoint
+from grumo_jax.porting import port_torch_files
 
 
 class Output(StrEnum):
@@ -38,10 +42,6 @@ def convert(
 
     Example: grumo convert mono_640x192/ checkpoints/mono_640x192
     """
-    import jax
-
-    from grumo_jax.checkpoint import save_checkpoint
-    from grumo_jax.porting import port_torch_files
 
     model, variables = port_torch_files(
         weights, decoder, output=output.value, dropout_rate=dropout_rate

@@ -3,8 +3,17 @@
 from pathlib import Path
 from typing import Annotated
 
+import jax
+import numpy as np
 import typer
 
+from grumo_jax.checkpoint import shipped_checkpoint
+from grumo_jax.cli.output import Format, write_prediction
+from grumo_jax.cli.predict import make_predictor
+from grumo_jax.images import find_images, read_image, write_atomically
+from grumo_jax.plots import plot_gallery
+
+ESTIMATOR = "grad-averaged"
 PHOTOS = Path(__file__).parents[1] / "photos"
 
 
@@ -19,24 +28,15 @@ def demo(
     The network that comes along is small and has seen synthetic scenes only: it shows how
     everything works, not how well a good depth network does.
     """
-    import numpy as np
-
-    from grumo_jax.checkpoint import shipped_checkpoint
-    from grumo_jax.cli.formats import Format
-    from grumo_jax.cli.output import write_prediction
-    from grumo_jax.cli.predict import make_predictor
-    from grumo_jax.images import find_images, read_image, write_atomically
-    from grumo_jax.plots import plot_gallery
-
     checkpoint = checkpoint or shipped_checkpoint("synthetic")
-    predictor = make_predictor(checkpoint, "grad", None, 1)
+    predictor = make_predictor(checkpoint, ESTIMATOR)
     predicts = predictor.estimator.network.predicts
-    print(f"network: {checkpoint}, estimator: grad (flip, squared difference, layer 6)")
+    print(f"network: {checkpoint}; estimator: {ESTIMATOR}; depth in metres of its training scenes")
     print(f"{'photo':<10}{'nearest':>10}{'median':>10}{'farthest':>10}   least certain pixel")
     gallery = []
     for name, file in find_images([PHOTOS]).items():
         photo = read_image(file)
-        prediction = predictor(photo)
+        prediction = predictor(photo, jax.random.key(0))
         write_prediction(out, name, photo, prediction, [Format.npz, Format.png], predicts)
         gallery.append((photo, prediction.depth, prediction.uncertainty))
         depths = "".join(f"{d:10.2f}" for d in np.percentile(prediction.depth, (0, 50, 100)))

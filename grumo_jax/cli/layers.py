@@ -3,7 +3,12 @@
 from pathlib import Path
 from typing import Annotated
 
+import jax
+import jax.numpy as jnp
 import typer
+
+from grumo_jax.activations import list_calls
+from grumo_jax.checkpoint import load_checkpoint
 
 
 def layers(
@@ -18,11 +23,6 @@ def layers(
 
     Example: grumo layers checkpoints/synthetic
     """
-    import jax
-    import jax.numpy as jnp
-
-    from grumo_jax.activations import list_calls
-    from grumo_jax.checkpoint import load_checkpoint
 
     model, variables = load_checkpoint(checkpoint)
     size = model.input_size or (192, 640)

@@ -2,15 +2,24 @@
 
 import dataclasses
 from collections.abc import Iterable
+from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
 
-from grumo_jax.cli.formats import Format
 from grumo_jax.images import DEPTH_PNG_SCALE, UNIT_PNG_SCALE, write_atomically, write_png16
 from grumo_jax.network import Quantity
 from grumo_jax.plots import plot_panel
 from grumo_jax.predictor import Prediction
+
+
+class Format(StrEnum):
+    """What is written for each photo; see `grumo predict --help`."""
+
+    npz = "npz"
+    npy = "npy"
+    png = "png"
+    panel = "panel"
 
 
 def write_prediction(
@@ -57,7 +66,8 @@ def _write_npy(base: Path, prediction: Prediction) -> list[Path]:
 def _write_png(base: Path, prediction: Prediction) -> list[Path]:
     depth, uncertainty = _beside(base, "_depth.png"), _beside(base, "_uncertainty.png")
     write_png16(depth, prediction.depth, DEPTH_PNG_SCALE)
-    write_png16(uncertainty, prediction.uncertainty, UNIT_PNG_SCALE)
+    largest = max(float(np.max(prediction.uncertainty)), 1.0)
+    write_png16(uncertainty, prediction.uncertainty / largest, UNIT_PNG_SCALE)
     return [depth, uncertainty]
 
 

@@ -4,16 +4,19 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
+import jax
+import numpy as np
 import typer
+from tqdm import tqdm
 
-from grumo_jax.cli.formats import Format
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from grumo_jax.predictor import Predictor
+from grumo_jax.checkpoint import load_checkpoint
+from grumo_jax.cli.output import Format, write_prediction
+from grumo_jax.errors import GrumoError, ImageError
+from grumo_jax.estimators import GradientUncertainty, named_estimator
+from grumo_jax.images import find_images, read_image
+from grumo_jax.predictor import Predictor
 
 
 def predict(
@@ -22,22 +25,37 @@ def predict(
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("predictions"),
     estimator: Annotated[
         str,
-        typer.Option(help="grad, grad-averaged, post, var, in-drop, drop or learned."),
+        typer.Option(
+            help="grad, grad-averaged, grad-variance, grad-uncertainty, post, var, in-drop, drop "
+            "or learned."
+        ),
     ] = "grad",
     formats: Annotated[
         list[Format],
         typer.Option(
             "--format",
             help="npz: depth, uncertainty and raw score. npy: depth and uncertainty. png: 16-bit, "
-            "depth·256 and uncertainty·65535. panel: a picture. May be given several times.",
+            "depth·256 and uncertainty·65535 (post's, which is not normalised, divided by its "
+            "largest value). panel: a picture. May be given several times.",
         ),
-    ] = [Format.npz, Format.panel],  # noqa: B006
+    ] = [Format.npz, Format.panel],  # noqa: B006 (typer copies it)
     layer: Annotated[
         list[str] | None,
         typer.Option(help="grad only: layer to read, see `grumo layers`; may be repeated."),
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Photos per batch.")] = 1,
-    seed: Annotated[int, typer.Option(help="Seed of what estimators draw.")] = 0,
+    size: Annotated[
+        tuple[int, int] | None,
+        typer.Option(
+            help="Height and width that photos are resized to for the network; by default what "
+            "it was trained at."
+        ),
+    ] = None,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Photos per batch; on CPUs 1 is fastest.")
+    ] = 1,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**32 - 1, help="Seed of what estimators draw.")
+    ] = 0,
 ) -> None:
     """Estimate depth and uncertainty of photos of any size.
 
@@ -45,21 +63,16 @@ def predict(
 
     Example: grumo predict checkpoints/synthetic holiday/ --out results --format png
     """
-    import jax
-    from tqdm import tqdm
-
-    from grumo_jax.cli.output import write_prediction
-    from grumo_jax.images import find_images
-
-    predictor = make_predictor(checkpoint, estimator, layer, batch_size)
-    files = find_images(images)
+    if out.exists() and not out.is_dir():
+        raise GrumoError(f"{out}: a file; --out names the folder for the results")
+    predictor = make_predictor(checkpoint, estimator, layer, size, batch_size)
+    files = find_images(images, leave_out=out)
     names, failed = list(files), list[str]()
-    key = jax.random.key(seed)
     with tqdm(total=len(names), unit="photo", disable=not sys.stderr.isatty()) as progress:
         for start in range(0, len(names), batch_size):
             chunk = names[start : start + batch_size]
             photos = _read_all({name: files[name] for name in chunk}, failed)
-            results = predictor.predict(list(photos.values()), key)
+            results = predictor.predict(photos.values(), jax.random.key(seed))
             for (name, photo), prediction in zip(photos.items(), results, strict=True):
                 predicts = predictor.estimator.network.predicts
                 write_prediction(out, name, photo, prediction, formats, predicts)
@@ -72,28 +85,24 @@ def predict(
 
 
 def make_predictor(
-    checkpoint: Path, estimator: str, layers: Sequence[str] | None, batch_size: int
-) -> "Predictor":
+    checkpoint: Path,
+    estimator: str,
+    layers: Sequence[str] | None = None,
+    size: tuple[int, int] | None = None,
+    batch_size: int = 1,
+) -> Predictor:
     """Load a checkpoint and put the estimator of that name on it."""
-    from grumo_jax.checkpoint import load_checkpoint
-    from grumo_jax.errors import GrumoError
-    from grumo_jax.estimators import GradientUncertainty, named_estimator
-    from grumo_jax.predictor import Predictor
-
     model, variables = load_checkpoint(checkpoint)
     chosen = named_estimator(estimator, model)
     if layers:
         if not isinstance(chosen, GradientUncertainty):
-            raise GrumoError(f"--layer is for grad and grad-averaged; the estimator is {estimator}")
+            raise GrumoError(f"--layer is for grad estimators; the estimator is {estimator}")
         chosen = dataclasses.replace(chosen, layers=tuple(layers))
-    return Predictor(chosen, variables, batch_size=batch_size)
+    return Predictor(chosen, variables, size, batch_size)
 
 
-def _read_all(files: dict[str, Path], failed: list[str]) -> dict[str, "np.ndarray"]:
+def _read_all(files: dict[str, Path], failed: list[str]) -> dict[str, np.ndarray]:
     """Read what can be read; note the rest."""
-    from grumo_jax.errors import ImageError
-    from grumo_jax.images import read_image
-
     photos = {}
     for name, file in files.items():
         try:

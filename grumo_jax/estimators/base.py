@@ -34,10 +34,10 @@ class Estimate:
 class Estimator(abc.ABC):
     """Base of all estimators: a frozen configuration that is called.
 
-    The call is compiled by `jax.jit`, with the estimator as a static argument, and may itself
-    be put under `jax.jit`, `jax.vmap` and `jax.grad`, with inputs sharded in any way. Each
-    image's result is independent of the batch it is in; images of one batch share what `key`
-    draws.
+    The call is compiled by `jax.jit`, once for each configuration (for each estimator object
+    where the model cannot be hashed), and may itself be put under `jax.jit`, `jax.vmap`,
+    `jax.grad` and `jax.shard_map`, with inputs sharded over `AxisType.Auto` meshes. Each image's
+    result is independent of the batch it is in; images of one batch share what `key` draws.
 
     Attributes:
         model: a `Monodepth2`, another linen module or `nnx.GraphDef` whose output is depth, or
@@ -87,12 +87,35 @@ class Estimator(abc.ABC):
             raise GrumoError(
                 f"{type(self).__name__} draws random numbers: pass a key, such as jax.random.key(0)"
             )
-        return _compiled(self, variables, images, key, ground_truth)
+        return _compiled(_as_static(self), variables, images, key, ground_truth)
+
+
+class _ByIdentity:
+    """Stands for an estimator that cannot be hashed; equal where it is the very same object."""
+
+    def __init__(self, estimator: Estimator):
+        self.estimate = estimator.estimate
+        self.estimator = estimator
+
+    def __hash__(self) -> int:
+        return id(self.estimator)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _ByIdentity) and self.estimator is other.estimator
+
+
+def _as_static(estimator: Estimator) -> Estimator | _ByIdentity:
+    try:
+        hash(estimator)
+    except TypeError:
+        # Such as `nn.Sequential([…])`, whose list flax leaves a list.
+        return _ByIdentity(estimator)
+    return estimator
 
 
 @partial(jax.jit, static_argnums=0)
 def _compiled(
-    estimator: Estimator,
+    estimator: Estimator | _ByIdentity,
     variables: Any,
     images: jax.Array,
     key: Any,

@@ -8,10 +8,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from grumo_jax.activations import choose_layers, edit_activations
+from grumo_jax.activations import choose_layers, edit_activations, freeze_before
 from grumo_jax.activations.edits import drop_channels
 from grumo_jax.errors import GrumoError
 from grumo_jax.estimators.base import Estimate, Estimator, normalized_estimate, predict_depth
+from grumo_jax.mapping import map_fast
+from grumo_jax.network import as_names
+
+DEFAULT_RATE = 0.2
+"""The papers' probability of dropping a channel."""
 
 
 @dataclass(frozen=True)
@@ -20,13 +25,13 @@ class InferenceDropout(Estimator):
 
     Channels are dropped after the activated up-convolutions, by editing activations: the
     model itself needs no dropout. Everything before the first of these layers is computed
-    once; what comes after runs for all passes together, which takes memory in proportion to
-    `samples`. Variances are unbiased and taken in what the network predicts.
+    once; on accelerators what comes after runs for all passes together, which takes memory in
+    proportion to `samples`. Variances are unbiased and taken in what the network predicts.
 
     Attributes:
         model: see `Estimator`.
         samples: number of passes.
-        rate: probability with which a channel is dropped.
+        rate: probability with which a channel is dropped; None for the model's own.
         layers: layers whose outputs are dropped; chosen by `choose_layers` where None.
 
     Example:
@@ -46,21 +51,25 @@ class InferenceDropout(Estimator):
     """
 
     samples: int = 8
-    rate: float = 0.2
-    layers: Sequence[str] | None = None
+    rate: float | None = DEFAULT_RATE
+    layers: str | Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         if self.samples < 2:
             raise GrumoError(f"samples is {self.samples}; a variance needs at least 2")
-        if not 0 < self.rate < 1:
+        if self.rate is not None and not 0 < self.rate < 1:
             raise GrumoError(f"rate is {self.rate}; expected a probability between 0 and 1")
-        if self.layers is not None:
-            object.__setattr__(self, "layers", tuple(self.layers))
+        object.__setattr__(self, "layers", as_names(self.layers))
 
     @property
     def needs_key(self) -> bool:
         """Channels are drawn."""
         return True
+
+    @property
+    def used_rate(self) -> float:
+        """The rate, or the model's own where it is None."""
+        return self.rate or self.network.dropout_rate or DEFAULT_RATE
 
     def estimate(
         self, variables: Any, images: jax.Array, key: Any, ground_truth: jax.Array | None = None
@@ -72,28 +81,29 @@ class InferenceDropout(Estimator):
     def _samples(self, variables: Any, images: jax.Array, key: jax.Array) -> jax.Array:
         """What the network predicts in each pass (samples, B, H, W)."""
         network = self.network
-        layers = self.layers or choose_layers(network, variables, images, "dropout")
+        layers = as_names(self.layers) or choose_layers(network, variables, images, "dropout")
+        # In each pass what comes before the first dropped layer would be the same.
+        computed = freeze_before(network, variables, images, layers)
 
         def one_pass(key: jax.Array) -> jax.Array:
             keys = jax.random.split(key, len(layers))
-            edits = {
-                name: partial(drop_channels, rate=self.rate, key=k)
+            drops = {
+                name: partial(drop_channels, rate=self.used_rate, key=k)
                 for name, k in zip(layers, keys, strict=True)
             }
-            output = edit_activations(network, variables, images, edits)
+            output = edit_activations(network, variables, images, computed | drops)
             return network.to_quantity(network.read_depth(output))
 
-        # vmap, not map: what does not depend on the key is then computed once, not per pass.
-        return jax.vmap(one_pass)(jax.random.split(key, self.samples))
+        return map_fast(one_pass, jax.random.split(key, self.samples))
 
 
 @dataclass(frozen=True)
 class DropoutEnsemble(InferenceDropout):
     """Drop: mean and variance over passes of a network that was trained with dropout.
 
-    The same passes as `InferenceDropout`'s, of which the mean is the prediction. Set `rate`
-    and `layers` to what the network was trained with (`Monodepth2`: after the ten
-    up-convolutions).
+    The same passes as `InferenceDropout`'s, of which the mean is the prediction. `rate` and
+    `layers` must be what the network was trained with: by default the `dropout_rate` of the
+    model (0.2 where it knows none), and for `Monodepth2` the ten up-convolutions.
 
     Example:
         >>> import grumo_jax
@@ -102,6 +112,8 @@ class DropoutEnsemble(InferenceDropout):
 
     Reference: Gal & Ghahramani, "Dropout as a Bayesian Approximation", ICML 2016.
     """
+
+    rate: float | None = None
 
     def estimate(
         self, variables: Any, images: jax.Array, key: Any, ground_truth: jax.Array | None = None

@@ -12,12 +12,14 @@ from grumo_jax.activations import activation_vjp, choose_layers
 from grumo_jax.errors import GrumoError, LayerError
 from grumo_jax.estimators.base import Estimate, Estimator
 from grumo_jax.losses import Loss, LossName, Space, check_loss, consistency_loss
+from grumo_jax.mapping import map_fast
 from grumo_jax.network import as_network
 from grumo_jax.references import (
     Flip,
     Gray,
     Noise,
     Reference,
+    Rotate,
     check_reference,
     reference_depths,
 )
@@ -37,7 +39,7 @@ class GradientEstimate(Estimate):
     """An `Estimate` and what led to it, for R references and L losses.
 
     Attributes:
-        reference_depth: (B, R, H, W), 0 where there is none.
+        reference_depth: (B, R, H, W); 0 or NaN where there is none.
         loss: (B, L), each image's losses; L = R for the squared loss, else 1.
         layer_scores: {layer: (L, B, h, w)}, gradients after the reduction over channels, raw.
     """
@@ -114,6 +116,17 @@ class GradientUncertainty(Estimator):
         return cls(model, **{"uncertainty_weight": 2.0 if has_log_sigma else 0.0, **options})
 
     @classmethod
+    def variance(cls, model: Any, **options: Any) -> "GradientUncertainty":
+        """The papers' variance loss, over the prediction and all four image references."""
+        references = (Flip(), Gray(), Noise(), Rotate())
+        return cls(model, **{"loss": "variance", "reference": references, **options})
+
+    @classmethod
+    def uncertainty_only(cls, model: Any, **options: Any) -> "GradientUncertainty":
+        """The term w · mean(σ²) alone, for networks that predict log σ (the papers' "none")."""
+        return cls(model, **{"loss": "uncertainty", "uncertainty_weight": 2.0, **options})
+
+    @classmethod
     def averaged(cls, model: Any, **options: Any) -> "GradientUncertainty":
         """Log depth, averaged over all decoder layers and over flip, gray and noise.
 
@@ -187,10 +200,10 @@ class GradientUncertainty(Estimator):
         losses, pull_back, depth = activation_vjp(
             network, variables, images, layers, readout=readout, has_aux=True
         )
-        batch, count = losses.shape
-        # One cotangent per loss: each image's own loss, so that images do not mix.
-        basis = jnp.broadcast_to(jnp.eye(count, dtype=losses.dtype)[:, None], (count, batch, count))
-        gradients = jax.vmap(pull_back)(basis)
+        # One cotangent per loss, each image's own, so that images do not mix; made of the losses,
+        # so that it is sharded like them.
+        one_loss = jnp.eye(losses.shape[1], dtype=losses.dtype)[:, None]
+        gradients = map_fast(pull_back, one_loss * jnp.ones_like(losses)[None])
         return depth, losses, _checked_maps(gradients)
 
     def _layer_names(self, variables: Any, images: jax.Array) -> tuple[str, ...]:

@@ -14,6 +14,8 @@ from grumo_jax.estimators.variance import TestTimeVariance
 NAMED: dict[str, Callable[[Any], Estimator]] = {
     "grad": GradientUncertainty.paper,
     "grad-averaged": GradientUncertainty.averaged,
+    "grad-variance": GradientUncertainty.variance,
+    "grad-uncertainty": GradientUncertainty.uncertainty_only,
     "post": PostProcessing,
     "var": TestTimeVariance,
     "in-drop": InferenceDropout,

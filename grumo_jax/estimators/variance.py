@@ -1,5 +1,6 @@
 """Var: the variance of predictions under test-time augmentation."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +28,7 @@ class TestTimeVariance(Estimator):
 
     Attributes:
         model: see `Estimator`.
-        references: the augmentations beside the plain image; the papers' by default.
+        references: one or several augmentations beside the plain image; the papers' by default.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -46,10 +47,10 @@ class TestTimeVariance(Estimator):
 
     __test__ = False  # not a test, whatever pytest thinks of the name
 
-    references: tuple[ImageReference, ...] = (Flip(), Gray(), Noise(), Rotate())
+    references: ImageReference | Sequence[ImageReference] = (Flip(), Gray(), Noise(), Rotate())
 
     def __post_init__(self) -> None:
-        references = tuple(self.references)
+        references = self._references
         if not references or not all(isinstance(r, ImageReference) for r in references):
             raise GrumoError(
                 f"references are {references}; expected image references, such as (Flip(), Gray())"
@@ -57,18 +58,24 @@ class TestTimeVariance(Estimator):
         object.__setattr__(self, "references", references)
 
     @property
+    def _references(self) -> tuple[ImageReference, ...]:
+        references = self.references
+        return (references,) if isinstance(references, ImageReference) else tuple(references)
+
+    @property
     def needs_key(self) -> bool:
         """Whether an augmentation draws random numbers."""
-        return any(reference.draws for reference in self.references)
+        return any(reference.draws for reference in self._references)
 
     def estimate(
         self, variables: Any, images: jax.Array, key: Any, ground_truth: jax.Array | None = None
     ) -> Estimate:
         """See `Estimator.__call__`."""
-        keys = reference_keys(key, self.references)
-        augmented = [r.augment(images, k) for r, k in zip(self.references, keys, strict=True)]
+        references = self._references
+        keys = reference_keys(key, references)
+        augmented = [r.augment(images, k) for r, k in zip(references, keys, strict=True)]
         depths = predict_views(self.network, variables, [images, *augmented])
         quantities = self.network.to_quantity(depths)
-        inverted = [r.invert(quantities[:, i]) for i, r in enumerate(self.references, start=1)]
+        inverted = [r.invert(quantities[:, i]) for i, r in enumerate(references, start=1)]
         raw = jnp.var(jnp.stack([quantities[:, 0], *inverted]), axis=0, ddof=1)
         return normalized_estimate(depths[:, 0], raw)

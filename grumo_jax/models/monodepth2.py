@@ -93,6 +93,13 @@ class Monodepth2(nn.Module):
     input_size: tuple[int, int] | None = None
     dtype: Any = None
 
+    def __post_init__(self) -> None:
+        # Tuples, also where lists were given: configurations must be hashable.
+        for name in ("encoder_widths", "decoder_widths", "scales", "input_size"):
+            if (value := getattr(self, name)) is not None:
+                object.__setattr__(self, name, tuple(value))
+        super().__post_init__()
+
     @property
     def decoder_layers(self) -> tuple[str, ...]:
         """The eleven pre-activation decoder convolutions, in the official numbering 0 … 10."""
@@ -118,6 +125,7 @@ class Monodepth2(nn.Module):
             least_disparity=1 / self.max_depth,
             decoder_layers=self.decoder_layers,
             dropout_layers=self.dropout_layers,
+            dropout_rate=self.dropout_rate or None,
             feature_layers=self.feature_layers,
         )
 
@@ -169,6 +177,8 @@ class Monodepth2(nn.Module):
                 f"encoder_widths {self.encoder_widths} and decoder_widths {self.decoder_widths} "
                 f"must have five entries each, and scales {self.scales} must contain 0"
             )
+        if self.input_size and (self.input_size[0] % STRIDE or self.input_size[1] % STRIDE):
+            raise GrumoError(f"input_size {self.input_size} must be multiples of {STRIDE}")
         check_images(images)
         _, height, width, _ = images.shape
         if height % STRIDE or width % STRIDE:

@@ -40,7 +40,7 @@ def load_torch_state(path: str | Path) -> dict[str, Any]:
     if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
         raise WeightsError(f"{path}: holds a {type(state).__name__}; expected a state dict")
     return {
-        name: value.float().numpy() if isinstance(value, torch.Tensor) else value
+        name: value.detach().float().numpy() if isinstance(value, torch.Tensor) else value
         for name, value in state.items()
     }
 
@@ -62,6 +62,8 @@ def port_torch_files(
     Raises:
         WeightsError: as `load_torch_state` and `port_monodepth2`.
     """
+    if decoder is not None and Path(encoder).is_dir():
+        raise WeightsError(f"{encoder}: a directory; give it alone, or two files")
     if decoder is None:
         folder = Path(encoder)
         if not folder.is_dir():

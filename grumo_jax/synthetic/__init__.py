@@ -1,0 +1,70 @@
+"""A small synthetic world with exact depth: seeded random streets and rooms, cast ray by ray."""
+
+from functools import partial
+
+import jax
+
+from grumo_jax.errors import GrumoError
+from grumo_jax.synthetic.camera import KINDS
+from grumo_jax.synthetic.camera import Camera as Camera
+from grumo_jax.synthetic.camera import Kind as Kind
+from grumo_jax.synthetic.camera import make_camera as make_camera
+from grumo_jax.synthetic.camera import random_camera as random_camera
+from grumo_jax.synthetic.render import Frame as Frame
+from grumo_jax.synthetic.render import render as render
+from grumo_jax.synthetic.room import random_room
+from grumo_jax.synthetic.scene import Scene as Scene
+from grumo_jax.synthetic.street import random_street
+
+
+def random_scene(key: jax.Array, kind: Kind = "street") -> Scene:
+    """A random scene.
+
+    Args:
+        key: typed PRNG key.
+        kind: "street" (driving: up to 100 m and beyond) or "room" (indoors: up to 10 m).
+
+    Raises:
+        GrumoError: if there is no such kind.
+
+    Example:
+        >>> import jax
+        >>> from grumo_jax import synthetic
+        >>> scene = jax.jit(synthetic.random_scene)(jax.random.key(0))
+        >>> scene.boxes.centre.shape, bool(scene.ground.active)
+        ((36, 3), True)
+    """
+    if kind not in KINDS:
+        raise GrumoError(f"kind is {kind!r}; it must be one of {', '.join(map(repr, KINDS))}")
+    return random_room(key) if kind == "room" else random_street(key)
+
+
+def random_frame(
+    key: jax.Array, *, kind: Kind = "street", size: tuple[int, int] = (192, 640)
+) -> Frame:
+    """Render a random scene from a random camera.
+
+    Args:
+        key: typed PRNG key; the same key gives the same frame.
+        kind: "street" or "room".
+        size: height and width in pixels.
+
+    Example:
+        >>> import jax
+        >>> from grumo_jax import synthetic
+        >>> frame = synthetic.random_frame(jax.random.key(3), kind="room", size=(24, 32))
+        >>> bool((frame.depth > 0).all())
+        True
+    """
+    scene, camera = _random_view(key, kind)
+    return _render(scene, camera, size=size)
+
+
+@partial(jax.jit, static_argnums=1)
+def _random_view(key: jax.Array, kind: Kind) -> tuple[Scene, Camera]:
+    scene_key, camera_key = jax.random.split(key)
+    return random_scene(scene_key, kind), random_camera(camera_key, kind)
+
+
+# Jitted here, so that a plain call of `random_frame` is fast.
+_render = partial(jax.jit, static_argnames="size")(render)

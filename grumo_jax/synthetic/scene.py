@@ -1,0 +1,178 @@
+"""What a scene is made of."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from grumo_jax.synthetic.solids import Solids
+from grumo_jax.synthetic.texture import Pattern
+
+ROWS = 40
+"""Throws that a `Dice` holds."""
+
+
+@struct.dataclass
+class Ground:
+    """The plane y = 0 with a road along z: lanes, lane marks, sidewalks, and grass beyond.
+
+    Attributes:
+        active: () bool; a room has no ground but its own floor.
+        road: (2,) float32 x of the road's middle and its half width, metres.
+        walk: () float32 width of the sidewalks, metres.
+        bend: () float32 sideways shift of the road per squared metre along z, 1/m.
+        dash: (2,) float32 period and width of the lane marks, metres.
+        colours: (4, 3) float32 reflectances of road, marks, sidewalk and verge.
+        grain: () float32 size of the largest texture features, metres.
+        contrast: () float32 strength of the texture.
+    """
+
+    active: jax.Array
+    road: jax.Array
+    walk: jax.Array
+    bend: jax.Array
+    dash: jax.Array
+    colours: jax.Array
+    grain: jax.Array
+    contrast: jax.Array
+
+
+@struct.dataclass
+class Light:
+    """One lamp or the sun, the light from everywhere else, and the sky.
+
+    Attributes:
+        position: (3,) float32 metres; the sun is 10 km away.
+        falloff: () float32 in 1/m: the lamp loses half its light at 1/falloff metres; 0 for a sun.
+        colour: (3,) float32 radiance of a white surface that faces the light.
+        ambient: (3,) float32 radiance of a white surface in shadow.
+        sky: (2, 3) float32 radiance at the zenith and at the horizon.
+        clouds: () float32 cover in [0, 1].
+        haze: () float32 in 1/m: distant surfaces turn into the horizon's colour.
+        exposure: (3,) float32 gain of the camera's red, green and blue before gamma.
+        gamma: () float32.
+    """
+
+    position: jax.Array
+    falloff: jax.Array
+    colour: jax.Array
+    ambient: jax.Array
+    sky: jax.Array
+    clouds: jax.Array
+    haze: jax.Array
+    exposure: jax.Array
+    gamma: jax.Array
+
+
+@struct.dataclass
+class Scene:
+    """Everything there is to see; a pytree of arrays, so that scenes can be stacked and vmapped.
+
+    The number of solids is fixed for each kind of scene; those not needed are inactive.
+
+    Attributes:
+        boxes, cylinders, ellipsoids: the solids.
+        ground: the plane y = 0.
+        light: sun or lamp, and sky.
+        seed: () int32 of the textures.
+    """
+
+    boxes: Solids
+    cylinders: Solids
+    ellipsoids: Solids
+    ground: Ground
+    light: Light
+    seed: jax.Array
+
+
+def groups(scene: Scene) -> tuple[Solids, Solids, Solids]:
+    """The solids, in the order of `SHAPES`."""
+    return scene.boxes, scene.cylinders, scene.ellipsoids
+
+
+class Dice:
+    """Independent random numbers for N things, all drawn at once.
+
+    Every call of the generator costs compile time, and a scene takes hundreds of numbers. The
+    order of the throws is part of what a seed means.
+    """
+
+    def __init__(self, key: jax.Array, number: int = 1) -> None:
+        self._rows = iter(jax.random.uniform(key, (ROWS, number)))
+
+    def each(self, low: Any = 0.0, high: Any = 1.0) -> jax.Array:
+        """One uniform number in [low, high) for each thing: (N,) float32."""
+        return low + (high - low) * next(self._rows)
+
+    def one(self, low: Any = 0.0, high: Any = 1.0) -> jax.Array:
+        """One uniform number in [low, high) for all: () float32."""
+        return low + (high - low) * next(self._rows)[0]
+
+    def chance(self, probability: Any) -> jax.Array:
+        """True with the given probability, for each thing: (N,) bool."""
+        return next(self._rows) < probability
+
+    def pick(self, *choices: int) -> jax.Array:
+        """One of the choices for each thing, all equally likely: (N,) int32."""
+        index = (next(self._rows) * len(choices)).astype(jnp.int32)
+        return jnp.array(choices, jnp.int32)[index]
+
+    def colours(self, low: float = 0.05, high: float = 0.9, *, vivid: float = 0.25) -> jax.Array:
+        """Reflectances (N, 3): grey levels in [low, high] with tints of up to ±2·vivid."""
+        level = self.each(low, high)
+        tinted = [level * self.each(1 - 2 * vivid, 1 + 2 * vivid) for _ in range(3)]
+        return jnp.clip(jnp.stack(tinted, axis=-1), 0.02, 0.95)
+
+    def shades(self, colour: tuple[float, float, float], low: float, high: float) -> jax.Array:
+        """Darker and brighter versions (N, 3) of a colour, by factors in [low, high)."""
+        return self.each(low, high)[:, None] * jnp.array([colour])
+
+
+def solids(
+    x: Any,
+    bottom: Any,
+    z: Any,
+    size: tuple[Any, Any, Any],
+    *,
+    colour: jax.Array,
+    accent: Any = 0.1,
+    yaw: Any = 0.0,
+    active: Any = True,
+    pattern: Pattern | jax.Array = Pattern.PLAIN,
+    grain: Any = 0.5,
+    contrast: Any = 0.2,
+) -> Solids:
+    """Put solids on a level.
+
+    Args:
+        x, z: (N,) or scalar middle, metres.
+        bottom: height of the lower end above the floor, metres.
+        size: full extents (width, height, length), metres.
+        colour: (N, 3); fixes N.
+        accent: (N, 3) or a grey level.
+        yaw, active, pattern, grain, contrast: as in `Solids`, (N,) or scalar.
+    """
+    number = colour.shape[0]
+
+    def column(value: Any, dtype: Any = jnp.float32) -> jax.Array:
+        return jnp.broadcast_to(jnp.asarray(value, dtype), (number,))
+
+    width, height, length = (column(s) for s in size)
+    return Solids(
+        centre=jnp.stack([column(x), -column(bottom) - height / 2, column(z)], axis=-1),
+        half=jnp.stack([width, height, length], axis=-1) / 2,
+        yaw=column(yaw),
+        active=column(active, bool),
+        colour=colour,
+        accent=jnp.broadcast_to(jnp.asarray(accent, jnp.float32), (number, 3)),
+        pattern=column(pattern, jnp.int32),
+        grain=column(grain),
+        contrast=column(contrast),
+    )
+
+
+def join(groups: Sequence[Solids]) -> Solids:
+    """One `Solids` of several of the same shape."""
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *groups)
