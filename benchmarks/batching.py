@@ -15,6 +15,7 @@ if hasattr(os, "sched_setaffinity"):
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
 import grumo_jax
+from grumo_jax.activations import apply_model
 
 VIEWS = 5
 
@@ -26,7 +27,7 @@ def main() -> None:
     variables = jax.jit(model.init)(jax.random.key(0), images[0])
 
     def depth(image: jax.Array) -> jax.Array:
-        return grumo_jax.edit_activations(model, variables, image, {}).depth
+        return apply_model(model, variables, image).depth
 
     ways = {
         "one batch": jax.jit(jax.vmap(depth)),

@@ -67,8 +67,7 @@ def save_checkpoint(
     if kind not in MODELS:
         raise CheckpointError(f"cannot save a {kind}; expected one of {', '.join(MODELS)}")
     variables = jax.tree.map(jnp.asarray, dict(variables))
-    expected = _abstract(model)
-    if _shapes(variables) != _shapes(expected):
+    if _shapes(variables) != _shapes(_abstract(model)):
         raise CheckpointError(f"{path}: the variables are not those of {kind} so configured")
     if any(leaf.dtype != jnp.float32 for leaf in jax.tree.leaves(variables)):
         raise CheckpointError(
@@ -85,7 +84,7 @@ def save_checkpoint(
         _write_card(partial, model, variables)
         _move_into_place(partial, path)
     except OSError as error:
-        raise CheckpointError(f"{path}: cannot be written ({error.strerror})") from error
+        raise CheckpointError(f"{path}: cannot be written ({error.strerror or error})") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

@@ -10,8 +10,8 @@ def map_fast(function: Callable[[Any], Any], xs: Any) -> Any:
     """Like `jax.vmap(function)(xs)`: batched on accelerators, one after another on CPUs.
 
     On one CPU core XLA takes about twice as long for five images in one batch as for five
-    images one by one (`benchmarks/batching.py`), while accelerators are only filled by batches.
-    The choice is made when the program is lowered.
+    images one by one (`benchmarks/batching.py`). That batches are faster on accelerators is
+    assumed, not yet measured. The choice is made when the program is lowered.
 
     Args:
         function: maps one element to a tree of arrays; it may close over traced values.

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import jax
 import jax.numpy as jnp
@@ -140,6 +140,10 @@ def as_network(model: Any) -> DepthNetwork:
     return DepthNetwork(model) if describe is None else describe()
 
 
+@overload
+def as_names(names: str | Sequence[str]) -> tuple[str, ...]: ...
+@overload
+def as_names(names: None) -> None: ...
 def as_names(names: str | Sequence[str] | None) -> tuple[str, ...] | None:
     """One name or several as a tuple; None stays None."""
     return (names,) if isinstance(names, str) else None if names is None else tuple(names)

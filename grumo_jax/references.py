@@ -42,7 +42,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from grumo_jax.activations import choose_layers, edit_activations
+from grumo_jax.activations import apply_model, choose_layers, edit_activations
 from grumo_jax.activations.edits import add_noise, drop_channels
 from grumo_jax.errors import GrumoError
 from grumo_jax.mapping import map_fast
@@ -218,6 +218,10 @@ def check_reference(reference: object) -> None:
         )
 
 
+PAPER_REFERENCES = (Flip(), Gray(), Noise(), Rotate())
+"""The papers' four image augmentations."""
+
+
 def rotate(maps: jax.Array, degrees: float) -> jax.Array:
     """Rotate (B, H, W, …) counter-clockwise about the centre; nearest neighbour, zeros outside."""
     rows, columns, inside = _rotation_indices(maps.shape[1], maps.shape[2], degrees)
@@ -241,7 +245,7 @@ def predict_views(network: DepthNetwork, variables: Any, views: Sequence[jax.Arr
     """Depths (B, V, H, W) of V versions (B, H, W, 3) of the images."""
 
     def predict(images: jax.Array) -> jax.Array:
-        return network.read_depth(edit_activations(network, variables, images, {}))
+        return network.read_depth(apply_model(network, variables, images))
 
     return jnp.moveaxis(map_fast(predict, jnp.stack(views)), 0, 1)
 

@@ -38,6 +38,13 @@ def test_what_the_user_says_counts_first(tiny, images):
     ]
 
 
+def test_a_mistyped_decoder_layer_is_explained(tiny, images):
+    model, variables = tiny
+    network = grumo_jax.wrap(model, decoder_layers=["decoder/head_0", "decoder/head_9"])
+    with pytest.raises(grumo_jax.GrumoError, match="no layer 'decoder/head_9'; did you mean"):
+        choose_layers(network, variables, images, "gradient")
+
+
 class WithSideBranch(nn.Module):
     @nn.compact
     def __call__(self, x):

@@ -1,6 +1,5 @@
 """The installed command-line program."""
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -151,7 +150,3 @@ def test_importing_the_package_does_no_work():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert result.stdout.split() == ["False", "False"]
-
-
-def test_program_is_on_the_path():
-    assert shutil.which(str(GRUMO))

@@ -1,5 +1,7 @@
 """What holds for every estimator: transforms, batches, shardings; and each one's own formula."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -49,7 +51,9 @@ def test_estimate_is_well_formed(estimated, images):
     if not isinstance(estimator, grumo_jax.PostProcessing):
         assert estimate.uncertainty.min() >= 0
         assert estimate.uncertainty.max() <= 1
-    assert hash(estimator) == hash(estimator)
+    copy = dataclasses.replace(estimator)
+    assert copy == estimator
+    assert hash(copy) == hash(estimator)
 
 
 def test_each_image_is_independent_of_its_batch(estimated, images):

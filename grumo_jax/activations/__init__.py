@@ -3,6 +3,7 @@
 from grumo_jax.activations.access import activation_gradients as activation_gradients
 from grumo_jax.activations.access import activation_shapes as activation_shapes
 from grumo_jax.activations.access import activation_vjp as activation_vjp
+from grumo_jax.activations.access import apply_model as apply_model
 from grumo_jax.activations.access import capture_activations as capture_activations
 from grumo_jax.activations.access import edit_activations as edit_activations
 from grumo_jax.activations.access import freeze_before as freeze_before

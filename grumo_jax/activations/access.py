@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from grumo_jax.activations.calls import Call, edit_calls, find_calls, list_calls, run
 from grumo_jax.errors import LayerError
+from grumo_jax.network import as_names
 
 Layers = str | Sequence[str]
 
@@ -142,16 +143,21 @@ def activation_vjp(
     """
     calls = _find(model, variables, images, layers, kwargs)
 
-    def forward(offsets: dict[str, Any]) -> Any:
+    def forward(offsets: dict[str, Any]) -> tuple[Any, Any]:
         edits = {(c.path, c.index): _add(offsets[name]) for name, c in calls.items()}
-        return readout(run(model, variables, images, kwargs, visit=edit_calls(edits))[0])
+        result = readout(run(model, variables, images, kwargs, visit=edit_calls(edits))[0])
+        return result if has_aux else (result, None)
 
     # Like the activations in dtype (a float32 zero would widen a bfloat16 network), sharding and
     # varying axes (a replicated zero under shard_map would get the sum over devices). Their
     # values are not needed, so that under jit they are not computed.
     zeros = jax.tree.map(jnp.zeros_like, _capture(model, variables, images, calls, kwargs))
-    output, pull_back, *aux = jax.vjp(forward, zeros, has_aux=has_aux)  # type: ignore[call-overload]
-    return output, lambda cotangent: _like(layers, pull_back(cotangent)[0]), *aux
+    result, vjp, aux = jax.vjp(forward, zeros, has_aux=True)
+
+    def pull_back(cotangent: Any) -> Any:
+        return _like(layers, vjp(cotangent)[0])
+
+    return (result, pull_back, aux) if has_aux else (result, pull_back)
 
 
 def edit_activations(
@@ -186,6 +192,11 @@ def edit_activations(
     return run(model, variables, images, kwargs, visit=edit_calls(by_call))[0]
 
 
+def apply_model(model: Any, variables: Any, images: Any, **kwargs: Any) -> Any:
+    """Run a model of any kind, with nothing watched, and return its output."""
+    return run(model, variables, images, kwargs)[0]
+
+
 def freeze_before(
     model: Any, variables: Any, images: Any, layers: Layers, **kwargs: Any
 ) -> dict[str, Callable[[Any], Any]]:
@@ -201,20 +212,18 @@ def freeze_before(
     Raises:
         LayerError: for an unknown layer, naming near matches.
     """
-    names = [layers] if isinstance(layers, str) else list(layers)
     calls = list_calls(model, variables, images, kwargs)
-    find_calls(calls, names)
-    before = itertools.takewhile(lambda call: call.name not in names, calls)
-    frozen = [call.name for call in before if not call.hidden]
-    values = capture_activations(model, variables, images, frozen, **kwargs)
+    named = find_calls(calls, as_names(layers))
+    before = itertools.takewhile(lambda call: call.name not in named, calls)
+    frozen = {call.name: call for call in before if not call.hidden}
+    values = _capture(model, variables, images, frozen, kwargs)
     return {name: _constant(value) for name, value in values.items()}
 
 
 def _find(
     model: Any, variables: Any, images: Any, layers: Layers, kwargs: Mapping[str, Any]
 ) -> dict[str, Call]:
-    names = [layers] if isinstance(layers, str) else list(layers)
-    return find_calls(list_calls(model, variables, images, kwargs), names) if names else {}
+    return find_calls(list_calls(model, variables, images, kwargs), as_names(layers))
 
 
 def _capture(

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import jax
 from jax.extend import core
 
-from grumo_jax.activations.calls import Call, edit_calls, list_calls, run
+from grumo_jax.activations.calls import Call, edit_calls, find_calls, list_calls, run
 from grumo_jax.errors import LayerError
 from grumo_jax.network import DepthNetwork, as_network
 
@@ -64,11 +64,8 @@ def _nearest_to_quarter(
 ) -> str:
     if len(decoder) == 1:
         return decoder[0]
-    widths = {
-        call.name: jax.tree.leaves(call.shape)[0].shape[2]
-        for call in list_calls(network, variables, images)
-        if call.name in decoder
-    }
+    calls = find_calls(list_calls(network, variables, images), decoder)
+    widths = {name: jax.tree.leaves(call.shape)[0].shape[2] for name, call in calls.items()}
     quarter = images.shape[2] / 4
     # Reversed, since `min` keeps the first of equals and the last one is wanted.
     return min(reversed(decoder), key=lambda name: abs(widths[name] / quarter - 1))

@@ -18,6 +18,8 @@ from grumo_jax.estimators import GradientUncertainty, named_estimator
 from grumo_jax.images import find_images, read_image
 from grumo_jax.predictor import Predictor
 
+DEFAULT_FORMATS = [Format.npz, Format.panel]
+
 
 def predict(
     checkpoint: Annotated[Path, typer.Argument(help="Checkpoint directory, see `grumo convert`.")],
@@ -38,7 +40,7 @@ def predict(
             "depth·256 and uncertainty·65535 (post's, which is not normalised, divided by its "
             "largest value). panel: a picture. May be given several times.",
         ),
-    ] = [Format.npz, Format.panel],  # noqa: B006 (typer copies it)
+    ] = DEFAULT_FORMATS,
     layer: Annotated[
         list[str] | None,
         typer.Option(help="grad only: layer to read, see `grumo layers`; may be repeated."),

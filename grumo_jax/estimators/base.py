@@ -8,7 +8,7 @@ from typing import Any
 import jax
 from flax import struct
 
-from grumo_jax.activations import edit_activations
+from grumo_jax.activations import apply_model
 from grumo_jax.errors import GrumoError
 from grumo_jax.network import DepthNetwork, as_network, check_images
 from grumo_jax.scores import normalize
@@ -126,7 +126,7 @@ def _compiled(
 
 def predict_depth(network: DepthNetwork, variables: Any, images: jax.Array) -> jax.Array:
     """Plain depth (B, H, W)."""
-    return network.read_depth(edit_activations(network, variables, images, {}))
+    return network.read_depth(apply_model(network, variables, images))
 
 
 def normalized_estimate(depth: jax.Array, raw: jax.Array) -> Estimate:

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from grumo_jax.activations import edit_activations
+from grumo_jax.activations import apply_model
 from grumo_jax.errors import GrumoError
 from grumo_jax.estimators.base import Estimate, Estimator, normalized_estimate
 
@@ -49,7 +49,7 @@ class Ensemble(Estimator):
             )
 
         def one_member(variables: Any) -> tuple[jax.Array, jax.Array]:
-            output = edit_activations(network, variables, images, {})
+            output = apply_model(network, variables, images)
             quantity = network.to_quantity(network.read_depth(output))
             if network.log_sigma is None:
                 return quantity, jnp.zeros_like(quantity)

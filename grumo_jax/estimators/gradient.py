@@ -1,7 +1,7 @@
 """Grad: the size of the consistency loss's gradient at decoder activations."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -13,13 +13,13 @@ from grumo_jax.errors import GrumoError, LayerError
 from grumo_jax.estimators.base import Estimate, Estimator
 from grumo_jax.losses import Loss, LossName, Space, check_loss, consistency_loss
 from grumo_jax.mapping import map_fast
-from grumo_jax.network import as_network
+from grumo_jax.network import as_names, as_network
 from grumo_jax.references import (
+    PAPER_REFERENCES,
     Flip,
     Gray,
     Noise,
     Reference,
-    Rotate,
     check_reference,
     reference_depths,
 )
@@ -90,7 +90,7 @@ class GradientUncertainty(Estimator):
     """
 
     layers: str | Sequence[str] | None = None
-    reference: Reference | Sequence[Reference] = Flip()  # noqa: RUF009 (frozen)
+    reference: Reference | Sequence[Reference] = field(default_factory=Flip)
     loss: LossName | Loss = "squared"
     space: Space = "depth"
     reduction: Reduction = "max"
@@ -118,8 +118,7 @@ class GradientUncertainty(Estimator):
     @classmethod
     def variance(cls, model: Any, **options: Any) -> "GradientUncertainty":
         """The papers' variance loss, over the prediction and all four image references."""
-        references = (Flip(), Gray(), Noise(), Rotate())
-        return cls(model, **{"loss": "variance", "reference": references, **options})
+        return cls(model, **{"loss": "variance", "reference": PAPER_REFERENCES, **options})
 
     @classmethod
     def uncertainty_only(cls, model: Any, **options: Any) -> "GradientUncertainty":
@@ -211,7 +210,7 @@ class GradientUncertainty(Estimator):
             return choose_layers(self.network, variables, images, "gradient")
         if self.layers == "decoder":
             return choose_layers(self.network, variables, images, "decoder")
-        return (self.layers,) if isinstance(self.layers, str) else tuple(self.layers)
+        return as_names(self.layers)
 
     def _maps(
         self, scores: dict[str, jax.Array], size: tuple[int, ...]

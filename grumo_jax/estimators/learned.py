@@ -6,7 +6,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from grumo_jax.activations import edit_activations
+from grumo_jax.activations import apply_model
 from grumo_jax.errors import GrumoError
 from grumo_jax.estimators.base import Estimate, Estimator, normalized_estimate
 
@@ -44,7 +44,7 @@ class LearnedUncertainty(Estimator):
     ) -> Estimate:
         """See `Estimator.__call__`."""
         network = self.network
-        output = edit_activations(network, variables, images, {})
+        output = apply_model(network, variables, images)
         assert network.log_sigma is not None
         s = network.log_sigma(output)
         raw = jnp.exp(s) if self.head == "log_sigma" else s

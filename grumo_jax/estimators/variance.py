@@ -10,11 +10,8 @@ import jax.numpy as jnp
 from grumo_jax.errors import GrumoError
 from grumo_jax.estimators.base import Estimate, Estimator, normalized_estimate
 from grumo_jax.references import (
-    Flip,
-    Gray,
+    PAPER_REFERENCES,
     ImageReference,
-    Noise,
-    Rotate,
     predict_views,
     reference_keys,
 )
@@ -47,7 +44,7 @@ class TestTimeVariance(Estimator):
 
     __test__ = False  # not a test, whatever pytest thinks of the name
 
-    references: ImageReference | Sequence[ImageReference] = (Flip(), Gray(), Noise(), Rotate())
+    references: ImageReference | Sequence[ImageReference] = PAPER_REFERENCES
 
     def __post_init__(self) -> None:
         references = self._references
