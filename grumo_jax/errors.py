@@ -19,3 +19,11 @@ class WeightsError(GrumoError):
 
 class ImageError(GrumoError):
     """An image file that cannot be read or an image array of the wrong form."""
+
+
+class DataError(GrumoError):
+    """A data set, or a file of one, that is missing, damaged or not laid out as expected."""
+
+
+class ResultsError(GrumoError):
+    """A results file that cannot be read, or that does not belong to this evaluation."""

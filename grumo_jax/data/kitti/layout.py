@@ -1,0 +1,80 @@
+"""Where KITTI's files lie: the raw data, and the improved ground truth wherever it was unpacked."""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from grumo_jax.data.kitti.calibration import CAMERA_FILE, Camera
+
+DRIVE = re.compile(r"\d{4}_\d{2}_\d{2}_drive_\d{4}_sync")
+_PICTURES = (".png", ".jpg", ".jpeg")
+# The official archive holds train/ and val/; some unpack it into a folder of its own.
+_IMPROVED = (
+    "{date}",
+    "train",
+    "val",
+    *(f"data_depth_annotated{s}" for s in ("", "/train", "/val")),
+)
+
+
+@dataclass
+class Layout:
+    """Finds files below KITTI's raw folder; each folder is listed once, when first asked for.
+
+    Drives are named with their day: "2011_09_26/2011_09_26_drive_0009_sync".
+
+    Attributes:
+        root: the folder that holds `2011_09_26` and so on.
+    """
+
+    root: Path
+    _listed: dict[str, dict[int, Path]] = field(default_factory=dict, repr=False)
+
+    def drives(self) -> list[str]:
+        """List the drives that are there, with or without files."""
+        found = [
+            f"{day.name}/{drive.name}"
+            for day in self.root.iterdir()
+            if day.is_dir() and re.fullmatch(r"\d{4}_\d{2}_\d{2}", day.name)
+            for drive in day.iterdir()
+            if DRIVE.fullmatch(drive.name) and drive.is_dir()
+        ]
+        return sorted(found)
+
+    def calibrated(self, drive: str) -> bool:
+        """Is the cameras' calibration of that drive's day there?"""
+        return (self.root / drive.split("/")[0] / CAMERA_FILE).is_file()
+
+    def images(self, drive: str, camera: Camera) -> dict[int, Path]:
+        """{frame: picture}; of a PNG and a JPEG of the same frame, the PNG."""
+        return self._list(f"{drive}/image_0{camera}/data", _PICTURES)
+
+    def scans(self, drive: str) -> dict[int, Path]:
+        """{frame: laser scan}."""
+        return self._list(f"{drive}/velodyne_points/data", (".bin",))
+
+    def motions(self, drive: str) -> dict[int, Path]:
+        """{frame: OXTS record of position, speed and so on}."""
+        return self._list(f"{drive}/oxts/data", (".txt",))
+
+    def improved(self, drive: str, camera: Camera) -> dict[int, Path]:
+        """{frame: improved ground truth}, in any of the places where it is usually unpacked."""
+        date, name = drive.split("/")
+        found: dict[int, Path] = {}
+        for place in reversed(_IMPROVED):
+            folder = f"{place.format(date=date)}/{name}/proj_depth/groundtruth/image_0{camera}"
+            found |= self._list(folder, (".png",))
+        return found
+
+    def _list(self, folder: str, suffixes: tuple[str, ...]) -> dict[int, Path]:
+        if folder not in self._listed:
+            path = self.root / folder
+            files = (
+                [file for file in path.iterdir() if file.stem.isdigit()] if path.is_dir() else []
+            )
+            # The last one of a frame stays, so the preferred suffix comes last.
+            order = {suffix: -rank for rank, suffix in enumerate(suffixes)}
+            known = [file for file in files if file.suffix.lower() in order]
+            known.sort(key=lambda file: (int(file.stem), order[file.suffix.lower()]))
+            self._listed[folder] = {int(file.stem): file for file in known}
+        return self._listed[folder]

@@ -1,0 +1,224 @@
+"""KITTI's raw folders as a source of samples."""
+
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from grumo_jax.data.depth_files import read_depth
+from grumo_jax.data.encoding import read_bytes
+from grumo_jax.data.kitti.calibration import (
+    CAMERA_FILE,
+    SCANNER_FILE,
+    Calibration,
+    read_calibration,
+)
+from grumo_jax.data.kitti.layout import Layout
+from grumo_jax.data.kitti.splits import Frame, split_frames
+from grumo_jax.data.kitti.velodyne import read_scan, velodyne_depth
+from grumo_jax.data.sample import Crop, EncodedSample, Sample, fingerprint
+from grumo_jax.errors import DataError
+
+KIND = {
+    "eigen": "scan",
+    "velodyne": "scan",
+    "eigen_benchmark": "improved",
+    "eigen_zhou": "training",
+    "moving": "training",
+}
+"""What the samples of a split carry: depth from scans, improved ground truth, or neighbours."""
+
+
+class KittiRaw:
+    """The frames of one split, read from KITTI's raw folders.
+
+    | split | frames | depth | crop |
+    |---|---|---|---|
+    | `eigen` | the 697 test frames | scans | `eigen` |
+    | `eigen_benchmark` | the 652 of them with improved ground truth | that | none |
+    | `velodyne` | all with a scan, left camera | scans | `eigen` |
+    | `eigen_zhou/train`, `/val` | of split files | none; neighbours, stereo partner | none |
+    | `moving/train`, `/val` | by rule, see docs/data.md | the same | none |
+
+    Frames that are not there are left out and listed in `missing`.
+
+    Args:
+        root: the folder that holds `2011_09_26` and so on.
+        split: see above.
+        split_files: folder with train_files.txt and val_files.txt, for `eigen_zhou`.
+
+    Attributes:
+        files: {id: {role: file}} of the frames that are there.
+        gaps: {id: the first thing that is missing of it} of the others.
+
+    Raises:
+        DataError: if there is no such folder or split, or none of its frames is there.
+    """
+
+    def __init__(
+        self, root: str | Path, split: str = "eigen", *, split_files: str | Path | None = None
+    ):
+        self.root = Path(root)
+        if not self.root.is_dir():
+            raise DataError(
+                f"{root}: no such folder; expected KITTI's raw data, with 2011_09_26 and others"
+            )
+        self.name = f"kitti/{split}"
+        self.crop: Crop | None = "eigen" if KIND.get(split) == "scan" else None
+        self.files, self.gaps = collect_files(self.root, split, split_files)
+        if not self.files:
+            raise DataError(describe_empty(self.root, split, self.gaps))
+        self._frames = [parse_id(key) for key in self.files]
+        self._calibrations: dict[str, Calibration] = {}
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The frames in the notation of split files, in the split's order."""
+        return tuple(self.files)
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Frames of the split that are not there, or not completely."""
+        return tuple(self.gaps)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over name and ids."""
+        return fingerprint(self.name, self.ids)
+
+    def paths(self) -> Iterator[Path]:
+        """All files the samples are made of."""
+        for files in self.files.values():
+            yield from files.values()
+        for day in sorted({key.split("/")[0] for key in self.files}):
+            yield from (self.root / day / name for name in (CAMERA_FILE, SCANNER_FILE))
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Read one sample.
+
+        Raises:
+            DataError: if one of its files is damaged or has gone.
+        """
+        return self.encoded(index).decode()
+
+    def encoded(self, index: int) -> EncodedSample:
+        """Read one sample with its pictures as they are in their files.
+
+        Raises:
+            DataError: if one of its files is damaged or has gone.
+        """
+        frame = self._frames[index]
+        files = self.files[frame.id]
+        calibration = self._calibration(frame)
+        depth: np.ndarray | None = None
+        if "scan" in files:
+            depth = velodyne_depth(read_scan(files["scan"]), calibration, camera=frame.camera)
+        elif "improved" in files:
+            depth = read_depth(files["improved"])
+        pictures = {role: file for role, file in files.items() if role not in ("scan", "improved")}
+        return EncodedSample(
+            id=frame.id,
+            images={role: read_bytes(file) for role, file in pictures.items()},
+            origins={role: str(file) for role, file in pictures.items()},
+            size=calibration.sizes[frame.camera],
+            depth=depth,
+            intrinsics=calibration.intrinsics(frame.camera),
+            stereo_offset=(
+                calibration.stereo_offset(frame.camera) if "stereo" in pictures else None
+            ),
+        )
+
+    def _calibration(self, frame: Frame) -> Calibration:
+        day = frame.drive.split("/")[0]
+        if day not in self._calibrations:
+            self._calibrations[day] = read_calibration(self.root / day)
+        return self._calibrations[day]
+
+
+def parse_id(text: str) -> Frame:
+    """Turn an id back into a frame.
+
+    >>> parse_id("2011_09_26/2011_09_26_drive_0009_sync 16 r").camera
+    3
+    """
+    drive, number, side = text.split()
+    return Frame(drive, int(number), "l" if side == "l" else "r")
+
+
+def collect_files(
+    root: Path, split: str, split_files: str | Path | None = None
+) -> tuple[dict[str, dict[str, Path]], dict[str, str]]:
+    """Look for the files of a split's frames.
+
+    Returns:
+        ({id: {role: file}} of complete frames, {id: what is missing} of the others).
+
+    Raises:
+        DataError: if there is no such split, or its split file cannot be read.
+    """
+    layout = Layout(root)
+    found: dict[str, dict[str, Path]] = {}
+    gaps: dict[str, str] = {}
+    for frame in split_frames(layout, split, split_files):
+        wanted = _wanted(layout, frame, KIND[split.partition("/")[0]])
+        lacking = [role for role, file in wanted.items() if file is None]
+        if not layout.calibrated(frame.drive):
+            lacking.append("calibration")
+        if lacking:
+            gaps[frame.id] = lacking[0]
+        else:
+            found[frame.id] = {role: file for role, file in wanted.items() if file is not None}
+    return found, gaps
+
+
+def _wanted(layout: Layout, frame: Frame, kind: str) -> dict[str, Path | None]:
+    images, number = layout.images(frame.drive, frame.camera), frame.number
+    wanted = {"image": images.get(number)}
+    match kind:
+        case "scan":
+            wanted["scan"] = layout.scans(frame.drive).get(number)
+        case "improved":
+            wanted["improved"] = layout.improved(frame.drive, frame.camera).get(number)
+        case _:
+            partner = layout.images(frame.drive, 3 if frame.camera == 2 else 2)
+            wanted["previous"] = images.get(number - 1)
+            wanted["following"] = images.get(number + 1)
+            wanted["stereo"] = partner.get(number)
+    return wanted
+
+
+def describe_empty(root: Path, split: str, gaps: Mapping[str, str]) -> str:
+    """Say in one sentence that nothing of a split is there, and what is lacking most."""
+    # Frames of drives that were never downloaded say less than those that lack one thing.
+    partial = {key: what for key, what in gaps.items() if what != "image"}
+    lacking = partial or gaps
+    if not lacking:
+        rule = "that drives while it is recorded, without test frames, with both cameras"
+        return (
+            f"{root}: no frames for the split {split}; expected KITTI's raw data with at least one "
+            f"drive{' ' + rule if split.startswith('moving') else ' and its laser scans'}"
+        )
+    reasons = list(lacking.values())
+    reason = max(sorted(set(reasons)), key=reasons.count)
+    frame = parse_id(next(key for key, what in lacking.items() if what == reason))
+    return (
+        f"{root}: none of the {len(gaps)} frames of the split {split} is complete; "
+        f"{reasons.count(reason)} lack {LACKING[reason]}, such as frame {frame.number} of "
+        f"{frame.drive}"
+    )
+
+
+LACKING = {
+    "image": "the picture (image_02, image_03)",
+    "scan": "the laser scan (velodyne_points)",
+    "improved": "the improved ground truth (proj_depth)",
+    "previous": "the frame before",
+    "following": "the frame after",
+    "stereo": "the other camera's picture",
+    "calibration": "the calibration (calib_cam_to_cam.txt)",
+}
+"""{what a frame may lack: in words}"""

@@ -1,0 +1,252 @@
+"""Samples in order, read ahead by threads or processes, on top of grain."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import jax
+import numpy as np
+
+from grumo_jax.data.extras import need
+from grumo_jax.data.sample import Sample, Source
+from grumo_jax.errors import DataError, ImageError
+
+T = TypeVar("T")
+_AHEAD_PER_WORKER = 4
+
+
+@dataclass(frozen=True)
+class Loaded(Generic[T]):
+    """A sample that was read.
+
+    Attributes:
+        index: its place in the source.
+        id: its id.
+        value: what `transform` made of it.
+    """
+
+    index: int
+    id: str
+    value: T
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A sample that could not be read.
+
+    Attributes:
+        index: its place in the source.
+        id: its id.
+        sentence: what is wrong, with the file's name.
+    """
+
+    index: int
+    id: str
+    sentence: str
+
+
+@dataclass(frozen=True)
+class _Read(Generic[T]):
+    """Index → sample or problem; a class, because worker processes must receive it."""
+
+    source: Source
+    transform: Callable[[Sample], T]
+
+    def __call__(self, index: int) -> Loaded[T] | Problem:
+        key = self.source.ids[index]
+        try:
+            return Loaded(index, key, self.transform(self.source[index]))
+        except (DataError, ImageError) as error:
+            return Problem(index, key, str(error))
+
+
+def _as_is(sample: Sample) -> Any:
+    return sample
+
+
+def load(
+    source: Source,
+    transform: Callable[[Sample], T] = _as_is,
+    *,
+    workers: int = 2,
+    processes: bool = False,
+    shuffle_seed: int | None = None,
+    shard: tuple[int, int] = (0, 1),
+    start: int = 0,
+    repeat: bool = False,
+) -> Iterator[Loaded[T] | Problem]:
+    """Read a source's samples in a fixed order, ahead of their use.
+
+    The order depends on `shuffle_seed` and `shard` only, not on the number of workers. A sample
+    that cannot be read comes as a `Problem` in its place and does not end the iteration.
+
+    Args:
+        source: what to read.
+        transform: makes of a `Sample` what is wanted, such as a resized picture; runs in the
+            workers, so the costly steps belong here. It must not keep state, and with
+            `processes` it must be a function of a module. A `DataError` it raises is a `Problem`.
+        workers: threads (or processes) that read ahead; 0 reads when asked.
+        processes: use processes. Decoding and resizing run outside Python's lock, so threads
+            are usually as good, and they start at once.
+        shuffle_seed: 0 … 2³² − 1: shuffle by this seed, differently in each epoch; None keeps
+            the source's order.
+        shard: (i, n) reads every n-th sample from the i-th on, of the shuffled order, so that n
+            processes share the work: `(jax.process_index(), jax.process_count())`. Shards differ
+            in length by at most one.
+        start: skip this many of the shard's samples without reading them, to resume; it may lie
+            in a later epoch where `repeat` is set.
+        repeat: begin again at the end, for ever.
+
+    Yields:
+        `Loaded` or `Problem`, both with index and id.
+
+    Raises:
+        DataError: if an option is out of range, or grain is not installed.
+
+    Example:
+        >>> from pathlib import Path
+        >>> import grumo_jax
+        >>> from grumo_jax.data import ImageFolder
+        >>> photos = ImageFolder(Path(grumo_jax.__file__).parent / "photos")
+        >>> [item.index for item in load(photos, lambda sample: sample.image.shape)]
+        [0, 1]
+    """
+    _check_options(workers, shuffle_seed, shard, start)
+    grain = need("grain", "loading data")
+    indices = grain.MapDataset.range(len(source))
+    if shuffle_seed is not None:
+        indices = indices.shuffle(shuffle_seed)
+    indices = indices[shard[0] :: shard[1]]
+    if len(indices) == 0:
+        return iter(())
+    if repeat:
+        indices = indices.repeat()
+    elif start >= len(indices):
+        return iter(())
+    return _iterate(grain, indices[start:].map(_Read(source, transform)), workers, processes)
+
+
+def _iterate(grain: Any, dataset: Any, workers: int, processes: bool) -> Iterator[Any]:
+    threads = 0 if processes else workers
+    options = grain.ReadOptions(
+        num_threads=threads, prefetch_buffer_size=_AHEAD_PER_WORKER * threads
+    )
+    reading = dataset.to_iter_dataset(options)
+    if processes and workers:
+        # Grain asks absl for its options, which fails in programs that do not use absl.
+        flags = need("absl.flags", "loading by processes").FLAGS
+        if not flags.is_parsed():
+            flags.mark_as_parsed()
+        reading = reading.mp_prefetch(
+            grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
+        )
+    iterator = iter(reading)
+    try:
+        yield from iterator
+    finally:
+        # Whoever stops early must not leave threads behind that go on reading.
+        iterator.close()
+
+
+def _check_options(
+    workers: int, shuffle_seed: int | None, shard: tuple[int, int], start: int
+) -> None:
+    if workers < 0 or start < 0:
+        raise DataError(f"workers is {workers} and start {start}; expected 0 or more")
+    if shuffle_seed is not None and not 0 <= shuffle_seed < 2**32:
+        raise DataError(f"shuffle_seed is {shuffle_seed}; expected 0 to 4294967295, or None")
+    index, count = shard
+    if not 0 <= index < count:
+        raise DataError(f"shard is {shard}; expected (i, n) with 0 ≤ i < n")
+
+
+@dataclass(frozen=True)
+class Batch(Generic[T]):
+    """Consecutive samples.
+
+    Attributes:
+        items: those that were read.
+        problems: those that could not be, met while this batch was filled.
+    """
+
+    items: tuple[Loaded[T], ...]
+    problems: tuple[Problem, ...] = ()
+
+    def stack(self) -> Any:
+        """Stack the values: trees of arrays of equal shapes, with a new first axis.
+
+        Raises:
+            DataError: if shapes differ, as those of KITTI's full-size pictures do.
+        """
+        values = [item.value for item in self.items]
+        try:
+            return jax.tree.map(lambda *leaves: np.stack(leaves), *values)
+        except ValueError as error:
+            raise DataError(
+                "the samples of this batch differ in shape: "
+                f"{', '.join(_describe(item) for item in self.items)}; resize or pad them in "
+                "transform"
+            ) from error
+
+
+def batches(
+    items: Iterable[Loaded[T] | Problem], size: int, *, drop_last: bool = False
+) -> Iterator[Batch[T]]:
+    """Group what `load` yields into batches of `size` samples that were read.
+
+    Problems do not count: a batch is full although samples on the way to it were damaged. The
+    last batch may be smaller, or hold problems only.
+
+    Args:
+        items: from `load`.
+        size: samples of a batch.
+        drop_last: leave out a last batch that is smaller.
+
+    Raises:
+        DataError: if size is not positive.
+
+    >>> items = [Loaded(0, "a", 1.0), Problem(1, "b", "b: damaged"), Loaded(2, "c", 3.0)]
+    >>> [batch.stack().tolist() for batch in batches(items, 2)]
+    [[1.0, 3.0]]
+    """
+    if size < 1:
+        raise DataError(f"the batch size is {size}; expected 1 or more")
+    return _group(items, size, drop_last)
+
+
+def _group(items: Iterable[Loaded[T] | Problem], size: int, drop_last: bool) -> Iterator[Batch[T]]:
+    read: list[Loaded[T]] = []
+    problems: list[Problem] = []
+    for item in items:
+        if isinstance(item, Problem):
+            problems.append(item)
+            continue
+        read.append(item)
+        if len(read) == size:
+            yield Batch(tuple(read), tuple(problems))
+            read, problems = [], []
+    if (read or problems) and not drop_last:
+        yield Batch(tuple(read), tuple(problems))
+
+
+def _describe(item: Loaded[Any]) -> str:
+    shapes: Sequence[Any] = [np.shape(leaf) for leaf in jax.tree.leaves(item.value)]
+    return f"{item.id} {'; '.join(map(str, shapes))}"
+
+
+def split_problems(
+    items: Iterable[Loaded[T] | Problem], problems: list[Problem]
+) -> Iterator[Loaded[T]]:
+    """Pass on what was read and note the rest in `problems`.
+
+    >>> noted = []
+    >>> list(split_problems([Problem(0, "a", "a: damaged"), Loaded(1, "b", 2.0)], noted))
+    [Loaded(index=1, id='b', value=2.0)]
+    >>> noted[0].sentence
+    'a: damaged'
+    """
+    for item in items:
+        if isinstance(item, Problem):
+            problems.append(item)
+        else:
+            yield item

@@ -1,0 +1,197 @@
+"""NYU Depth V2 in FastDepth's packing: one HDF5 file for each frame.
+
+N. Silberman, D. Hoiem, P. Kohli, R. Fergus: Indoor segmentation and support inference from RGBD
+images, ECCV 2012. D. Wofk, F. Ma, T.-J. Yang, S. Karaman, V. Sze: FastDepth: fast monocular depth
+estimation on embedded systems, ICRA 2019.
+"""
+
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from grumo_jax.data.encoding import encode_png
+from grumo_jax.data.extras import need
+from grumo_jax.data.sample import Crop, EncodedSample, Sample, fingerprint
+from grumo_jax.errors import DataError
+
+SPLITS = ("val", "train", "held_out")
+EXPECTED = {"val": 654}
+"""Frames of a split in the whole download, where that is a published number."""
+HEIGHT, WIDTH = 480, 640
+CROP_HEIGHT, CROP_WIDTH = 224, 288
+"""What is evaluated of the half-size picture: its centre."""
+_HELD_OUT = ("00001", "00201")
+_FX, _FY, _CX, _CY = 518.8579, 519.4696, 325.5824, 253.7362
+
+
+class NyuFastDepth:
+    """The frames of one split, at full size (480×640).
+
+    | split | files |
+    |---|---|
+    | `val` | `val/official/*.h5`, the official test frames |
+    | `train` | `train/<scene>/*.h5` but for those held out |
+    | `held_out` | files of `train` named 00001.h5 or 00201.h5 |
+
+    The protocol evaluates the centre of the half-size picture: see `half_size`, `center_crop`.
+
+    Args:
+        root: the folder that holds `val` and `train`.
+        split: see above.
+
+    Raises:
+        DataError: if there is no such folder or split, or no file of that split.
+    """
+
+    crop: Crop | None = None
+    missing: tuple[str, ...] = ()
+
+    def __init__(self, root: str | Path, split: str = "val"):
+        self.root = Path(root)
+        self.name = f"nyu/{split}"
+        self.files = list_files(self.root, split)
+        if not self.files:
+            place = "val/official/00001.h5" if split == "val" else "train/<scene>/00001.h5"
+            raise DataError(
+                f"{root}: no frames for the split {split}; expected FastDepth's packing of NYU "
+                f"Depth V2, such as {place}"
+            )
+        self.ids = tuple(
+            file.relative_to(self.root).with_suffix("").as_posix() for file in self.files
+        )
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over name and ids."""
+        return fingerprint(self.name, self.ids)
+
+    def paths(self) -> Iterator[Path]:
+        """All files the samples are made of."""
+        return iter(self.files)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Read one sample.
+
+        Raises:
+            DataError: if its file is damaged or has gone.
+        """
+        rgb, depth = read_frame(self.files[index])
+        return Sample(self.ids[index], rgb, depth, intrinsics())
+
+    def encoded(self, index: int) -> EncodedSample:
+        """Read one sample, with its picture as PNG.
+
+        Raises:
+            DataError: if its file is damaged or has gone.
+        """
+        rgb, depth = read_frame(self.files[index])
+        return EncodedSample(
+            id=self.ids[index],
+            images={"image": encode_png(rgb)},
+            origins={"image": str(self.files[index])},
+            depth=depth,
+            intrinsics=intrinsics(),
+        )
+
+
+def intrinsics() -> np.ndarray:
+    """NYU's colour camera: float32 (3, 3), in pixels of the full-size picture."""
+    return np.array([[_FX, 0, _CX], [0, _FY, _CY], [0, 0, 1]], np.float32)
+
+
+def list_files(root: Path, split: str) -> list[Path]:
+    """List a split's files, sorted; possibly none.
+
+    Raises:
+        DataError: if there is no such folder or split.
+    """
+    if split not in SPLITS:
+        raise DataError(f"NYU has no split {split!r}; there are: {', '.join(SPLITS)}")
+    if not root.is_dir():
+        raise DataError(
+            f"{root}: no such folder; expected FastDepth's packing of NYU Depth V2, with val and "
+            "train in it"
+        )
+    if split == "val":
+        return sorted(root.glob("val/official/*.h5"))
+    files = sorted(root.glob("train/*/*.h5"))
+    return [file for file in files if (file.stem in _HELD_OUT) == (split == "held_out")]
+
+
+def read_frame(file: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Read uint8 (480, 640, 3) and depth, float32 (480, 640) in metres, 0 where there is none.
+
+    Raises:
+        DataError: if the file is missing, damaged, or holds something else.
+    """
+    h5py = need("h5py", "reading NYU Depth V2")
+    try:
+        with h5py.File(file, "r") as content:
+            rgb, depth = np.asarray(content["rgb"]), np.asarray(content["depth"])
+    except FileNotFoundError as error:
+        raise DataError(f"{file}: no such file") from error
+    except KeyError as error:
+        raise DataError(
+            f"{file}: not FastDepth's packing; expected data sets rgb, depth"
+        ) from error
+    except Exception as error:
+        # HDF5 reports damage by errors of many classes.
+        raise DataError(f"{file}: damaged or no HDF5 file; copy it again") from error
+    if rgb.shape != (3, HEIGHT, WIDTH) or rgb.dtype != np.uint8 or depth.shape != (HEIGHT, WIDTH):
+        raise DataError(
+            f"{file}: rgb is {rgb.dtype} {rgb.shape} and depth {depth.shape}; expected uint8 "
+            f"(3, {HEIGHT}, {WIDTH}) and ({HEIGHT}, {WIDTH})"
+        )
+    depth = depth.astype(np.float32)
+    depth = np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0))
+    return np.ascontiguousarray(np.moveaxis(rgb, 0, 2)), depth
+
+
+def half_size(array: np.ndarray) -> np.ndarray:
+    """Halve height and width by nearest neighbour, as FastDepth's evaluation does.
+
+    Of every 2×2 pixels the lower right one stays, which is what nearest-neighbour resizing with
+    half-pixel centres takes.
+
+    Args:
+        array: (H, W, ...).
+
+    Returns:
+        (H // 2, W // 2, ...).
+
+    >>> half_size(np.arange(8).reshape(2, 4))
+    array([[5, 7]])
+    """
+    return array[1::2, 1::2]
+
+
+def center_crop(
+    array: np.ndarray, height: int = CROP_HEIGHT, width: int = CROP_WIDTH
+) -> np.ndarray:
+    """Cut out the centre, beginning at row round((H − height) / 2) and likewise in columns.
+
+    Args:
+        array: (H, W, ...).
+        height: rows to keep.
+        width: columns to keep.
+
+    Returns:
+        (height, width, ...).
+
+    Raises:
+        DataError: if the array is smaller than that.
+
+    >>> center_crop(np.arange(20).reshape(4, 5), 2, 3)
+    array([[ 6,  7,  8],
+           [11, 12, 13]])
+    """
+    rows, columns = array.shape[:2]
+    if rows < height or columns < width:
+        raise DataError(f"{columns}×{rows} pixels cannot be cropped to {width}×{height}")
+    top, left = round((rows - height) / 2), round((columns - width) / 2)
+    return array[top : top + height, left : left + width]

@@ -1,0 +1,152 @@
+"""TFDS builders; importing this module imports tensorflow_datasets.
+
+They take their examples from the sources of raw files. `tfds.builder(...).download_and_prepare`
+works with them up to about 1 GB in a split (beyond that TFDS sorts with TensorFlow's help);
+`grumo_jax.data.prepared.prepare` writes splits of any size.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from grumo_jax.data.kitti.raw import KIND
+from grumo_jax.data.prepared.parts import PARTS, VERSION, RawSource, contents, open_raw
+from grumo_jax.data.sample import EncodedSample
+from grumo_jax.errors import DataError
+
+NEIGHBOURS = ("previous", "following", "stereo")
+
+
+class _SourceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
+    """What both data sets have in common.
+
+    Attributes:
+        split_files: folder with train_files.txt and val_files.txt, for `eigen_zhou`.
+        report: receives each damaged frame's sentence.
+        advance: called after each frame.
+    """
+
+    VERSION = tfds.core.Version(VERSION)
+    DATASET: ClassVar[str]
+    # Nothing is downloaded, so there are no checksums; looking for them needs a library that
+    # TFDS does not ask for.
+    url_infos: ClassVar[dict[str, Any]] = {}
+    split_files: str | Path | None = None
+    report: Callable[[str], object] = staticmethod(lambda sentence: None)
+    advance: Callable[[], object] = staticmethod(lambda: None)
+
+    def _info(self) -> Any:
+        training = self._training
+        images = ("image", *NEIGHBOURS) if training else ("image",)
+        features: dict[str, Any] = {
+            "id": tfds.features.Text(),
+            "intrinsics": tfds.features.Tensor(shape=(3, 3), dtype=np.float32),
+            **{name: tfds.features.Image(shape=(None, None, 3)) for name in images},
+        }
+        if training:
+            features["stereo_offset"] = tfds.features.Scalar(np.float32)
+        else:
+            features["depth"] = tfds.features.Tensor(
+                shape=(None, None), dtype=np.float32, encoding="zlib"
+            )
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description=self.builder_config.description,
+            features=tfds.features.FeaturesDict(features),
+            metadata=tfds.core.MetadataDict(splits={}),
+            disable_shuffling=True,
+        )
+
+    @property
+    def _training(self) -> bool:
+        return self.DATASET == "kitti" and KIND[self.builder_config.name] == "training"
+
+    def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
+        sources = self.open_sources(dl_manager.manual_dir)
+        return {name: self._generate_examples(name, source) for name, source in sources.items()}
+
+    def open_sources(self, data_dir: str | Path) -> dict[str, RawSource]:
+        """Open the raw sources of all splits of which there is something.
+
+        Raises:
+            DataError: if there is nothing of any of them.
+        """
+        sources: dict[str, RawSource] = {}
+        problem: DataError | None = None
+        for name, split in PARTS[self.DATASET][self.builder_config.name].items():
+            try:
+                sources[name] = open_raw(
+                    self.DATASET, data_dir, split, split_files=self.split_files
+                )
+            except DataError as error:
+                problem = problem or error
+        if not sources and problem is not None:
+            raise problem
+        return sources
+
+    def _generate_examples(
+        self, name: str, source: RawSource
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Give (place in the split, example) of each frame that is sound; note the others."""
+        sound, damaged = [], []
+        for index, key in enumerate(source.ids):
+            try:
+                sample = source.encoded(index)
+                # Damage is found now and not when somebody reads what was prepared.
+                sample.decode()
+            except DataError as error:
+                damaged.append(key)
+                self.report(str(error))
+            else:
+                yield index, to_example(sample)
+                sound.append(key)
+            self.advance()
+        self.info.metadata["splits"][name] = {
+            "name": source.name,
+            "crop": source.crop,
+            "ids": sound,
+            "damaged": damaged,
+            "missing": list(source.missing),
+            "contents": contents(source),
+        }
+
+
+def to_example(sample: EncodedSample) -> dict[str, Any]:
+    """Make a TFDS example of a sample; pictures stay the bytes they are."""
+    example: dict[str, Any] = {
+        "id": sample.id,
+        "intrinsics": sample.intrinsics,
+        **sample.images,
+    }
+    if sample.depth is not None:
+        example["depth"] = sample.depth
+    if sample.stereo_offset is not None:
+        example["stereo_offset"] = np.float32(sample.stereo_offset)
+    return example
+
+
+class GrumoKitti(_SourceBuilder):
+    """KITTI for depth: pictures, depth or neighbours, intrinsics."""
+
+    DATASET = "kitti"
+    MANUAL_DOWNLOAD_INSTRUCTIONS = (
+        "Download from KITTI's page 'synced+rectified data' and 'calibration' (raw data, by "
+        "drive), and for eigen_benchmark the 'annotated depth maps data set' (depth prediction), "
+        "and unpack them in one folder."
+    )
+    BUILDER_CONFIGS: ClassVar = [
+        tfds.core.BuilderConfig(name=name, description=f"Split {name}.") for name in PARTS["kitti"]
+    ]
+
+
+class GrumoNyu(_SourceBuilder):
+    """NYU Depth V2 in FastDepth's packing: pictures, depth, intrinsics."""
+
+    DATASET = "nyu"
+    MANUAL_DOWNLOAD_INSTRUCTIONS = "Download FastDepth's nyudepthv2.tar.gz and unpack it."
+    BUILDER_CONFIGS: ClassVar = [
+        tfds.core.BuilderConfig(name=name, description=f"Split {name}.") for name in PARTS["nyu"]
+    ]

@@ -1,0 +1,84 @@
+"""Which splits are prepared together, under which names."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+from grumo_jax.data.kitti import KittiRaw
+from grumo_jax.data.nyu import NyuFastDepth
+from grumo_jax.data.sample import EncodedSample, Source
+from grumo_jax.errors import DataError
+
+VERSION = "1.0.0"
+BUILDERS = {"kitti": "grumo_kitti", "nyu": "grumo_nyu"}
+"""{data set: its name in TFDS}"""
+PARTS = {
+    "kitti": {
+        "eigen": {"test": "eigen"},
+        "eigen_benchmark": {"test": "eigen_benchmark"},
+        "velodyne": {"test": "velodyne"},
+        "eigen_zhou": {"train": "eigen_zhou/train", "val": "eigen_zhou/val"},
+        "moving": {"train": "moving/train", "val": "moving/val"},
+    },
+    "nyu": {
+        "val": {"val": "val"},
+        "train": {"train": "train", "held_out": "held_out"},
+    },
+}
+"""{data set: {TFDS configuration: {TFDS split: split of the raw source}}}"""
+
+
+class RawSource(Source, Protocol):
+    """A source that can be prepared: it also gives its pictures as they are in their files."""
+
+    def encoded(self, index: int) -> EncodedSample:
+        """One sample with its pictures still encoded."""
+
+    def paths(self) -> Iterator[Path]:
+        """All files the samples are made of."""
+
+
+def open_raw(
+    dataset: str, data_dir: str | Path, split: str, *, split_files: str | Path | None = None
+) -> RawSource:
+    """Open KITTI's or NYU's original files.
+
+    Raises:
+        DataError: if there is no such data set or split, or nothing of it.
+    """
+    if dataset == "kitti":
+        return KittiRaw(data_dir, split, split_files=split_files)
+    if dataset == "nyu":
+        return NyuFastDepth(data_dir, split)
+    raise DataError(f"no data set {dataset!r} to prepare; there are: {', '.join(PARTS)}")
+
+
+def locate(dataset: str, split: str) -> tuple[str, str]:
+    """Find the (TFDS configuration, TFDS split) that holds a split.
+
+    Raises:
+        DataError: if there is no such data set or split.
+
+    >>> locate("kitti", "moving/val"), locate("nyu", "held_out")
+    (('moving', 'val'), ('train', 'held_out'))
+    """
+    if dataset not in PARTS:
+        raise DataError(f"no data set {dataset!r} to prepare; there are: {', '.join(PARTS)}")
+    splits = {
+        raw: (config, name)
+        for config, parts in PARTS[dataset].items()
+        for name, raw in parts.items()
+    }
+    if split not in splits:
+        raise DataError(f"{dataset} has no split {split!r}; there are: {', '.join(splits)}")
+    return splits[split]
+
+
+def contents(source: RawSource) -> str:
+    """SHA-256 over a raw source's name, ids and the sizes of its files: has anything changed?"""
+    digest = hashlib.sha256(source.fingerprint.encode())
+    for path in source.paths():
+        size = path.stat().st_size if path.exists() else -1
+        digest.update(f"{path.suffix} {size}\n".encode())
+    return digest.hexdigest()

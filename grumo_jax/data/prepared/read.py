@@ -1,0 +1,151 @@
+"""Prepared data as a source of samples."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from grumo_jax.data.extras import need
+from grumo_jax.data.prepared.parts import BUILDERS, VERSION, locate
+from grumo_jax.data.sample import Crop, EncodedSample, Sample, fingerprint
+from grumo_jax.errors import DataError
+
+FOLDER = "prepared"
+"""Where prepared data lie below the original ones, unless told otherwise."""
+_IMAGES = ("image", "previous", "following", "stereo")
+
+
+class PreparedSource:
+    """One split of prepared data, in the order of the original source.
+
+    Samples equal those of the original source, value for value. Made by `open_prepared`.
+
+    Attributes:
+        name: as the original source's.
+        ids: of the samples.
+        missing: what the original source lacked, and what was damaged when it was prepared.
+        crop: as the original source's.
+        folder: where the files lie.
+    """
+
+    def __init__(self, folder: Path, records: Any, facts: dict[str, Any]):
+        self.folder, self._records = folder, records
+        self.name: str = facts["name"]
+        self.ids = tuple(facts["ids"])
+        self.missing = (*facts["missing"], *facts["damaged"])
+        self.crop: Crop | None = facts["crop"]
+        if len(records) != len(self.ids):
+            raise DataError(
+                f"{folder}: {len(records)} frames in its files, but {len(self.ids)} in its list; "
+                "prepare it again with --overwrite"
+            )
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over name and ids."""
+        return fingerprint(self.name, self.ids)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Read one sample.
+
+        Raises:
+            DataError: if the files are damaged.
+        """
+        key = self.ids[index]
+        with _blame(self.folder, f"frame {key} cannot be read"):
+            record = self._records[range(len(self))[index]]
+            stored = record["id"].decode()
+        if stored != key:
+            raise DataError(
+                f"{self.folder}: frame {stored} lies where {key} should; prepare it again with "
+                "--overwrite"
+            )
+        depth, offset = record.get("depth"), record.get("stereo_offset")
+        return EncodedSample(
+            id=key,
+            images={name: record[name] for name in _IMAGES if name in record},
+            origins={name: f"{self.folder}, frame {key}" for name in _IMAGES},
+            depth=None if depth is None else np.asarray(depth, np.float32),
+            intrinsics=np.asarray(record["intrinsics"], np.float32),
+            stereo_offset=None if offset is None else float(offset),
+        ).decode()
+
+
+def find_prepared(dataset: str, data_dir: str | Path, split: str) -> Path | None:
+    """Look for a prepared split in `<data_dir>/prepared` and in `data_dir` itself.
+
+    Returns:
+        The folder of its configuration, or None.
+
+    Raises:
+        DataError: if there is no such data set or split.
+    """
+    config, name = locate(dataset, split)
+    for folder in (Path(data_dir) / FOLDER, Path(data_dir)):
+        place = folder / BUILDERS[dataset] / config / VERSION
+        if not (place / "dataset_info.json").is_file():
+            continue
+        if read_facts(place).get(name, {}).get("ids"):
+            return place
+    return None
+
+
+def open_prepared(dataset: str, data_dir: str | Path, split: str) -> PreparedSource:
+    """Open a split that `grumo prepare` has written.
+
+    Args:
+        dataset: "kitti" or "nyu".
+        data_dir: the folder of the original data, or that of the prepared ones.
+        split: as the raw source calls it, such as "eigen", "moving/train" or "held_out".
+
+    Raises:
+        DataError: if it is not there or cannot be read.
+    """
+    folder = find_prepared(dataset, data_dir, split)
+    if folder is None:
+        raise DataError(
+            f"{data_dir}: the split {split} of {dataset} is not prepared; run `grumo prepare "
+            f"{dataset} --data-dir {data_dir} --split {locate(dataset, split)[0]}`"
+        )
+    name = locate(dataset, split)[1]
+    with _blame(folder, "its files cannot be read"):
+        builder = _open_builder(folder)
+        skip = {image: _tfds().decode.SkipDecoding() for image in _IMAGES}
+        decoders = {image: skip[image] for image in _IMAGES if image in builder.info.features}
+        records = builder.as_data_source(name, decoders=decoders)
+        return PreparedSource(folder, records, builder.info.metadata["splits"][name])
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """Read {TFDS split: what was noted of it}."""
+    with _blame(folder, "its description cannot be read"):
+        facts = (_open_builder(folder).info.metadata or {}).get("splits")
+    if not isinstance(facts, dict):
+        raise DataError(f"{folder}: not written by `grumo prepare`; move it away")
+    return facts
+
+
+def _open_builder(folder: Path) -> Any:
+    return _tfds().builder_from_directory(folder)
+
+
+def _tfds() -> Any:
+    need("array_record", "prepared data")
+    return need("tensorflow_datasets", "prepared data")
+
+
+@contextmanager
+def _blame(folder: Path, what: str) -> Iterator[None]:
+    """Turn the libraries' errors, of many classes for damaged files, into one sentence."""
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(f"{folder}: damaged ({what}); prepare it again with --overwrite") from error

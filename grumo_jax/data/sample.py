@@ -1,0 +1,149 @@
+"""What every data set yields: one example, and the interface of a source of them."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from grumo_jax.data.encoding import decode_image
+from grumo_jax.errors import DataError
+
+Crop = Literal["eigen"]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One photo with what is known about it.
+
+    Attributes:
+        id: unique in its source and the same on every machine.
+        image: uint8 (H, W, 3), RGB.
+        depth: float32 (H, W) in metres, 0 where there is none; None if nothing is known.
+        intrinsics: float32 (3, 3), in pixels of `image`, or None.
+        previous: uint8 (H, W, 3), the frame before, for training.
+        following: uint8 (H, W, 3), the frame after, for training.
+        stereo: uint8 (H, W, 3), what the other camera saw at that moment, for training.
+        stereo_offset: metres by which the camera of `stereo` lies to the right of this one;
+            negative if it lies to the left.
+    """
+
+    id: str
+    image: np.ndarray
+    depth: np.ndarray | None = None
+    intrinsics: np.ndarray | None = None
+    previous: np.ndarray | None = None
+    following: np.ndarray | None = None
+    stereo: np.ndarray | None = None
+    stereo_offset: float | None = None
+
+
+class Source(Protocol):
+    """Random access to the samples of one split; what loading and evaluation work on.
+
+    Sources can be pickled. `source[i]` raises `DataError`, naming the file, for a sample that
+    cannot be read; the others are not affected.
+
+    Attributes:
+        name: data set and split, such as "kitti/eigen".
+        ids: the samples' ids, in order.
+        missing: ids that the split asks for and that are not there.
+        fingerprint: SHA-256 over name and ids, which changes when samples come or go.
+        crop: the part of the image that the split's protocol evaluates; None for all of it.
+    """
+
+    @property
+    def name(self) -> str:
+        """Data set and split."""
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """The samples' ids, in order."""
+
+    @property
+    def missing(self) -> Sequence[str]:
+        """Ids that the split asks for and that are not there."""
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over name and ids."""
+
+    @property
+    def crop(self) -> Crop | None:
+        """The part of the image that is evaluated."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Sample: ...
+
+
+@dataclass(frozen=True)
+class EncodedSample:
+    """A `Sample` whose pictures are still files: what is read from disk, and what is prepared.
+
+    Attributes:
+        id: as in `Sample`.
+        images: {"image", and possibly "previous", "following", "stereo": bytes of a file}.
+        origins: {the same names: file they come from}, for error messages.
+        size: (height, width) the pictures must have; None if it is not known beforehand.
+        depth: as in `Sample`.
+        intrinsics: as in `Sample`.
+        stereo_offset: as in `Sample`.
+    """
+
+    id: str
+    images: Mapping[str, bytes]
+    origins: Mapping[str, str] = field(default_factory=dict)
+    size: tuple[int, int] | None = None
+    depth: np.ndarray | None = None
+    intrinsics: np.ndarray | None = None
+    stereo_offset: float | None = None
+
+    def decode(self) -> Sample:
+        """Decode the pictures.
+
+        Raises:
+            DataError: if one of them is damaged, or sizes do not fit together.
+        """
+        pictures: dict[str, Any] = {
+            name: decode_image(data, self.origins.get(name, f"{self.id} ({name})"))
+            for name, data in self.images.items()
+        }
+        size = self.size or pictures["image"].shape[:2]
+        for name, picture in pictures.items():
+            if picture.shape[:2] != size:
+                raise DataError(
+                    f"{self.origins.get(name, self.id)}: {_form(picture.shape)} pixels; expected "
+                    f"{_form(size)}, as the rest of its data set says; pictures must not be resized"
+                )
+        check_depth_size(self.depth, pictures["image"], self.origins.get("image", self.id))
+        return Sample(
+            id=self.id,
+            depth=self.depth,
+            intrinsics=self.intrinsics,
+            stereo_offset=self.stereo_offset,
+            **pictures,
+        )
+
+
+def check_depth_size(depth: np.ndarray | None, image: np.ndarray, where: str) -> None:
+    """Raise `DataError` unless depth and image have the same height and width."""
+    if depth is not None and depth.shape != image.shape[:2]:
+        raise DataError(
+            f"{where}: {_form(image.shape)} pixels, but its depth has {_form(depth.shape)}; both "
+            "must be of the same, original size"
+        )
+
+
+def fingerprint(name: str, ids: Sequence[str]) -> str:
+    """SHA-256 over a source's name and ids.
+
+    >>> fingerprint("kitti/eigen", ["a", "b"])[:8], fingerprint("kitti/eigen", ["a"])[:8]
+    ('f14da316', '7b7336eb')
+    """
+    return hashlib.sha256("\n".join((name, *ids)).encode()).hexdigest()
+
+
+def _form(shape: Sequence[int]) -> str:
+    return f"{shape[1]}×{shape[0]}"

@@ -1,0 +1,122 @@
+"""What the cameras and the scanner of KITTI and NYU Depth V2 record of the synthetic world."""
+
+import dataclasses
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from grumo_jax.data import nyu
+from grumo_jax.data.kitti.splits import Frame, eigen_test
+from grumo_jax.synthetic import random_scene
+from grumo_jax.synthetic.camera import Camera, Kind, make_camera, random_camera
+from grumo_jax.synthetic.render import Frame as View
+from grumo_jax.synthetic.render import render
+
+KITTI_SIZE = (375, 1242)
+FOCAL, CENTER = 721.5377, (609.5593, 172.854)
+"""Of KITTI's rectified colour cameras, in pixels of pictures of that size."""
+BASELINE = 0.54
+"""Metres from KITTI's left colour camera to the right one."""
+BEAMS = np.radians(np.linspace(2.0, -24.8, 64))
+"""Elevations of the scanner's laser beams."""
+STEP = np.radians(0.18)
+"""Angle between two of a beam's measurements."""
+RANGE = 120.0
+"""Metres that the scanner reaches."""
+IMPROVED_SHARE = 0.3
+"""Share of the pixels at the beams' height that the improved ground truth covers."""
+
+
+def kitti_camera(size: tuple[int, int]) -> tuple[float, tuple[float, float]]:
+    """Focal length and optical centre (x, y) in pixels of pictures of that size."""
+    height, width = size[0] / KITTI_SIZE[0], size[1] / KITTI_SIZE[1]
+    return FOCAL * width, (CENTER[0] * width, CENTER[1] * height)
+
+
+def kitti_views(
+    frame: Frame, size: tuple[int, int] = KITTI_SIZE, seed: int = 0
+) -> tuple[View, View]:
+    """What the left and the right camera see in a generated frame, with exact depth."""
+    key = jax.random.fold_in(jax.random.key(seed), list(eigen_test()).index(frame))
+    focal, center = kitti_camera(size)
+    # A point that projects to x belongs to the pixel x − 1 (see `velodyne_depth`), counted from 0.
+    left = _camera(make_camera(), (focal, focal), (center[0] - 1, center[1] - 1), size)
+    scene = _scene("street")(key)
+    right = dataclasses.replace(left, position=left.position + BASELINE * left.rotation[:, 0])
+    return _render(scene, left, size=size), _render(scene, right, size=size)
+
+
+def nyu_view(name: str, seed: int = 0) -> View:
+    """What the camera sees in a generated frame such as "val/official/00001"."""
+    part, folder, number = name.split("/")
+    room = int(number if part == "val" else folder.rpartition("_")[2])
+    key = jax.random.fold_in(jax.random.key(seed), 2 * room + (part == "val"))
+    scene_key, camera_key = jax.random.split(key)
+    pose = random_camera(jax.random.fold_in(camera_key, int(number)), "room")
+    k, size = nyu.intrinsics(), (nyu.HEIGHT, nyu.WIDTH)
+    camera = _camera(pose, (k[0, 0], k[1, 1]), (k[0, 2], k[1, 2]), size)
+    return _render(_scene("room")(scene_key), camera, size=size)
+
+
+def scan(view: View, size: tuple[int, int]) -> np.ndarray:
+    """What 64 laser beams from the left camera measure: float32 (N, 4), see `write_scan`.
+
+    Points lie on the rays through the pixels' centres, so that projected again each is where it
+    came from. Reflectance is the picture's brightness.
+    """
+    focal, center = kitti_camera(size)
+    rows, columns = _beam_pixels(size)
+    z = np.asarray(view.depth)[rows, columns]
+    x, y = (columns + 1 - center[0]) / focal * z, (rows + 1 - center[1]) / focal * z
+    points = np.stack([z, -x, -y, np.asarray(view.image)[rows, columns].mean(axis=1)], axis=1)
+    return points[(z > 0) & (z < RANGE)].astype(np.float32)
+
+
+def improved(view: View, size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """Denser ground truth (H, W) at the beams' height, in metres, 0 where there is none."""
+    rows, _ = _beam_pixels(size)
+    depth = np.asarray(view.depth)
+    known = (depth < RANGE) & (rng.uniform(size=size) < IMPROVED_SHARE)
+    known[: rows.min()] = False
+    return np.where(known, depth, np.float32(0))
+
+
+def to_uint8(image: Any) -> np.ndarray:
+    """Colours in [0, 1] as bytes."""
+    return np.rint(np.clip(np.asarray(image), 0, 1) * 255).astype(np.uint8)
+
+
+@cache
+def _beam_pixels(size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns of the pixels that the beams hit, each once."""
+    focal, center = kitti_camera(size)
+    elevation, azimuth = np.meshgrid(BEAMS, np.arange(-np.pi / 3, np.pi / 3, STEP))
+    columns = np.rint(center[0] - focal * np.tan(azimuth)) - 1
+    rows = np.rint(center[1] - focal * np.tan(elevation) / np.cos(azimuth)) - 1
+    inside = (columns >= 0) & (columns < size[1]) & (rows >= 0) & (rows < size[0])
+    pixels = np.unique(np.stack([rows[inside], columns[inside]]).astype(np.int64), axis=1)
+    return pixels[0], pixels[1]
+
+
+@cache
+def _scene(kind: Kind) -> Callable[[jax.Array], Any]:
+    return jax.jit(partial(random_scene, kind=kind))
+
+
+_render = partial(jax.jit, static_argnames="size")(render)
+
+
+def _camera(
+    pose: Camera, focal: tuple[float, float], center: tuple[float, float], size: tuple[int, int]
+) -> Camera:
+    """A camera of that pose; focal lengths and centre in pixels, the first pixel's centre at 0."""
+    height, width = size
+    return dataclasses.replace(
+        pose,
+        focal=jnp.array([focal[0] / width, focal[1] / height], jnp.float32),
+        centre=jnp.array([(center[0] + 0.5) / width, (center[1] + 0.5) / height], jnp.float32),
+    )
