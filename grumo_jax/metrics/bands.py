@@ -1,0 +1,78 @@
+"""Error versus depth."""
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+
+from grumo_jax.errors import GrumoError
+from grumo_jax.metrics.depth import DepthErrors, depth_errors
+
+Result = TypeVar("Result")
+
+
+def errors_by_depth(
+    ground_truth: jax.Array,
+    prediction: jax.Array,
+    mask: jax.Array | None = None,
+    *,
+    edges: Sequence[float],
+) -> DepthErrors:
+    """Compute the depth metrics within bands of true depth.
+
+    Args:
+        ground_truth, prediction, mask: see `depth_errors`.
+        edges: n + 1 rising depths that bound n bands; a band includes its lower edge.
+
+    Returns:
+        `DepthErrors` whose fields are (n, B); 0 where a band has no pixels.
+
+    Raises:
+        GrumoError: if edges do not rise or shapes differ.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> truth = jnp.array([[[5.0, 20.0]]])
+        >>> errors_by_depth(truth, 1.1 * truth, edges=(0, 10, 80)).rmse
+        Array([[0.5],
+               [2. ]], dtype=float32)
+    """
+    return in_bands(
+        lambda where: depth_errors(ground_truth, prediction, where), ground_truth, mask, edges=edges
+    )
+
+
+def in_bands(
+    measure: Callable[[jax.Array], Result],
+    ground_truth: jax.Array,
+    mask: jax.Array | None = None,
+    *,
+    edges: Sequence[float],
+) -> Result:
+    """Apply `measure(mask)` to each band of true depth; every array gets a first axis of bands.
+
+    Args:
+        measure: a function of a mask (B, H, W), such as a metric with everything else given.
+        ground_truth: (B, H, W) depth.
+        mask: (B, H, W) bool, pixels that count; all by default.
+        edges: n + 1 rising depths that bound n bands; a band includes its lower edge.
+
+    Raises:
+        GrumoError: if edges do not rise.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> in_bands(lambda where: where.sum(), jnp.array([[[5.0, 20.0, 30.0]]]), edges=(0, 10, 80))
+        Array([1, 2], dtype=int32)
+    """
+    if len(edges) < 2 or any(low >= high for low, high in itertools.pairwise(edges)):
+        raise GrumoError(f"edges are {tuple(edges)}; expected at least two rising depths")
+    lows, highs = jnp.asarray(edges[:-1], jnp.float32), jnp.asarray(edges[1:], jnp.float32)
+
+    def one_band(limits: tuple[jax.Array, jax.Array]) -> Result:
+        inside = (ground_truth >= limits[0]) & (ground_truth < limits[1])
+        return measure(inside if mask is None else inside & mask)
+
+    return jax.lax.map(one_band, (lows, highs))

@@ -1,0 +1,74 @@
+"""The seven depth metrics."""
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from grumo_jax.metrics.masked import count, depth_rows, mean, ratio
+
+THRESHOLD = 1.25
+"""δ below this is a good depth (a1); its square and cube give a2 and a3."""
+
+
+@struct.dataclass
+class DepthErrors:
+    """The depth metrics of each image, all (B,) float32; 0 for an image without valid pixels.
+
+    Attributes:
+        abs_rel: mean of |gt − pred| / gt.
+        sq_rel: mean of (gt − pred)² / gt.
+        rmse: root of the mean of (gt − pred)².
+        rmse_log: root of the mean of (log gt − log pred)².
+        a1, a2, a3: share of pixels with max(gt / pred, pred / gt) < 1.25, 1.25², 1.25³.
+        pixels: number of valid pixels.
+    """
+
+    abs_rel: jax.Array
+    sq_rel: jax.Array
+    rmse: jax.Array
+    rmse_log: jax.Array
+    a1: jax.Array
+    a2: jax.Array
+    a3: jax.Array
+    pixels: jax.Array
+
+
+def depth_errors(
+    ground_truth: jax.Array, prediction: jax.Array, mask: jax.Array | None = None
+) -> DepthErrors:
+    """Compute the seven depth metrics of each image.
+
+    Nothing is scaled or clipped here; evaluation protocols do that (`grumo_jax.Protocol`).
+
+    Args:
+        ground_truth: (B, H, W) depth; pixels with 0, NaN or inf do not count.
+        prediction: (B, H, W) depth > 0 in the same unit.
+        mask: (B, H, W) bool, pixels that count; all with ground truth by default.
+
+    Raises:
+        GrumoError: if shapes differ.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> truth = jnp.array([[[2.0, 4.0, 0.0]]])
+        >>> errors = depth_errors(truth, jnp.array([[[3.0, 4.0, 7.0]]]))
+        >>> errors.abs_rel, errors.a1, errors.pixels
+        (Array([0.25], dtype=float32), Array([0.5], dtype=float32), Array([2.], dtype=float32))
+
+    Reference: Eigen, Puhrsch & Fergus, "Depth Map Prediction from a Single Image using a
+    Multi-Scale Deep Network", NeurIPS 2014, section 4.
+    """
+    known, truth, predicted = depth_rows(mask, ground_truth, prediction)
+    difference, delta = truth - predicted, ratio(truth, predicted)
+    squared_log = jnp.square(jnp.log(truth) - jnp.log(predicted))
+    a1, a2, a3 = (mean((delta < THRESHOLD**k).astype(jnp.float32), known) for k in (1, 2, 3))
+    return DepthErrors(
+        mean(jnp.abs(difference) / truth, known),
+        mean(jnp.square(difference) / truth, known),
+        jnp.sqrt(mean(jnp.square(difference), known)),
+        jnp.sqrt(mean(squared_log, known)),
+        a1,
+        a2,
+        a3,
+        count(known),
+    )

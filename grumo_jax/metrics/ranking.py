@@ -1,0 +1,148 @@
+"""How well uncertainty orders pixels by their error: rank correlation and error detection."""
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from grumo_jax.metrics.depth import THRESHOLD
+from grumo_jax.metrics.masked import as_rows, count, depth_rows, mean, order_keys, ratio, total
+
+
+@struct.dataclass
+class Detection:
+    """Finding wrong pixels (δ >= 1.25) by their uncertainty; all (B,) float32.
+
+    Attributes:
+        auroc: probability that a wrong pixel is more uncertain than a right one (ties half).
+        aupr: average precision of "the most uncertain are wrong".
+        fpr95: least share of right pixels called wrong where 95 % of the wrong ones are found.
+        wrong: share of wrong pixels, which is the AUPR of chance.
+        defined: bool; False, and the rest 0, for an image without wrong or without right pixels.
+    """
+
+    auroc: jax.Array
+    aupr: jax.Array
+    fpr95: jax.Array
+    wrong: jax.Array
+    defined: jax.Array
+
+
+def spearman(error: jax.Array, uncertainty: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+    """Spearman's rank correlation of error and uncertainty in each image.
+
+    Args:
+        error: (B, H, W).
+        uncertainty: (B, H, W).
+        mask: (B, H, W) bool, pixels that count; all by default.
+
+    Returns:
+        (B,) in [−1, 1]; ties have mean ranks; 0 where one of the two is constant or nothing
+        counts.
+
+    Raises:
+        GrumoError: if shapes differ.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> spearman(jnp.array([[[1.0, 2.0, 9.0]]]), jnp.array([[[0.1, 0.2, 0.3]]])).round(3)
+        Array([1.], dtype=float32)
+    """
+    mask = jnp.ones_like(error, bool) if mask is None else mask
+    known, error, uncertainty = as_rows(mask, error, uncertainty)
+    known = known.astype(bool)
+    x, y = _centred_ranks(error, known), _centred_ranks(uncertainty, known)
+    spread = jnp.sqrt(total(x * x)) * jnp.sqrt(total(y * y))
+    return jnp.where(spread > 0, total(x * y) / jnp.where(spread > 0, spread, 1.0), 0.0)
+
+
+def error_detection(
+    ground_truth: jax.Array,
+    prediction: jax.Array,
+    uncertainty: jax.Array,
+    mask: jax.Array | None = None,
+) -> Detection:
+    """Judge uncertainty as a detector of wrong pixels, those with δ >= 1.25.
+
+    Args:
+        ground_truth: (B, H, W) depth; pixels with 0, NaN or inf do not count.
+        prediction: (B, H, W) depth > 0 in the same unit.
+        uncertainty: (B, H, W), higher where less certain.
+        mask: (B, H, W) bool, pixels that count; all with ground truth by default.
+
+    Raises:
+        GrumoError: if shapes differ.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> truth, predicted = jnp.ones((1, 1, 4)), jnp.array([[[1.0, 1.0, 2.0, 2.0]]])
+        >>> detection = error_detection(truth, predicted, jnp.array([[[0.1, 0.3, 0.2, 0.4]]]))
+        >>> detection.auroc, detection.fpr95
+        (Array([0.75], dtype=float32), Array([0.5], dtype=float32))
+    """
+    known, truth, predicted, uncertain = depth_rows(mask, ground_truth, prediction, uncertainty)
+    wrong = known & (ratio(truth, predicted) >= THRESHOLD)
+    keys, order = _sort(uncertain, known)
+    wrong = jnp.take_along_axis(wrong, order, axis=1)
+    right = jnp.take_along_axis(known, order, axis=1) & ~wrong
+    positives, negatives = count(wrong), count(right)
+    defined = (positives > 0) & (negatives > 0)
+    first, last = _tie_groups(keys)
+    mean_rank = mean((first + last).astype(jnp.float32) / 2 + 1, wrong)
+    auroc = (mean_rank - (positives + 1) / 2) / jnp.maximum(negatives, 1)
+    aupr, fpr95 = _precision_and_alarms(wrong, right, first)
+    share = positives / jnp.maximum(positives + negatives, 1)
+    return Detection(
+        auroc=jnp.where(defined, auroc, 0.0),
+        aupr=jnp.where(defined, aupr, 0.0),
+        fpr95=jnp.where(defined, fpr95, 0.0),
+        wrong=jnp.where(defined, share, 0.0),
+        defined=defined,
+    )
+
+
+def _precision_and_alarms(
+    wrong: jax.Array, right: jax.Array, first: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """AUPR and FPR95 (B,) of pixels in rising uncertainty; `first` are their ties' beginnings."""
+    wrong_from, right_from = _count_from(wrong, first), _count_from(right, first)
+    called = jnp.maximum(wrong_from + right_from, 1)
+    precision = wrong_from.astype(jnp.float32) / called.astype(jnp.float32)
+    # In integers, so that 95 % is exact.
+    enough = wrong & (20 * wrong_from >= 19 * wrong_from[:, :1])
+    alarms = jnp.min(jnp.where(enough, right_from, right.shape[1]), axis=1)
+    return mean(precision, wrong), alarms.astype(jnp.float32) / jnp.maximum(count(right), 1)
+
+
+def _sort(values: jax.Array, known: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Keys in order, what is not known at the end, and where each came from."""
+    keys = order_keys(values, known)
+    places = jax.lax.broadcasted_iota(jnp.int32, keys.shape, 1)
+    keys, order = jax.lax.sort((keys, places), num_keys=1)
+    return keys, order
+
+
+def _tie_groups(keys: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """For each of the sorted keys, the first and last positions of those equal to it."""
+    places = jax.lax.broadcasted_iota(jnp.int32, keys.shape, 1)
+    changes = keys[:, 1:] != keys[:, :-1]
+    edge = jnp.ones_like(keys[:, :1], bool)
+    starts = jnp.where(jnp.concatenate([edge, changes], axis=1), places, 0)
+    ends = jnp.where(jnp.concatenate([changes, edge], axis=1), places, keys.shape[1] - 1)
+    return jax.lax.cummax(starts, axis=1), jax.lax.cummin(ends, axis=1, reverse=True)
+
+
+def _count_from(flags: jax.Array, places: jax.Array) -> jax.Array:
+    """How many flags (B, N) there are from each of the places on."""
+    before = jnp.pad(jnp.cumsum(flags, axis=1, dtype=jnp.int32), ((0, 0), (1, 0)))
+    return before[:, -1:] - jnp.take_along_axis(before, places, axis=1)
+
+
+def _centred_ranks(values: jax.Array, known: jax.Array) -> jax.Array:
+    """Ranks of known values, ties at their mean, shifted and scaled to [−1/2, 1/2]; else 0."""
+    keys, order = _sort(values, known)
+    first, last = _tie_groups(keys)
+    pixels = jnp.maximum(jnp.sum(known, axis=1, keepdims=True, dtype=jnp.int32), 1)
+    ranks = (first + last - (pixels - 1)).astype(jnp.float32) / (2 * pixels).astype(jnp.float32)
+    rows = jnp.arange(order.shape[0])[:, None]
+    unsorted = jnp.zeros_like(ranks).at[rows, order].set(ranks, unique_indices=True)
+    return jnp.where(known, unsorted, 0.0)

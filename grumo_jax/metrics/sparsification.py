@@ -1,0 +1,170 @@
+"""Sparsification: does the error fall when the most uncertain pixels are left out?"""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from grumo_jax.mapping import map_fast
+from grumo_jax.metrics.depth import THRESHOLD
+from grumo_jax.metrics.masked import (
+    count,
+    depth_rows,
+    from_keys,
+    order_keys,
+    prefix_totals,
+    ratio,
+    total,
+)
+
+METRICS = ("abs_rel", "rmse", "a1")
+"""Errors that sparsification looks at; for a1 it is the share of outliers, δ >= 1.25."""
+
+
+@struct.dataclass
+class Sparsification:
+    """Sparsification of each image, by metric ("abs_rel", "rmse", "a1").
+
+    Attributes:
+        removed: (T + 1,) fractions of pixels removed: 0, 1 / T, …, 1.
+        curves: {metric: (B, T + 1)}, error of what is kept, the most uncertain removed first.
+        oracle: {metric: (B, T + 1)}, the same with the largest errors removed first.
+        ause: {metric: (B,)}, area between the two; 0 is perfect.
+        aurg: {metric: (B,)}, area gained over removing at random; below 0 is worse than random.
+        normalized_ause: {metric: (B,)}, AUSE of curves divided by their first values.
+        pixels: (B,), number of valid pixels; without any, all else is 0.
+    """
+
+    removed: jax.Array
+    curves: dict[str, jax.Array]
+    oracle: dict[str, jax.Array]
+    ause: dict[str, jax.Array]
+    aurg: dict[str, jax.Array]
+    normalized_ause: dict[str, jax.Array]
+    pixels: jax.Array
+
+
+def sparsification(
+    ground_truth: jax.Array,
+    prediction: jax.Array,
+    uncertainty: jax.Array,
+    mask: jax.Array | None = None,
+    *,
+    steps: int = 50,
+) -> Sparsification:
+    """Compute sparsification curves, AUSE and AURG of each image.
+
+    For t = 0 … T − 1, pixels whose −u is at least the (100 t / T)-th percentile of −u (linear
+    interpolation) are kept, ties included; 0 is appended at 100 %. Areas are trapezoids.
+    Only the order of the uncertainties counts. NaN is more uncertain than anything.
+
+    Args:
+        ground_truth: (B, H, W) depth; pixels with 0, NaN or inf do not count.
+        prediction: (B, H, W) depth > 0 in the same unit.
+        uncertainty: (B, H, W), higher where less certain.
+        mask: (B, H, W) bool, pixels that count; all with ground truth by default.
+        steps: T.
+
+    Raises:
+        GrumoError: if shapes differ.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> truth, predicted = jnp.ones((1, 1, 4)), jnp.array([[[1.0, 1.1, 1.2, 2.0]]])
+        >>> perfect = sparsification(truth, predicted, predicted - truth)
+        >>> float(perfect.ause["abs_rel"][0]), round(float(perfect.aurg["abs_rel"][0]), 2)
+        (0.0, 0.27)
+
+    Reference: Ilg et al., "Uncertainty Estimates and Multi-Hypotheses Networks for Optical
+    Flow", ECCV 2018, section 5.1; Poggi et al., CVPR 2020, section 4.1.
+    """
+    known, truth, predicted, uncertain = depth_rows(mask, ground_truth, prediction, uncertainty)
+    delta = ratio(truth, predicted)
+    errors = {
+        "abs_rel": jnp.abs(truth - predicted) / truth,
+        "rmse": jnp.square(truth - predicted),
+        "a1": (delta >= THRESHOLD).astype(jnp.float32),
+    }
+    curves = _curves(errors, uncertain, known, steps)
+    oracle = {
+        "abs_rel": _oracle(errors["abs_rel"], known, steps),
+        "rmse": jnp.sqrt(_oracle(errors["rmse"], known, steps)),
+        "a1": _oracle(delta, known, steps, lambda delta: delta >= THRESHOLD),
+    }
+    area = {m: _area(curves[m]) for m in METRICS}
+    return Sparsification(
+        removed=jnp.linspace(0, 1, steps + 1, dtype=jnp.float32),
+        curves=curves,
+        oracle=oracle,
+        ause={m: area[m] - _area(oracle[m]) for m in METRICS},
+        aurg={m: curves[m][:, 0] - area[m] for m in METRICS},
+        normalized_ause={m: _area(_relative(curves[m]) - _relative(oracle[m])) for m in METRICS},
+        pixels=count(known),
+    )
+
+
+def _curves(
+    errors: dict[str, jax.Array], uncertainty: jax.Array, known: jax.Array, steps: int
+) -> dict[str, jax.Array]:
+    """Mean errors of what is kept, the least uncertain: {metric: (B, N)} → {metric: (B, T + 1)}."""
+    keys = order_keys(uncertainty, known)
+    limits, _ = _limits(jnp.sort(keys), known, steps)
+
+    def kept_means(limit: jax.Array) -> dict[str, jax.Array]:
+        keep = known & (keys <= limit[:, None])
+        kept = jnp.maximum(count(keep), 1)
+        return {metric: total(error, keep) / kept for metric, error in errors.items()}
+
+    # Fifty masked sums are cheaper than sorting the errors along with the keys.
+    means = map_fast(kept_means, limits.T)
+    means = {m: jnp.sqrt(mean) if m == "rmse" else mean for m, mean in means.items()}
+    return {m: _end_with_0(mean.T) for m, mean in means.items()}
+
+
+def _oracle(
+    ranked: jax.Array,
+    known: jax.Array,
+    steps: int,
+    error: Callable[[jax.Array], jax.Array] = lambda ranked: ranked,
+) -> jax.Array:
+    """Mean errors of what is kept, the smallest of `ranked` (B, N): (B, T + 1)."""
+    ordered = jnp.sort(order_keys(ranked, known))
+    _, kept = _limits(ordered, known, steps)
+    errors = error(from_keys(ordered)).astype(jnp.float32)
+    # What does not count lies at the end, and the keys there stand for no error.
+    places = jnp.arange(errors.shape[1])[None]
+    errors = jnp.where(places < jnp.sum(known, axis=1, keepdims=True), errors, 0.0)
+    return _end_with_0(prefix_totals(errors, kept) / jnp.maximum(kept, 1).astype(jnp.float32))
+
+
+def _limits(ordered: jax.Array, known: jax.Array, steps: int) -> tuple[jax.Array, jax.Array]:
+    """For each step, the largest of the sorted keys that is kept, and how many are: (B, T) each.
+
+    A percentile between two neighbouring values excludes the lower −u and includes the upper
+    one with all its ties: so the rank is all that counts, and is exact in integers.
+    """
+    pixels = jnp.sum(known, axis=-1, keepdims=True, dtype=jnp.int32)
+    step = jnp.arange(steps, dtype=jnp.int32)[None]
+    # t (n − 1) / T rounded up, split so that no product exceeds 32 bits.
+    whole, rest = jnp.divmod(jnp.maximum(pixels - 1, 0), jnp.int32(steps))
+    removed = step * whole + (step * rest + steps - 1) // steps
+    limits = jnp.take_along_axis(ordered, jnp.maximum(pixels - 1 - removed, 0), axis=1)
+    kept = jax.vmap(partial(jnp.searchsorted, side="right"))(ordered, limits)
+    return limits, jnp.minimum(kept, pixels)
+
+
+def _end_with_0(means: jax.Array) -> jax.Array:
+    return jnp.pad(means, ((0, 0), (0, 1)))
+
+
+def _area(curves: jax.Array) -> jax.Array:
+    """Trapezoid area under curves (B, T + 1) over [0, 1]."""
+    return jnp.mean((curves[:, 1:] + curves[:, :-1]) / 2, axis=1)
+
+
+def _relative(curves: jax.Array) -> jax.Array:
+    """Curves divided by their first values; 0 where that is 0."""
+    first = curves[:, :1]
+    return jnp.where(first > 0, curves / jnp.where(first > 0, first, 1.0), 0.0)
