@@ -33,10 +33,12 @@ Reference: Hornauer & Belagiannis, "Gradient-based Uncertainty for Monocular Dep
 ECCV 2022, section 3.2; the feature augmentations: TPAMI 2025.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar
+from zlib import crc32
 
 import jax
 import jax.numpy as jnp
@@ -241,18 +243,50 @@ def _rotation_indices(
     return np.clip(rows, 0, height - 1), np.clip(columns, 0, width - 1), inside
 
 
-def predict_views(network: DepthNetwork, variables: Any, views: Sequence[jax.Array]) -> jax.Array:
-    """Depths (B, V, H, W) of V versions (B, H, W, 3) of the images."""
+def number(references: Iterable[Reference]) -> list[tuple[Any, int]]:
+    """Count how often each reference came before: equal ones draw differently.
+
+    Example:
+        >>> number([Noise(), Flip(), Noise()])
+        [(Noise(std=0.01), 0), (Flip(), 0), (Noise(std=0.01), 1)]
+    """
+    seen: Counter[Reference] = Counter()
+    numbered = []
+    for reference in references:
+        numbered.append((reference, seen[reference]))
+        seen[reference] += 1
+    return numbered
+
+
+def reference_key(key: jax.Array | None, reference: Reference, number: int) -> Any:
+    """The key that the n-th of equal references draws with, whatever stands beside it."""
+    if key is None:
+        return None
+    return jax.random.fold_in(jax.random.fold_in(key, crc32(repr(reference).encode())), number)
+
+
+Views = Mapping[tuple[ImageReference, int], jax.Array]
+"""Depths (B, H, W) predicted from augmented images, by what `number` gives; not yet inverted."""
+
+
+def predict_views(
+    network: DepthNetwork,
+    variables: Any,
+    images: jax.Array,
+    references: Iterable[ImageReference],
+    key: jax.Array | None,
+) -> Views:
+    """Predict depth from the images as each reference augments them."""
+    numbered = number(references)
+    if not numbered:
+        return {}
+    augmented = [r.augment(images, reference_key(key, r, n)) for r, n in numbered]
 
     def predict(images: jax.Array) -> jax.Array:
         return network.read_depth(apply_model(network, variables, images))
 
-    return jnp.moveaxis(map_fast(predict, jnp.stack(views)), 0, 1)
-
-
-def reference_keys(key: jax.Array | None, references: Sequence[Reference]) -> list[Any]:
-    """Give each reference a key of its own."""
-    return [None if key is None else jax.random.fold_in(key, i) for i in range(len(references))]
+    depths = map_fast(predict, jnp.stack(augmented))
+    return {view: depths[i] for i, view in enumerate(numbered)}
 
 
 def reference_depths(
@@ -263,6 +297,7 @@ def reference_depths(
     key: jax.Array | None = None,
     *,
     ground_truth: jax.Array | None = None,
+    views: Views | None = None,
 ) -> jax.Array:
     """Depths (B, R, H, W) that predictions are compared with.
 
@@ -272,27 +307,23 @@ def reference_depths(
         references: R references.
         key: needed where a reference draws random numbers.
         ground_truth: depth (B, H, W), 0 where unknown; needed for `GroundTruth`.
+        views: the predictions from augmented images, where they are already there.
 
     Raises:
         GrumoError: for something that is no reference, or ground truth that is missing or has
             another shape than the images.
     """
-    keys = reference_keys(key, references)
-    augmented = [
-        reference.augment(images, key)
-        for reference, key in zip(references, keys, strict=True)
-        if isinstance(reference, ImageReference)
-    ]
-    views = predict_views(network, variables, augmented) if augmented else None
-    depths, seen = [], 0
-    for reference, key in zip(references, keys, strict=True):
+    if views is None:
+        image_references = [r for r in references if isinstance(r, ImageReference)]
+        views = predict_views(network, variables, images, image_references, key)
+    depths = []
+    for reference, n in number(references):
         match reference:
             case ImageReference():
-                assert views is not None
-                depths.append(reference.invert(views[:, seen]))
-                seen += 1
+                depths.append(reference.invert(views[reference, n]))
             case FeatureReference():
-                depths.append(_feature_depth(network, variables, images, reference, key))
+                own_key = reference_key(key, reference, n)
+                depths.append(_feature_depth(network, variables, images, reference, own_key))
             case GroundTruth():
                 depths.append(_true_depth(ground_truth, images))
             case _:

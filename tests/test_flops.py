@@ -53,3 +53,16 @@ def test_inference_dropout_runs_the_encoder_once(forward_passes):
     # On CPUs the passes are a loop, whose body is counted once: the plain pass, and a body
     # without the encoder, which is half of the network.
     assert forward_passes(grumo_jax.InferenceDropout) < 1.6
+
+
+def test_estimators_called_together_share_their_passes(forward_passes):
+    def together(model):
+        several = {
+            "grad": grumo_jax.GradientUncertainty(model),
+            "post": grumo_jax.PostProcessing(model),
+            "depth": grumo_jax.DepthBaseline(model),
+        }
+        return lambda v, x, key: grumo_jax.estimate_together(several, v, x, key)
+
+    # The plain and the flipped image once, whoever needs them.
+    assert forward_passes(together) < forward_passes(grumo_jax.GradientUncertainty) + 0.05

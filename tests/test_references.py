@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 import grumo_jax
 from grumo_jax import references as r
-from grumo_jax.network import as_network
 
 
 def test_flip_is_its_own_inverse(images):
@@ -46,35 +45,37 @@ def test_rotating_there_and_back_keeps_the_middle(degrees, height, width):
     assert np.all(np.abs(np.asarray(back)[middle] - (y + 100 * x)[middle]) <= 202)
 
 
-def test_reference_depths_are_predictions_on_augmented_images(tiny, images):
-    model, variables = tiny
-    network = as_network(model)
+predict = jax.jit(r.reference_depths, static_argnums=(0, 3))
+
+
+def test_reference_depths_are_predictions_on_augmented_images(small, images):
+    network, variables = small
     chosen = (grumo_jax.Flip(), grumo_jax.GroundTruth(), grumo_jax.Gray())
     truth = jnp.full(images.shape[:3], 7.0)
-    depths = r.reference_depths(network, variables, images, chosen, ground_truth=truth)
+    depths = predict(network, variables, images, chosen, ground_truth=truth)
     assert depths.shape == (3, 3, 32, 64)
-    apply = jax.jit(model.apply)
-    flipped = apply(variables, images[:, :, ::-1]).depth[:, :, ::-1]
+    apply = jax.jit(network.module.apply)
+    flipped = apply(variables, images[:, :, ::-1])["depth"][:, :, ::-1]
     np.testing.assert_allclose(depths[:, 0], flipped, rtol=1e-4)
     np.testing.assert_array_equal(depths[:, 1], truth)
-    gray = apply(variables, grumo_jax.Gray().augment(images)).depth
+    gray = apply(variables, grumo_jax.Gray().augment(images))["depth"]
     np.testing.assert_allclose(depths[:, 2], gray, rtol=1e-4)
 
 
 @pytest.mark.parametrize("reference", [grumo_jax.FeatureDropout(), grumo_jax.FeatureNoise()])
-def test_feature_references_edit_the_encoders_outputs(tiny, images, reference):
-    model, variables = tiny
+def test_feature_references_edit_the_encoders_outputs(small, images, reference):
+    network, variables = small
     key = jax.random.key(0)
-    depths = r.reference_depths(as_network(model), variables, images, [reference], key)
-    plain = jax.jit(model.apply)(variables, images).depth
+    depths = predict(network, variables, images, (reference,), key)
+    plain = jax.jit(network.module.apply)(variables, images)["depth"]
     assert np.abs(depths[:, 0] - plain).max() > 1e-3
     strength = {"rate": 1e-7} if isinstance(reference, grumo_jax.FeatureDropout) else {"std": 0.0}
     weak = type(reference)(**strength)
-    depths = r.reference_depths(as_network(model), variables, images, [weak], key)
+    depths = predict(network, variables, images, (weak,), key)
     np.testing.assert_allclose(depths[:, 0], plain, rtol=1e-4)
 
 
-def test_users_own_reference(tiny, images):
+def test_users_own_reference(small, images):
     import dataclasses
 
     @dataclasses.dataclass(frozen=True)
@@ -87,7 +88,7 @@ def test_users_own_reference(tiny, images):
         def invert(self, maps):
             return jnp.roll(maps, -self.pixels, axis=2)
 
-    model, variables = tiny
+    model, variables = small
     estimate = grumo_jax.GradientUncertainty(model, reference=Shift())(variables, images)
     assert 0 < estimate.uncertainty.mean() < 1
 

@@ -1,6 +1,7 @@
 """What all estimators share: the call, its checks, and the form of the result."""
 
 import abc
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -11,6 +12,7 @@ from flax import struct
 from grumo_jax.activations import apply_model
 from grumo_jax.errors import GrumoError
 from grumo_jax.network import DepthNetwork, as_network, check_images
+from grumo_jax.references import ImageReference, Views, number, predict_views
 from grumo_jax.scores import normalize
 
 
@@ -28,6 +30,22 @@ class Estimate:
     depth: jax.Array
     uncertainty: jax.Array
     raw: jax.Array
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What an estimator is called with, and the predictions that several can share.
+
+    Attributes:
+        variables, images, key, ground_truth: see `Estimator.__call__`.
+        views: predictions from augmented images: at least those of the estimator's `views`.
+    """
+
+    variables: Any
+    images: jax.Array
+    key: Any
+    ground_truth: jax.Array | None
+    views: Views
 
 
 @dataclass(frozen=True)
@@ -56,10 +74,13 @@ class Estimator(abc.ABC):
         """Whether something is drawn, so that a call needs a key."""
         return False
 
+    @property
+    def views(self) -> tuple[ImageReference, ...]:
+        """The augmented images whose predicted depths the estimate needs."""
+        return ()
+
     @abc.abstractmethod
-    def estimate(
-        self, variables: Any, images: jax.Array, key: Any, ground_truth: jax.Array | None = None
-    ) -> Estimate:
+    def estimate(self, inputs: Inputs) -> Estimate:
         """Compute the estimate: what a call does after its checks, here not compiled."""
 
     def __call__(
@@ -82,19 +103,78 @@ class Estimator(abc.ABC):
         Raises:
             GrumoError: for images of a wrong form, or a missing key.
         """
-        check_images(images)
-        if self.needs_key and key is None:
+        return _checked_call((self,), variables, images, key, ground_truth)[0]
+
+
+def estimate_together(
+    estimators: Mapping[str, Estimator],
+    variables: Any,
+    images: jax.Array,
+    key: jax.Array | None = None,
+    *,
+    ground_truth: jax.Array | None = None,
+) -> dict[str, Estimate]:
+    """Call several estimators of one network, which share their forward passes.
+
+    The plain pass runs once, and so does each augmented image's, whoever needs it.
+
+    Args:
+        estimators: by name; all of the same model. An `Ensemble` is of several.
+        variables, images, key, ground_truth: see `Estimator.__call__`.
+
+    Returns:
+        What each gives alone (up to rounding), by name.
+
+    Raises:
+        GrumoError: if the estimators are of different networks; as `Estimator.__call__`.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> import grumo_jax
+        >>> model = grumo_jax.Monodepth2(
+        ...     encoder_widths=(8, 8, 8, 16, 16), decoder_widths=(4, 4, 8, 8, 8)
+        ... )
+        >>> images = jax.random.uniform(jax.random.key(0), (1, 32, 64, 3))
+        >>> variables = model.init(jax.random.key(1), images)
+        >>> both = {
+        ...     "grad": grumo_jax.GradientUncertainty(model),
+        ...     "post": grumo_jax.PostProcessing(model),
+        ... }
+        >>> list(grumo_jax.estimate_together(both, variables, images))
+        ['grad', 'post']
+    """
+    several = tuple(estimators.values())
+    results = _checked_call(several, variables, images, key, ground_truth)
+    return dict(zip(estimators, results, strict=True))
+
+
+def _checked_call(
+    estimators: tuple[Estimator, ...],
+    variables: Any,
+    images: jax.Array,
+    key: jax.Array | None,
+    ground_truth: jax.Array | None,
+) -> tuple[Any, ...]:
+    check_images(images)
+    for estimator in estimators:
+        if estimator.network != estimators[0].network:
             raise GrumoError(
-                f"{type(self).__name__} draws random numbers: pass a key, such as jax.random.key(0)"
+                "the estimators are of different networks; only those of one network can share "
+                "its passes"
             )
-        return _compiled(_as_static(self), variables, images, key, ground_truth)
+        if estimator.needs_key and key is None:
+            raise GrumoError(
+                f"{type(estimator).__name__} draws random numbers: pass a key, such as "
+                "jax.random.key(0)"
+            )
+    static = tuple(_as_static(estimator) for estimator in estimators)
+    return _compiled(static, variables, images, key, ground_truth)
 
 
 class _ByIdentity:
     """Stands for an estimator that cannot be hashed; equal where it is the very same object."""
 
     def __init__(self, estimator: Estimator):
-        self.estimate = estimator.estimate
         self.estimator = estimator
 
     def __hash__(self) -> int:
@@ -115,13 +195,23 @@ def _as_static(estimator: Estimator) -> Estimator | _ByIdentity:
 
 @partial(jax.jit, static_argnums=0)
 def _compiled(
-    estimator: Estimator | _ByIdentity,
+    static: tuple[Estimator | _ByIdentity, ...],
     variables: Any,
     images: jax.Array,
     key: Any,
     ground_truth: jax.Array | None,
-) -> Estimate:
-    return estimator.estimate(variables, images, key, ground_truth)
+) -> tuple[Estimate, ...]:
+    estimators = [e.estimator if isinstance(e, _ByIdentity) else e for e in static]
+    # Each view once, numbered within each estimator; the plain pass needs no such care, since
+    # XLA finds that it is the same everywhere.
+    needed = dict.fromkeys(view for e in estimators for view in number(e.views))
+    views: Views = {}
+    if needed:
+        in_order = sorted(needed, key=lambda view: view[1])
+        references = [reference for reference, _ in in_order]
+        views = predict_views(estimators[0].network, variables, images, references, key)
+    inputs = Inputs(variables, images, key, ground_truth, views)
+    return tuple(estimator.estimate(inputs) for estimator in estimators)
 
 
 def predict_depth(network: DepthNetwork, variables: Any, images: jax.Array) -> jax.Array:

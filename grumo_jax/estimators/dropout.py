@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +10,13 @@ import jax.numpy as jnp
 from grumo_jax.activations import choose_layers, edit_activations, freeze_before
 from grumo_jax.activations.edits import drop_channels
 from grumo_jax.errors import GrumoError
-from grumo_jax.estimators.base import Estimate, Estimator, normalized_estimate, predict_depth
+from grumo_jax.estimators.base import (
+    Estimate,
+    Estimator,
+    Inputs,
+    normalized_estimate,
+    predict_depth,
+)
 from grumo_jax.mapping import map_fast
 from grumo_jax.network import as_names
 
@@ -71,16 +76,15 @@ class InferenceDropout(Estimator):
         """The rate, or the model's own where it is None."""
         return self.rate or self.network.dropout_rate or DEFAULT_RATE
 
-    def estimate(
-        self, variables: Any, images: jax.Array, key: Any, ground_truth: jax.Array | None = None
-    ) -> Estimate:
+    def estimate(self, inputs: Inputs) -> Estimate:
         """See `Estimator.__call__`."""
-        raw = jnp.var(self._samples(variables, images, key), axis=0, ddof=1)
-        return normalized_estimate(predict_depth(self.network, variables, images), raw)
+        raw = jnp.var(self._samples(inputs), axis=0, ddof=1)
+        depth = predict_depth(self.network, inputs.variables, inputs.images)
+        return normalized_estimate(depth, raw)
 
-    def _samples(self, variables: Any, images: jax.Array, key: jax.Array) -> jax.Array:
+    def _samples(self, inputs: Inputs) -> jax.Array:
         """What the network predicts in each pass (samples, B, H, W)."""
-        network = self.network
+        network, variables, images = self.network, inputs.variables, inputs.images
         layers = as_names(self.layers) or choose_layers(network, variables, images, "dropout")
         # In each pass what comes before the first dropped layer would be the same.
         computed = freeze_before(network, variables, images, layers)
@@ -94,7 +98,7 @@ class InferenceDropout(Estimator):
             output = edit_activations(network, variables, images, computed | drops)
             return network.to_quantity(network.read_depth(output))
 
-        return map_fast(one_pass, jax.random.split(key, self.samples))
+        return map_fast(one_pass, jax.random.split(inputs.key, self.samples))
 
 
 @dataclass(frozen=True)
@@ -115,10 +119,8 @@ class DropoutEnsemble(InferenceDropout):
 
     rate: float | None = None
 
-    def estimate(
-        self, variables: Any, images: jax.Array, key: Any, ground_truth: jax.Array | None = None
-    ) -> Estimate:
+    def estimate(self, inputs: Inputs) -> Estimate:
         """See `Estimator.__call__`."""
-        samples = self._samples(variables, images, key)
+        samples = self._samples(inputs)
         depth = self.network.to_depth(jnp.mean(samples, axis=0))
         return normalized_estimate(depth, jnp.var(samples, axis=0, ddof=1))

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from grumo_jax.activations import apply_model
 from grumo_jax.errors import GrumoError
-from grumo_jax.estimators.base import Estimate, Estimator, normalized_estimate
+from grumo_jax.estimators.base import Estimate, Estimator, Inputs, normalized_estimate
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,9 @@ class Ensemble(Estimator):
     Estimation", CVPR 2020, section 3.2.
     """
 
-    def estimate(
-        self, variables: Any, images: jax.Array, key: Any, ground_truth: jax.Array | None = None
-    ) -> Estimate:
+    def estimate(self, inputs: Inputs) -> Estimate:
         """See `Estimator.__call__`."""
-        network = self.network
+        network, variables, images = self.network, inputs.variables, inputs.images
         members = {leaf.shape[0] if leaf.ndim else 0 for leaf in jax.tree.leaves(variables)}
         if len(members) != 1 or members < {2}:
             raise GrumoError(

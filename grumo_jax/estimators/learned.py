@@ -1,14 +1,13 @@
 """Log, Self and Repr: the uncertainty that the network itself was trained to predict."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-import jax
 import jax.numpy as jnp
 
 from grumo_jax.activations import apply_model
 from grumo_jax.errors import GrumoError
-from grumo_jax.estimators.base import Estimate, Estimator, normalized_estimate
+from grumo_jax.estimators.base import Estimate, Estimator, Inputs, normalized_estimate
 
 
 @dataclass(frozen=True)
@@ -39,12 +38,10 @@ class LearnedUncertainty(Estimator):
                 "or wrap(…, log_sigma=…)"
             )
 
-    def estimate(
-        self, variables: Any, images: jax.Array, key: Any, ground_truth: jax.Array | None = None
-    ) -> Estimate:
+    def estimate(self, inputs: Inputs) -> Estimate:
         """See `Estimator.__call__`."""
         network = self.network
-        output = apply_model(network, variables, images)
+        output = apply_model(network, inputs.variables, inputs.images)
         assert network.log_sigma is not None
         s = network.log_sigma(output)
         raw = jnp.exp(s) if self.head == "log_sigma" else s

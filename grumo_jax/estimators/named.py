@@ -1,10 +1,12 @@
 """Estimators by the names that tables and the command line use."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from grumo_jax.errors import GrumoError
 from grumo_jax.estimators.base import Estimator
+from grumo_jax.estimators.baselines import ConstantBaseline, DepthBaseline, RowBaseline
 from grumo_jax.estimators.dropout import DropoutEnsemble, InferenceDropout
 from grumo_jax.estimators.gradient import GradientUncertainty
 from grumo_jax.estimators.learned import LearnedUncertainty
@@ -21,8 +23,15 @@ NAMED: dict[str, Callable[[Any], Estimator]] = {
     "in-drop": InferenceDropout,
     "drop": DropoutEnsemble,
     "learned": LearnedUncertainty,
+    "post-depth": partial(PostProcessing, difference="depth"),
+    "depth": DepthBaseline,
+    "row": RowBaseline,
+    "constant": ConstantBaseline,
 }
 """Name to estimator of a model. Ensembles need several models and have no name here."""
+
+BASELINES = ("post-depth", "depth", "row", "constant")
+"""Those that stand in tables as what others must beat."""
 
 
 def named_estimator(name: str, model: Any) -> Estimator:

@@ -1,13 +1,14 @@
 """Post: flip post-processing, and the difference between plain and flipped prediction."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
-from grumo_jax.estimators.base import Estimate, Estimator
-from grumo_jax.references import Flip, predict_views
+from grumo_jax.errors import GrumoError
+from grumo_jax.estimators.base import Estimate, Estimator, Inputs, predict_depth
+from grumo_jax.references import Flip, ImageReference
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,11 @@ class PostProcessing(Estimator):
     Near the left and right borders the prediction whose border was not occluded counts alone.
     Both are taken in what the network predicts (disparity or depth). The uncertainty is *not*
     normalised.
+
+    Attributes:
+        model: see `Estimator`.
+        difference: "predicted", or "depth" to take the uncertainty, though not the average, in
+            depth whatever the network predicts: what far pixels gain by that is a baseline.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -33,17 +39,30 @@ class PostProcessing(Estimator):
     Consistency", CVPR 2017, section 3; Poggi et al., CVPR 2020.
     """
 
-    def estimate(
-        self, variables: Any, images: jax.Array, key: Any, ground_truth: jax.Array | None = None
-    ) -> Estimate:
+    difference: Literal["predicted", "depth"] = "predicted"
+
+    def __post_init__(self) -> None:
+        if self.difference not in ("predicted", "depth"):
+            raise GrumoError(
+                f'difference is {self.difference!r}; it must be "predicted" or "depth"'
+            )
+
+    @property
+    def views(self) -> tuple[ImageReference, ...]:
+        """The flipped image."""
+        return (Flip(),)
+
+    def estimate(self, inputs: Inputs) -> Estimate:
         """See `Estimator.__call__`."""
-        flip = Flip()
-        depths = predict_views(self.network, variables, [images, flip.augment(images)])
-        quantities = self.network.to_quantity(depths)
-        plain, flipped = quantities[:, 0], flip.invert(quantities[:, 1])
-        blended = blend_borders(plain, flipped)
-        difference = jnp.abs(plain - flipped)
-        return Estimate(self.network.to_depth(blended), difference, difference)
+        network, flip = self.network, Flip()
+        depth = predict_depth(network, inputs.variables, inputs.images)
+        flipped_depth = flip.invert(inputs.views[flip, 0])
+        plain, flipped = network.to_quantity(depth), network.to_quantity(flipped_depth)
+        if self.difference == "depth":
+            difference = jnp.abs(depth - flipped_depth)
+        else:
+            difference = jnp.abs(plain - flipped)
+        return Estimate(network.to_depth(blend_borders(plain, flipped)), difference, difference)
 
 
 def blend_borders(plain: jax.Array, flipped: jax.Array) -> jax.Array:

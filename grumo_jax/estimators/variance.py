@@ -2,18 +2,21 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import jax
 import jax.numpy as jnp
 
 from grumo_jax.errors import GrumoError
-from grumo_jax.estimators.base import Estimate, Estimator, normalized_estimate
+from grumo_jax.estimators.base import (
+    Estimate,
+    Estimator,
+    Inputs,
+    normalized_estimate,
+    predict_depth,
+)
 from grumo_jax.references import (
     PAPER_REFERENCES,
     ImageReference,
-    predict_views,
-    reference_keys,
+    number,
 )
 
 
@@ -47,7 +50,7 @@ class TestTimeVariance(Estimator):
     references: ImageReference | Sequence[ImageReference] = PAPER_REFERENCES
 
     def __post_init__(self) -> None:
-        references = self._references
+        references = self.views
         if not references or not all(isinstance(r, ImageReference) for r in references):
             raise GrumoError(
                 f"references are {references}; expected image references, such as (Flip(), Gray())"
@@ -55,24 +58,23 @@ class TestTimeVariance(Estimator):
         object.__setattr__(self, "references", references)
 
     @property
-    def _references(self) -> tuple[ImageReference, ...]:
+    def views(self) -> tuple[ImageReference, ...]:
+        """The augmentations, as a tuple."""
         references = self.references
         return (references,) if isinstance(references, ImageReference) else tuple(references)
 
     @property
     def needs_key(self) -> bool:
         """Whether an augmentation draws random numbers."""
-        return any(reference.draws for reference in self._references)
+        return any(reference.draws for reference in self.views)
 
-    def estimate(
-        self, variables: Any, images: jax.Array, key: Any, ground_truth: jax.Array | None = None
-    ) -> Estimate:
+    def estimate(self, inputs: Inputs) -> Estimate:
         """See `Estimator.__call__`."""
-        references = self._references
-        keys = reference_keys(key, references)
-        augmented = [r.augment(images, k) for r, k in zip(references, keys, strict=True)]
-        depths = predict_views(self.network, variables, [images, *augmented])
-        quantities = self.network.to_quantity(depths)
-        inverted = [r.invert(quantities[:, i]) for i, r in enumerate(references, start=1)]
-        raw = jnp.var(jnp.stack([quantities[:, 0], *inverted]), axis=0, ddof=1)
-        return normalized_estimate(depths[:, 0], raw)
+        network = self.network
+        depth = predict_depth(network, inputs.variables, inputs.images)
+        # Disparities are inverted, not depths: what a rotation leaves empty is infinitely far.
+        quantities = [network.to_quantity(depth)]
+        for reference, n in number(self.views):
+            quantity = network.to_quantity(inputs.views[reference, n])
+            quantities.append(reference.invert(quantity))
+        return normalized_estimate(depth, jnp.var(jnp.stack(quantities), axis=0, ddof=1))
