@@ -125,6 +125,15 @@ def load_checkpoint(
     return model, jax.device_put(variables, sharding) if sharding is not None else variables
 
 
+def checkpoint_hash(path: str | Path) -> str:
+    """The hash of a checkpoint's configuration and parameters, as its card says.
+
+    Raises:
+        CheckpointError: if there is no checkpoint, or its card is damaged.
+    """
+    return _read_card(Path(path).resolve())["sha256"]
+
+
 def shipped_checkpoint(name: str) -> Path:
     """Where a checkpoint that comes with the library lies: in the package, or in a clone of it.
 

@@ -40,7 +40,7 @@ def photos(tmp_path):
 def test_help_teaches():
     result = grumo("--help")
     assert result.returncode == 0
-    for command in ("demo", "predict", "convert", "layers"):
+    for command in ("demo", "predict", "convert", "layers", "prepare", "evaluate", "report"):
         assert command in result.stdout
         detail = grumo(command, "--help")
         assert detail.returncode == 0

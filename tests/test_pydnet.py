@@ -5,16 +5,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
-from pydnet import PyDNet, load_pydnet, pydnet_depth
+from pydnet import NETWORK, load_pydnet
 
 import grumo_jax
+from grumo_jax.data.kitti import read_calibration, read_scan, velodyne_depth
 
 FRAMES = (0, 16, 32, 48)
 
 
 @pytest.fixture(scope="module")
 def network():
-    return grumo_jax.wrap(PyDNet(), depth=pydnet_depth, predicts="disparity")
+    return NETWORK
 
 
 @pytest.fixture(scope="module")
@@ -39,30 +40,9 @@ def kitti(photos):
     return jnp.asarray(np.stack(resized), jnp.float32) / 255
 
 
-def calibration(file):
-    rows = [line.split(":", 1) for line in file.read_text().splitlines() if ":" in line]
-    return {name: np.array(v.split(), float) for name, v in rows if name != "calib_time"}
-
-
-def velodyne_depth(drive, frame, size):
-    """Project one scan as the Eigen protocol does: nearest point wins, forward distance."""
-    cameras = calibration(drive / "calib_cam_to_cam.txt")
-    scanner = calibration(drive / "calib_velo_to_cam.txt")
-    to_camera, rectify = np.eye(4), np.eye(4)
-    to_camera[:3, :3], to_camera[:3, 3] = scanner["R"].reshape(3, 3), scanner["T"]
-    rectify[:3, :3] = cameras["R_rect_00"].reshape(3, 3)
-    project = cameras["P_rect_02"].reshape(3, 4) @ rectify @ to_camera
+def scanned_depth(drive, frame):
     file = drive / "2011_09_26_drive_0009_sync" / "velodyne_points" / "data" / f"{frame:010d}.bin"
-    points = np.fromfile(file, np.float32).reshape(-1, 4).astype(float)
-    points[:, 3] = 1
-    points = points[points[:, 0] >= 0]
-    x, y, z = project @ points.T
-    column, row = np.round(x / z).astype(int) - 1, np.round(y / z).astype(int) - 1
-    inside = (column >= 0) & (row >= 0) & (column < size[1]) & (row < size[0])
-    order = np.argsort(-points[inside, 0])
-    depth = np.zeros(size)
-    depth[row[inside][order], column[inside][order]] = points[inside, 0][order]
-    return depth
+    return velodyne_depth(read_scan(file), read_calibration(drive))
 
 
 def test_check_value(network, weights, drive, photos):
@@ -71,8 +51,8 @@ def test_check_value(network, weights, drive, photos):
     )
     # Post's depth is blended; its check value is that of the plain network or better.
     errors = []
-    for frame, photo, prediction in zip(FRAMES, photos, predictor.predict(photos), strict=True):
-        truth = velodyne_depth(drive, frame, photo.shape[:2])
+    for frame, prediction in zip(FRAMES, predictor.predict(photos), strict=True):
+        truth = scanned_depth(drive, frame)
         rows, columns = truth.shape
         crop = np.zeros_like(truth, bool)
         crop[
@@ -117,7 +97,7 @@ def test_inference_dropout(network, weights, kitti):
 def test_gradient_ranks_errors_better_than_chance(network, weights, drive, kitti, photos):
     """Grad's most uncertain pixels err more than its most certain ones."""
     estimator = grumo_jax.GradientUncertainty(network, reduction="norm")
-    truth = velodyne_depth(drive, 0, photos[0].shape[:2])
+    truth = scanned_depth(drive, 0)
     predictor = grumo_jax.Predictor(estimator, weights, size=(192, 640))
     prediction = predictor(photos[0])
     valid = (truth > 1e-3) & (truth < 80)

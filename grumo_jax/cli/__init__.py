@@ -6,8 +6,12 @@ import typer
 
 from grumo_jax.cli.convert import convert
 from grumo_jax.cli.demo import demo
+from grumo_jax.cli.evaluate import evaluate
+from grumo_jax.cli.generate import generate
 from grumo_jax.cli.layers import layers
 from grumo_jax.cli.predict import predict
+from grumo_jax.cli.prepare import prepare
+from grumo_jax.cli.report import report
 from grumo_jax.errors import GrumoError
 
 app = typer.Typer(
@@ -22,7 +26,7 @@ app = typer.Typer(
         "convert`, and run it on your photos with `grumo predict`."
     ),
 )
-for command in (demo, predict, convert, layers):
+for command in (demo, predict, convert, layers, generate, prepare, evaluate, report):
     app.command()(command)
 
 

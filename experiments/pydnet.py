@@ -1,25 +1,36 @@
-"""A mobile PyDNet as a plain linen module that knows nothing of grumo_jax."""
+"""A mobile PyDNet with weights trained on KITTI: a network that is not of our making.
+
+A plain linen module that knows nothing of grumo_jax, and `wrap` of it. The weights (a .npz with
+PyTorch's names) are not part of this repository.
+
+Reference: Poggi et al., "Towards real-time unsupervised monocular depth estimation on CPU",
+IROS 2018.
+"""
 
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+import grumo_jax
 
-def leaky(x):
+
+def leaky(x: jax.Array) -> jax.Array:
+    """The network's activation."""
     return nn.leaky_relu(x, 0.2)
 
 
-def upsample_aligned(x):
+def upsample_aligned(x: jax.Array) -> jax.Array:
     """Bilinear ×2 with aligned corners."""
     for axis in (1, 2):
         n = x.shape[axis]
         position = np.linspace(0, n - 1, 2 * n)
         low = np.minimum(position.astype(int), n - 2) if n > 1 else np.zeros(2 * n, int)
-        weight = (position - low).astype(np.float32)
-        weight = weight.reshape([-1 if i == axis else 1 for i in range(4)])
+        shape = [-1 if i == axis else 1 for i in range(4)]
+        weight = (position - low).astype(np.float32).reshape(shape)
         high = np.minimum(low + 1, n - 1)
         x = jnp.take(x, low, axis=axis) * (1 - weight) + jnp.take(x, high, axis=axis) * weight
     return x
@@ -29,7 +40,8 @@ class PyDNet(nn.Module):
     """Images (B, H, W, 3) in [0, 1] to minus the disparity (B, H/2, W/2, 1)."""
 
     @nn.compact
-    def __call__(self, x):
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Run the network."""
         pad = ((1, 1), (1, 1))
         features = []
         for i, width in enumerate((16, 32, 64, 96, 128, 192)):
@@ -50,16 +62,20 @@ class PyDNet(nn.Module):
         return regressor(coarser)
 
 
-def pydnet_depth(output):
+def pydnet_depth(output: jax.Array) -> jax.Array:
     """The network's output to depth (B, H, W), relative."""
     batch, height, width, _ = output.shape
     disparity = jax.image.resize(-output[..., 0], (batch, 2 * height, 2 * width), "bilinear")
     return 1 / jnp.maximum(disparity, 0.01)
 
 
-def load_pydnet(path: Path):
+NETWORK = grumo_jax.wrap(PyDNet(), depth=pydnet_depth, predicts="disparity")
+SIZE = (192, 640)
+
+
+def load_pydnet(path: Path) -> dict[str, Any]:
     """PyTorch names (OIHW) to Flax variables."""
-    params = {}
+    params: dict[str, Any] = {}
     with np.load(path) as weights:
         for name in weights:
             *module, leaf = name.split(".")

@@ -1,0 +1,326 @@
+"""What the experiments share: options, networks, data, evaluation, and the files they write.
+
+An experiment is one table or figure: estimators of each base model that is there, evaluated in
+one go, so that they share the network's passes, and a folder with tables, curves and a page.
+"""
+
+import argparse
+import dataclasses
+import math
+import shlex
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from settings_plot import draw_settings
+
+from grumo_jax import load_checkpoint, shipped_checkpoint, stack_variables
+from grumo_jax.checkpoint import checkpoint_hash
+from grumo_jax.data import Sample, Source, open_source
+from grumo_jax.data.sample import Crop, fingerprint
+from grumo_jax.errors import GrumoError
+from grumo_jax.estimators import BASELINES, Ensemble, Estimator, named_estimator
+from grumo_jax.evaluation import PROTOCOLS, Protocol, evaluate
+from grumo_jax.images import write_atomically
+from grumo_jax.network import as_network
+from grumo_jax.report import Published, Summary, Table, gain_table, summarize, write_report
+from grumo_jax.synthetic.layouts import write_kitti, write_nyu
+
+Estimators = Mapping[str, Estimator]
+SPLITS = {"kitti": "eigen_benchmark", "nyu": "val"}
+"""{data set: the split that the papers evaluate}"""
+SINGLE = ("Post", "Log", "Self")
+"""Base models that the post hoc methods are compared on."""
+ALL = (*SINGLE, "Drop", "Boot")
+"""Those, and the ones whose uncertainty takes training of its own."""
+GENERATED_IMAGES = 8
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One table or figure.
+
+    Attributes:
+        about: the file's docstring, whose first line is the title.
+        estimators: (base model, network) → estimators by the name they have in the table.
+        protocol: the papers' protocol; None for one that is chosen on the command line.
+        base_models: names of the checkpoints that are looked for.
+        reference: the estimator that the others are compared with, image by image.
+        published: the papers' numbers, for official data and weights.
+    """
+
+    about: str
+    estimators: Callable[[str, Any], Estimators]
+    protocol: str | None = None
+    base_models: Sequence[str] = SINGLE
+    reference: str = "grad"
+    published: Published = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """The first line of the docstring."""
+        return self.about.splitlines()[0]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Images of a source at even distances, under a name that says which.
+
+    Attributes:
+        source: of all images.
+        number: how many of them.
+        label: name for what the source holds.
+        missing: ids that are asked for and that are not there.
+    """
+
+    source: Source
+    number: int
+    label: str
+    missing: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Data set and split, and how many of its images."""
+        few = f", {self.number} of {len(self.source)} images"
+        return self.label + few * (self.number < len(self.source))
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The samples' ids, in order."""
+        return tuple(self.source.ids[self._place(i)] for i in range(self.number))
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over name and ids."""
+        return fingerprint(self.name, self.ids)
+
+    @property
+    def crop(self) -> Crop | None:
+        """That of the source."""
+        return self.source.crop
+
+    def __len__(self) -> int:
+        return self.number
+
+    def __getitem__(self, index: int) -> Sample:
+        """Read one sample."""
+        return self.source[self._place(index)]
+
+    def _place(self, index: int) -> int:
+        return index * len(self.source) // self.number
+
+
+def run(experiment: Experiment, arguments: Sequence[str] | None = None) -> Path:
+    """Run an experiment from the command line and return the folder of what it wrote."""
+    options = parse(experiment, arguments)
+    try:
+        return run_with(experiment, options)
+    except GrumoError as error:
+        sys.exit(f"{error}")
+
+
+def run_with(experiment: Experiment, options: argparse.Namespace) -> Path:
+    """Evaluate every base model that is there, and write tables, curves and a page.
+
+    Raises:
+        GrumoError: if there is not one network, or no data.
+    """
+    protocol = choose_protocol(experiment, options)
+    networks, missing = find_networks(experiment, options)
+    source = open_data(protocol, options)
+    summaries = []
+    for name, paths in networks.items():
+        print(f"{name}: {len(source)} images", file=sys.stderr)
+        model, variables = load(paths)
+        results = evaluate(
+            with_baselines(experiment.estimators(name, model), model, len(paths)),
+            variables,
+            source,
+            options.out / name / "results.jsonl",
+            protocol=protocol,
+            about={"base_model": name, "checkpoint": describe(paths)},
+            batch_size=options.batch_size,
+            seed=options.seed,
+            progress=sys.stderr.isatty(),
+        )
+        summaries.append(summarize(results))
+    published = choose_published(experiment, options, list(networks))
+    page, tables = write_report(options.out, summaries, published=published)
+    text = describe_run(experiment, summaries, missing, tables[0], published)
+    write_text(options.out / "experiment.md", text)
+    draw_settings(options.out / "settings.png", summaries)
+    print(text)
+    print(f"report: {page.resolve()}")
+    return Path(options.out)
+
+
+def parse(experiment: Experiment, arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the options."""
+    parser = argparse.ArgumentParser(description=experiment.title)
+    add = parser.add_argument
+    add("--data-dir", type=Path, help="what `grumo prepare` was given")
+    add("--checkpoints", type=Path, help="folder of checkpoints called " + said(experiment))
+    add("--generated", action="store_true", help="small generated data, the network that is here")
+    add("--out", type=Path, help="folder for results; results/ and the file's name by default")
+    add("--split", help="another split, such as velodyne for a few of KITTI's drives")
+    add("--limit", type=int, help="evaluate so many images, at even distances")
+    if experiment.protocol is None:
+        add("--protocol", choices=("kitti-mono", "kitti-stereo", "nyu"), default="kitti-mono")
+    add("--official", action="store_true",
+        help="data and weights are the official ones: round as the papers' programs do, and put "
+        "published numbers beside ours")  # fmt: skip
+    add("--batch-size", type=int, help="images at a time, of all devices together")
+    add("--seed", type=int, default=0, help="of what estimators draw")
+    options = parser.parse_args(arguments)
+    if not options.generated and not (options.data_dir and options.checkpoints):
+        parser.error("give --data-dir and --checkpoints, or --generated")
+    if options.limit is not None and options.limit < 1:
+        parser.error("--limit must be at least 1")
+    if options.out is None:
+        options.out = Path("results") / Path(sys.argv[0]).stem
+    return options
+
+
+def choose_protocol(experiment: Experiment, options: argparse.Namespace) -> Protocol:
+    """The protocol; generated data are scaled by the median, whatever the network was made for."""
+    protocol = PROTOCOLS[experiment.protocol or options.protocol]
+    protocol = dataclasses.replace(protocol, through_png16=options.official)
+    if options.generated and protocol.scale != "median":
+        name = f"{protocol.name} scaled by the median"
+        protocol = dataclasses.replace(protocol, name=name, scale="median")
+    return protocol
+
+
+def find_networks(
+    experiment: Experiment, options: argparse.Namespace
+) -> tuple[dict[str, list[Path]], list[str]]:
+    """Checkpoints by base model, several for an ensemble, and the base models without any.
+
+    Raises:
+        GrumoError: if there is none at all.
+    """
+    if options.generated:
+        return {"synthetic": [shipped_checkpoint("synthetic")]}, []
+    found, missing = dict[str, list[Path]](), list[str]()
+    for name in experiment.base_models:
+        path = options.checkpoints / name
+        members = sorted(options.checkpoints.glob(f"{name}_[0-9]*"), key=member)
+        if path.is_dir():
+            found[name] = [path]
+        elif members:
+            found[name] = members
+        else:
+            missing.append(name)
+    if not found:
+        raise GrumoError(
+            f"{options.checkpoints}: no checkpoint called {said(experiment)}; `grumo convert` "
+            "makes them of PyTorch's weights"
+        )
+    return found, missing
+
+
+def open_data(protocol: Protocol, options: argparse.Namespace) -> Source:
+    """The images, under a name that tells generated and incomplete data from the real ones."""
+    dataset = "nyu" if protocol.name.startswith("nyu") else "kitti"
+    split, limit = options.split or SPLITS[dataset], options.limit
+    if not options.generated:
+        source = open_source(dataset, options.data_dir, split)
+        if limit is None:
+            return source
+        return Part(source, min(limit, len(source)), source.name, tuple(source.missing))
+    number = limit or GENERATED_IMAGES
+    folder = options.out / "generated" / f"{dataset}_{number}"
+    if dataset == "nyu":
+        write_nyu(folder, val=number)
+    else:
+        drives = max(min(number, 2), math.ceil(number / 8))
+        write_kitti(folder, drives=drives, frames=math.ceil(number / drives))
+    source = open_source(dataset, folder, split)
+    return Part(source, min(number, len(source)), f"generated data in place of {source.name}")
+
+
+def load(paths: Sequence[Path]) -> tuple[Any, Any]:
+    """Network and variables of a checkpoint; stacked variables of several.
+
+    Raises:
+        GrumoError: if they are of different networks.
+    """
+    loaded = [load_checkpoint(path) for path in paths]
+    model, variables = loaded[0]
+    if any(other != model for other, _ in loaded):
+        raise GrumoError(f"{paths[0]} and its neighbours are of different networks")
+    return model, variables if len(paths) == 1 else stack_variables([v for _, v in loaded])
+
+
+def with_baselines(estimators: Estimators, model: Any, members: int = 1) -> dict[str, Estimator]:
+    """Add what any score must beat; of an ensemble there is only the ensemble itself."""
+    if members > 1:
+        return {"ensemble": Ensemble(model)}
+    return {**estimators, **{name: named_estimator(name, model) for name in BASELINES}}
+
+
+def methods(name: str, model: Any) -> dict[str, Estimator]:
+    """The papers' methods for one base model: its own uncertainty, and those made post hoc."""
+    if name == "Drop":
+        return {"drop": named_estimator("drop", model)}
+    own = "post" if as_network(model).log_sigma is None else "learned"
+    names = (own, "var", "in-drop", "grad", "grad-averaged")
+    return {name: named_estimator(name, model) for name in names}
+
+
+def choose_published(
+    experiment: Experiment, options: argparse.Namespace, names: Sequence[str]
+) -> Published | None:
+    """The papers' numbers, where data and weights are all official."""
+    if not options.official or options.generated or options.limit or options.split:
+        return None
+    return {key: values for key, values in experiment.published.items() if key[0] in names}
+
+
+def describe_run(
+    experiment: Experiment,
+    summaries: Sequence[Summary],
+    missing: Sequence[str],
+    table: Table,
+    published: Published | None,
+) -> str:
+    """The experiment in Markdown: what it is, what was used, the table, and the differences."""
+    notes = [f"No checkpoint: {', '.join(missing)}."] if missing else []
+    if not published:
+        notes.append("Not official data and weights throughout, or no published numbers at hand.")
+    parts = [f"# {experiment.title}", f"Command: `{shlex.join(sys.argv)}`"]
+    parts.append(dataclasses.replace(table, notes=[*table.notes, *notes]).to_markdown())
+    gain = gain_table(summaries, experiment.reference)
+    parts += [gain.to_markdown()] if gain else []
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def describe(paths: Sequence[Path]) -> str:
+    """Names and hashes of checkpoints."""
+    return ", ".join(f"{path.resolve().name} ({checkpoint_hash(path)[:12]})" for path in paths)
+
+
+def said(experiment: Experiment) -> str:
+    """The base models' names in words."""
+    names = [f"{n}_0, {n}_1, …" if n == "Boot" else n for n in experiment.base_models]
+    return " or ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def member(path: Path) -> int:
+    """The number at the end of a member's name, such as Boot_7."""
+    digits = path.name.rpartition("_")[2]
+    return int(digits) if digits.isdigit() else sys.maxsize
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    write_atomically(path, lambda stream: stream.write(text.encode()))
+
+
+def decoder(model: Any) -> tuple[str, ...]:
+    """The decoder's convolutions in the papers' numbering: 0 … 9, and the head as 10."""
+    layers = as_network(model).decoder_layers
+    assert layers is not None, "checkpoints are of Monodepth2, which names its layers"
+    return layers

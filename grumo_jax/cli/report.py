@@ -1,0 +1,33 @@
+"""`grumo report`: tables, curves and a page to read from results files."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from grumo_jax.errors import GrumoError
+from grumo_jax.report import summarize
+from grumo_jax.report.files import write_report
+
+
+def report(
+    results: Annotated[
+        list[Path],
+        typer.Argument(help="Results files of `grumo evaluate`: one for each base model."),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("report"),
+) -> None:
+    """Turn results into tables, curves and a page to read.
+
+    Writes report.html, which needs no network; tables.md, tables.tex and a CSV for each table with
+    all digits; curves.png, sparsification.png and bands.png, and the same as PDF. Results that are
+    not finished are reported as far as they go. Several files go side by side; their data set and
+    protocol must be the same.
+
+    Example: grumo report results/post.jsonl results/drop.jsonl --out report
+    """
+    if out.exists() and not out.is_dir():
+        raise GrumoError(f"{out}: a file; --out names the folder for the report")
+    page, tables = write_report(out, [summarize(path) for path in results])
+    print(tables[0].to_markdown())
+    print(f"report: {page.resolve()}")

@@ -1,0 +1,184 @@
+"""From an estimate and ground truth to every number of one row, on the device."""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from grumo_jax.evaluation.protocol import Protocol
+from grumo_jax.evaluation.targets import Targets, read_at
+from grumo_jax.metrics import (
+    DepthErrors,
+    Detection,
+    Sparsification,
+    depth_errors,
+    error_detection,
+    in_bands,
+    sparsification,
+    spearman,
+)
+from grumo_jax.network import DepthNetwork
+
+KITTI_FOCAL = 0.58
+"""Focal length of KITTI's cameras in image widths, by which the 16-bit files are scaled."""
+
+
+@struct.dataclass
+class Measures:
+    """All numbers of a batch under one estimator.
+
+    Attributes:
+        scale: (B,), what depth was multiplied by.
+        finite: (B,) bool, whether depth and uncertainty are numbers at all points.
+        errors, sparsification, detection: see there.
+        spearman: (B,), with the relative error.
+        bands: (errors, sparsification) within bands of depth, first axis bands; None without.
+    """
+
+    scale: jax.Array
+    finite: jax.Array
+    errors: DepthErrors
+    sparsification: Sparsification
+    spearman: jax.Array
+    detection: Detection
+    bands: tuple[DepthErrors, Sparsification] | None
+
+
+def measure(
+    network: DepthNetwork,
+    depth: jax.Array,
+    uncertainty: jax.Array,
+    targets: Targets,
+    protocol: Protocol,
+) -> Measures:
+    """Compare depth and uncertainty with ground truth.
+
+    Args:
+        network: says whether depth is resized as disparity.
+        depth: (B, h, w) in the network's units.
+        uncertainty: (B, h, w).
+        targets: ground truth of the same images.
+        protocol: says how; its crop must be resolved (`Protocol.for_source`).
+    """
+    as_disparity = network.predicts == "disparity"
+    return _measure(depth, uncertainty, targets, protocol, as_disparity)
+
+
+def measure_uncertainty(
+    network: DepthNetwork,
+    depth: jax.Array,
+    targets: Targets,
+    protocol: Protocol,
+    uncertainty: jax.Array,
+) -> Sparsification:
+    """Sparsification alone, for when many uncertainties of one prediction are compared.
+
+    Args:
+        network, depth, targets, protocol, uncertainty: see `measure`.
+    """
+    return _sparsify(depth, uncertainty, targets, protocol, network.predicts == "disparity")
+
+
+@partial(jax.jit, static_argnames=("protocol", "as_disparity"))
+def _measure(
+    depth: jax.Array,
+    uncertainty: jax.Array,
+    targets: Targets,
+    protocol: Protocol,
+    as_disparity: bool,
+) -> Measures:
+    compared = _compare(depth, uncertainty, targets, protocol, as_disparity)
+    truth, predicted, uncertain, where = compared.points
+    known = targets.depth > 0
+    sparsify = partial(sparsification, truth, predicted, uncertain)
+    relative_error = jnp.abs(truth - predicted) / jnp.where(known, truth, 1.0)
+    bands = None
+    if protocol.bands:
+
+        def in_band(where: jax.Array) -> tuple[DepthErrors, Sparsification]:
+            return depth_errors(truth, predicted, where), sparsify(where)
+
+        bands = in_bands(in_band, truth, where, edges=protocol.bands)
+    return Measures(
+        compared.scale,
+        compared.finite,
+        depth_errors(truth, predicted, where),
+        sparsify(where),
+        spearman(relative_error, uncertain, where),
+        error_detection(truth, predicted, uncertain, where),
+        bands,
+    )
+
+
+@partial(jax.jit, static_argnames=("protocol", "as_disparity"))
+def _sparsify(
+    depth: jax.Array,
+    uncertainty: jax.Array,
+    targets: Targets,
+    protocol: Protocol,
+    as_disparity: bool,
+) -> Sparsification:
+    return sparsification(*_compare(depth, uncertainty, targets, protocol, as_disparity).points)
+
+
+class _Compared(NamedTuple):
+    """Truth, prediction in metres, uncertainty and what counts, all (B, N); see `Measures`."""
+
+    points: tuple[jax.Array, jax.Array, jax.Array, jax.Array]
+    scale: jax.Array
+    finite: jax.Array
+
+
+def _compare(
+    depth: jax.Array,
+    uncertainty: jax.Array,
+    targets: Targets,
+    protocol: Protocol,
+    as_disparity: bool,
+) -> _Compared:
+    """Bring maps to the points of the ground truth."""
+    scale = _scale(depth, targets, protocol)
+    if protocol.through_png16:
+        depth, uncertainty = _through_png16(depth, uncertainty, scale, targets, protocol)
+    quantity = read_at(1 / depth if as_disparity else depth, targets)
+    uncertain = read_at(uncertainty, targets)
+    known = targets.depth > 0
+    # An infinite depth is clipped; one that is no number would pass as the nearest.
+    finite = jnp.all(~known | (~jnp.isnan(quantity) & jnp.isfinite(uncertain)), axis=1)
+    metres = (1 / quantity if as_disparity else quantity) * scale[:, None]
+    predicted = jnp.clip(metres, protocol.min_depth, protocol.max_depth)
+    points = (targets.depth, predicted, uncertain, targets.counts & known)
+    return _Compared(points, scale, finite)
+
+
+def _scale(depth: jax.Array, targets: Targets, protocol: Protocol) -> jax.Array:
+    if protocol.scale != "median":
+        return jnp.full(depth.shape[:1], protocol.scale, jnp.float32)
+    known = targets.depth > 0
+    ratio = _median(targets.depth, known) / _median(read_at(depth, targets), known)
+    return jnp.where(jnp.any(known, axis=1), ratio, 1.0)
+
+
+def _median(values: jax.Array, where: jax.Array) -> jax.Array:
+    """Median of (B, N) where told, the mean of the middle two of an even number: (B,)."""
+    ordered = jnp.sort(jnp.where(where, values, jnp.inf), axis=1)
+    number = jnp.sum(where, axis=1, keepdims=True, dtype=jnp.int32)
+    middle = jnp.concatenate([jnp.maximum(number - 1, 0) // 2, number // 2], axis=1)
+    return jnp.mean(jnp.take_along_axis(ordered, middle, axis=1), axis=1)
+
+
+def _through_png16(
+    depth: jax.Array,
+    uncertainty: jax.Array,
+    scale: jax.Array,
+    targets: Targets,
+    protocol: Protocol,
+) -> tuple[jax.Array, jax.Array]:
+    """Round as 16-bit files do that hold disparity · focal · 256 / 10 and uncertainty · 65535."""
+    unit = (KITTI_FOCAL * targets.width * 256 / 10)[:, None, None]
+    # With median scaling the files hold scaled disparity; unscaled here, to be scaled once.
+    by_median = scale if protocol.scale == "median" else jnp.ones_like(scale)
+    disparity = jnp.floor(unit / (depth * by_median[:, None, None])) / unit
+    return 1 / (disparity * by_median[:, None, None]), jnp.floor(uncertainty * 65535) / 65535

@@ -1,0 +1,85 @@
+"""Pictures of the images that an evaluation found most telling."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from grumo_jax.data import Sample
+from grumo_jax.evaluation.evaluate import Run
+from grumo_jax.evaluation.results import Results, Row
+from grumo_jax.images import write_atomically
+from grumo_jax.predictor import Prediction, to_photo_size
+from grumo_jax.report.pages import plot_case
+
+FOLDER = "pictures"
+"""Beside the results file; `grumo report` shows what is in it."""
+
+
+def draw_pictures(run: Run, results: Results, number: int, names: Sequence[str]) -> list[Path]:
+    """Draw the best and the worst images: image, depth, error and uncertainties.
+
+    Args:
+        run: the evaluation.
+        results: what came of it.
+        number: how many of each; by AUSE of abs_rel of the first estimator, and by abs_rel.
+        names: estimators whose uncertainty is drawn; the first decides which images.
+
+    Returns:
+        The files, named by the images' places in the data set.
+    """
+    files = []
+    for index in telling_images(results.rows(), names[0], number):
+        file = results.path.parent / FOLDER / f"{index:06d}.png"
+        if not file.exists():
+            _draw(run, index, names, file)
+        files.append(file)
+    return files
+
+
+def telling_images(rows: Iterable[Row], estimator: str, number: int) -> list[int]:
+    """Places of the images of lowest and highest abs_rel, and lowest and highest AUSE of it."""
+    entries = {
+        row["index"]: {g: row["estimators"][estimator][g] for g in ("errors", "ause")}
+        for row in rows
+        if "estimators" in row and row["estimators"][estimator]["pixels"]
+    }
+    chosen: dict[int, None] = {}
+    for group in ("errors", "ause"):
+        ordered = sorted(entries, key=lambda index: entries[index][group]["abs_rel"])
+        chosen |= dict.fromkeys(ordered[:number] + ordered[max(len(ordered) - number, 0) :])
+    return list(chosen)
+
+
+def _draw(run: Run, index: int, names: Sequence[str], file: Path) -> None:
+    sample = run.protocol.trim(run.source[index])
+    predictions, scale = _predict(run, sample, names)
+    depth = predictions[names[0]].depth * scale
+    figure = plot_case(
+        sample.image,
+        depth,
+        _relative_error(sample, np.clip(depth, run.protocol.min_depth, run.protocol.max_depth)),
+        {name: predictions[name].uncertainty for name in names},
+        predicts=run.network.predicts,
+        measure="relative error",
+        title=sample.id,
+    )
+    write_atomically(file, lambda stream: figure.savefig(stream, dpi=100, format="png"))
+
+
+def _predict(run: Run, sample: Sample, names: Sequence[str]) -> tuple[dict[str, Prediction], Any]:
+    """Maps at the photo's size by estimator, and what depth is multiplied by."""
+    prepared = run.prepare(sample)
+    estimates = run.estimate([prepared])
+    scale = jax.device_get(run.measure(estimates, [prepared])[names[0]].scale[0])
+    size = sample.image.shape[:2]
+    return {name: to_photo_size(run.network, estimates[name], 0, size) for name in names}, scale
+
+
+def _relative_error(sample: Sample, depth: np.ndarray) -> np.ndarray:
+    """|gt − pred| / gt, NaN where there is no ground truth."""
+    truth = np.zeros(depth.shape, np.float32) if sample.depth is None else sample.depth
+    known = truth > 0
+    return np.where(known, np.abs(truth - depth) / np.where(known, truth, 1), np.nan)

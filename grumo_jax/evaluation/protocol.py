@@ -1,0 +1,107 @@
+"""Evaluation protocols: which pixels count, and how a prediction becomes metres."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from grumo_jax.data import Sample, center_crop, half_size
+from grumo_jax.errors import GrumoError
+
+STEREO_SCALE = 5.4
+"""From model units to metres for networks trained on stereo: KITTI's baseline is 0.54 m, and
+0.1 in the networks' units."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How depth and uncertainty are compared with ground truth.
+
+    The prediction is resized bilinearly to the ground truth's size as what the network predicts
+    (disparity or depth), multiplied by `scale`, and clipped to [`min_depth`, `max_depth`]; the
+    uncertainty is resized bilinearly. Median scaling takes the ratio of the medians of ground
+    truth and resized depth over all pixels with ground truth, before any crop.
+
+    Attributes:
+        name: as tables call it.
+        scale: "median", or a factor.
+        min_depth, max_depth: metres.
+        limit_truth: whether ground truth out of that range is left out. KITTI's programs do so
+            with the crop, and take all of the improved ground truth.
+        crop: "eigen" for Eigen et al.'s crop; "source" for whatever the data's split says; None.
+        half_and_crop: take the centre 224×288 of the half-size picture, as for NYU Depth V2.
+        through_png16: round disparity and uncertainty as the official programs do, which write
+            them as 16-bit files before scoring. For comparison with published numbers.
+        size: (height, width) for networks that name no input size of their own.
+        bands: depths in metres that bound the bands of error versus depth.
+
+    Example:
+        >>> PROTOCOLS["kitti-stereo"].scale
+        5.4
+    """
+
+    name: str
+    scale: Literal["median"] | float = "median"
+    min_depth: float = 1e-3
+    max_depth: float = 80.0
+    limit_truth: bool = True
+    crop: Literal["eigen", "source"] | None = "source"
+    half_and_crop: bool = False
+    through_png16: bool = False
+    size: tuple[int, int] = (192, 640)
+    bands: tuple[float, ...] = (0.0, 10.0, 20.0, 40.0, 80.0)
+
+    def for_source(self, crop: Literal["eigen"] | None) -> "Protocol":
+        """The same with "source" replaced by what the source says."""
+        if self.crop != "source":
+            return self
+        return dataclasses.replace(self, crop=crop, limit_truth=crop is not None)
+
+    def trim(self, sample: Sample) -> Sample:
+        """Reduce image and depth to what is evaluated."""
+        if not self.half_and_crop:
+            return sample
+        depth = sample.depth
+
+        def reduce(array: Any) -> Any:
+            return center_crop(half_size(array))
+
+        return dataclasses.replace(
+            sample, image=reduce(sample.image), depth=None if depth is None else reduce(depth)
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """All of it, for the results file."""
+        return dataclasses.asdict(self)
+
+
+PROTOCOLS = {
+    "kitti-mono": Protocol("kitti-mono"),
+    "kitti-stereo": Protocol("kitti-stereo", scale=STEREO_SCALE),
+    "nyu": Protocol(
+        "nyu",
+        scale=1.0,
+        max_depth=10.0,
+        crop=None,
+        half_and_crop=True,
+        size=(224, 288),
+        bands=(0.0, 2.0, 3.0, 5.0, 10.0),
+    ),
+    "median": Protocol("median", crop=None),
+    "metric": Protocol("metric", scale=1.0, crop=None),
+}
+"""By name. The last two are for data of one's own: relative depth, and depth in metres."""
+
+
+def named_protocol(name: str) -> Protocol:
+    """Look up a protocol.
+
+    Raises:
+        GrumoError: if there is none of that name.
+
+    Example:
+        >>> named_protocol("nyu").max_depth
+        10.0
+    """
+    if name not in PROTOCOLS:
+        raise GrumoError(f"there is no protocol {name!r}; choose one of {', '.join(PROTOCOLS)}")
+    return PROTOCOLS[name]

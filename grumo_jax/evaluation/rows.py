@@ -1,0 +1,75 @@
+"""Measures as rows of a results file."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from grumo_jax.evaluation.measure import Measures
+from grumo_jax.evaluation.results import Row
+
+IN_BANDS = ("abs_rel", "rmse", "a1")
+
+
+def to_row(
+    index: int, name: str, size: tuple[int, int], measures: dict[str, Measures], slot: int
+) -> Row:
+    """One image's row.
+
+    Args:
+        index, name: of the image.
+        size: (height, width) of its ground truth.
+        measures: by estimator, as NumPy arrays.
+        slot: the image's place in the batch.
+    """
+    broken = [estimator for estimator, m in measures.items() if not m.finite[slot]]
+    if broken:
+        return problem_row(
+            index, name, f"{name}: depth or uncertainty of {', '.join(broken)} is not finite"
+        )
+    entries = {estimator: _entry(m, slot) for estimator, m in measures.items()}
+    return {"index": index, "id": name, "size": list(size), "estimators": entries}
+
+
+def problem_row(index: int, name: str, sentence: str) -> Row:
+    """The row of an image that could not be evaluated."""
+    return {"index": index, "id": name, "problem": sentence}
+
+
+def _entry(measures: Measures, slot: int) -> dict[str, Any]:
+    errors = {
+        field: plain(values[slot]) for field, values in dataclasses.asdict(measures.errors).items()
+    }
+    s, d = measures.sparsification, measures.detection
+    detection = {f: plain(getattr(d, f)[slot]) for f in ("auroc", "aupr", "fpr95", "wrong")}
+    entry = {
+        "scale": plain(measures.scale[slot]),
+        "pixels": int(errors.pop("pixels")),
+        "errors": errors,
+        "ause": _at(s.ause, slot),
+        "aurg": _at(s.aurg, slot),
+        "normalized_ause": _at(s.normalized_ause, slot),
+        "spearman": plain(measures.spearman[slot]),
+        "detection": detection if d.defined[slot] else None,
+        "curves": _at(s.curves, slot),
+        "oracle": _at(s.oracle, slot),
+    }
+    if measures.bands is not None:
+        band_errors, band_s = measures.bands
+        entry["bands"] = {
+            "pixels": [int(n) for n in band_errors.pixels[:, slot]],
+            "errors": {m: plain(getattr(band_errors, m)[:, slot]) for m in IN_BANDS},
+            "ause": {m: plain(values[:, slot]) for m, values in band_s.ause.items()},
+            "aurg": {m: plain(values[:, slot]) for m, values in band_s.aurg.items()},
+        }
+    return entry
+
+
+def _at(values: dict[str, Any], slot: int) -> dict[str, Any]:
+    return {metric: plain(v[slot]) for metric, v in values.items()}
+
+
+def plain(values: Any) -> Any:
+    """Float32 as Python's floats, in the fewest digits that tell them apart."""
+    array = np.asarray(values, np.float32)
+    return float(str(array)) if array.ndim == 0 else [float(str(v)) for v in array]

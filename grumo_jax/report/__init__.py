@@ -1,0 +1,17 @@
+"""From results files to tables, pictures and a page to read."""
+
+from grumo_jax.report.compare import Difference as Difference
+from grumo_jax.report.compare import compare as compare
+from grumo_jax.report.files import write_report as write_report
+from grumo_jax.report.gain import gain_table as gain_table
+from grumo_jax.report.html import make_html as make_html
+from grumo_jax.report.summary import EstimatorSummary as EstimatorSummary
+from grumo_jax.report.summary import ImageScores as ImageScores
+from grumo_jax.report.summary import Summary as Summary
+from grumo_jax.report.summary import summarize as summarize
+from grumo_jax.report.table import Cell as Cell
+from grumo_jax.report.table import Column as Column
+from grumo_jax.report.table import Table as Table
+from grumo_jax.report.tables import BASELINES as BASELINES
+from grumo_jax.report.tables import Published as Published
+from grumo_jax.report.tables import make_tables as make_tables

@@ -1,0 +1,270 @@
+"""Sparsification curves and bands of depth, drawn. Functions take axes or make a figure.
+
+Colours are Okabe and Ito's, which colour-blind people can tell apart; lines differ in their dashes
+as well. Where results are of one base model each method has its colour; where they are of several
+each base model has its colour and each method its dashes. Baselines are thin, with markers.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from grumo_jax.metrics import METRICS
+from grumo_jax.plots import Drawn
+from grumo_jax.report.summary import EstimatorSummary, Summary
+from grumo_jax.report.tables import band_names, is_baseline, labels, order
+
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A4B2A")
+GRAY = "#6E6E6E"
+_DASHES: tuple[Any, ...] = (
+    "-",
+    (0, (5, 1.5)),
+    (0, (1.2, 1.2)),
+    (0, (6, 1.5, 1.2, 1.5)),
+    (0, (9, 2.5)),
+    (0, (3, 1.2, 1, 1.2, 1, 1.2)),
+    (0, (2.5, 2.5)),
+    (0, (8, 1.5, 3, 1.5)),
+)
+_MARKERS = ("o", "s", "^", "x", "d", "v")
+
+Style = dict[str, Any]
+
+
+def plot_sparsification_error(
+    summaries: Sequence[Summary], metric: str, *, legend: bool = True, axes: Axes | None = None
+) -> Drawn:
+    """Draw mean sparsification minus that of the oracle, for every base model and estimator.
+
+    Args:
+        summaries: of results.
+        metric: "abs_rel", "rmse" or "a1".
+        legend: whether to explain the lines, to the right.
+        axes: where to draw.
+    """
+    axes = axes or Figure(figsize=(7, 3.8), layout="constrained").subplots()
+    styles = line_styles(summaries)
+    for label, summary in zip(labels(summaries), summaries, strict=True):
+        for name, estimator in order(summary.estimators).items():
+            if metric in estimator.curves and metric in estimator.oracle:
+                error = estimator.curves[metric] - estimator.oracle[metric]
+                axes.plot(_removed(error), error, **styles[label, name])
+    _label(axes, metric, "sparsification error")
+    if legend:
+        handles = legend_handles(summaries)
+        axes.legend(handles=handles, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+    return axes.figure, axes
+
+
+def plot_all_sparsification_errors(summaries: Sequence[Summary]) -> Figure:
+    """Draw sparsification errors of all three metrics side by side, with one legend."""
+    handles = legend_handles(summaries)
+    lines = -(-len(handles) // 6)
+    figure = Figure(figsize=(11.5, 3.5 + 0.24 * lines), layout="constrained")
+    for axes, metric in zip(figure.subplots(1, len(METRICS)), METRICS, strict=True):
+        plot_sparsification_error(summaries, metric, legend=False, axes=axes)
+    figure.legend(handles=handles, loc="outside lower center", ncols=6, frameon=False)
+    return figure
+
+
+def plot_sparsification(
+    estimator: EstimatorSummary,
+    metric: str,
+    *,
+    color: str = COLORS[0],
+    axes: Axes | None = None,
+) -> Drawn:
+    """Draw the mean error of what is kept: by the estimator, by the oracle, at random.
+
+    The area between estimator and oracle, which is AUSE, is shaded.
+
+    Args:
+        estimator: means of one estimator.
+        metric: "abs_rel", "rmse" or "a1".
+        color: of the estimator's line.
+        axes: where to draw.
+    """
+    axes = axes or Figure(figsize=(4.2, 3.2), layout="constrained").subplots()
+    curve, oracle = estimator.curves[metric], estimator.oracle[metric]
+    removed = _removed(curve)
+    axes.fill_between(removed, oracle, curve, color=color, alpha=0.15, linewidth=0)
+    axes.plot(removed, curve, color=color, label=estimator.name)
+    axes.plot(removed, oracle, color="black", linewidth=1, label="oracle")
+    # Leaving out pixels at random changes nothing on average.
+    axes.axhline(curve[0], color=GRAY, linestyle=(0, (4, 3)), linewidth=1, label="random")
+    _label(axes, metric, "error of what is kept")
+    return axes.figure, axes
+
+
+def plot_sparsification_grid(summary: Summary) -> Figure:
+    """Draw `plot_sparsification` of every estimator (rows) and metric (columns)."""
+    estimators = {n: e for n, e in order(summary.estimators).items() if set(METRICS) <= {*e.curves}}
+    figure = Figure(figsize=(9, 1.5 * max(len(estimators), 1) + 0.5), layout="constrained")
+    if not estimators:
+        return figure
+    grid = figure.subplots(len(estimators), len(METRICS), sharex=True, sharey="col", squeeze=False)
+    for row, (name, estimator) in zip(grid, estimators.items(), strict=True):
+        for axes, metric in zip(row, METRICS, strict=True):
+            color = GRAY if is_baseline(name) else COLORS[0]
+            plot_sparsification(estimator, metric, color=color, axes=axes)
+            axes.set(title="", xlabel="", ylabel=name if metric == METRICS[0] else "")
+    for axes, metric in zip(grid[0], METRICS, strict=True):
+        axes.set_title(_named(metric))
+    for axes in grid[-1]:
+        axes.set_xlabel("fraction of removed pixels")
+    handles = [
+        Line2D([], [], color=COLORS[0], label="method"),
+        Line2D([], [], color=GRAY, label="baseline"),
+        Line2D([], [], color="black", linewidth=1, label="oracle"),
+        Line2D([], [], color=GRAY, linestyle=(0, (4, 3)), linewidth=1, label="random"),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
+    return figure
+
+
+def plot_bands(
+    summary: Summary, metric: str, *, legend: bool = True, axes: Axes | None = None
+) -> Drawn:
+    """Draw AUSE within bands of true depth: methods as dots, baselines as gray marks.
+
+    Args:
+        summary: of one base model.
+        metric: "abs_rel", "rmse" or "a1".
+        legend: whether to explain the marks, to the right.
+        axes: where to draw.
+    """
+    axes = axes or Figure(figsize=(7, 3.6), layout="constrained").subplots()
+    bands, styles = band_names(summary.edges), line_styles([summary])
+    shown = {n: e for n, e in order(summary.estimators).items() if f"ause.{metric}" in e.bands}
+    methods = [name for name in shown if not is_baseline(name)]
+    for name, estimator in shown.items():
+        values, style = estimator.bands[f"ause.{metric}"], styles[summary.base_model, name]
+        if is_baseline(name):
+            axes.plot(np.arange(len(values)), values, **_band_style(style, baseline=True))
+            continue
+        # Side by side, or dots of one band would hide each other.
+        shift = (methods.index(name) - (len(methods) - 1) / 2) * 0.6 / max(len(methods), 1)
+        axes.plot(np.arange(len(values)) + shift, values, **_band_style(style, baseline=False))
+    axes.set_xticks(range(len(bands)), bands)
+    for edge in np.arange(len(bands) - 1) + 0.5:
+        axes.axvline(edge, color="#DDDDDD", linewidth=0.8, zorder=0)
+    axes.set(title=f"{_named(metric)} by depth", xlabel="true depth", ylabel="AUSE (lower: better)")
+    axes.set_xlim(-0.5, len(bands) - 0.5)
+    highest = [np.nanmax(e.bands[f"ause.{metric}"], initial=0.0) for e in shown.values()]
+    axes.set_ylim(0, 1.1 * max(highest, default=0.0) or 1.0)
+    for band in np.flatnonzero(_empty_bands(shown)):
+        axes.text(float(band), 0.05, "no pixels", ha="center", color=GRAY, transform=_across(axes))
+    axes.spines[["top", "right"]].set_visible(False)
+    if legend:
+        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+    return axes.figure, axes
+
+
+def plot_all_bands(summary: Summary, metrics: Sequence[str] = ("abs_rel", "rmse")) -> Figure:
+    """Draw `plot_bands` of several metrics side by side, with one legend."""
+    figure = Figure(figsize=(11.5, 4), layout="constrained")
+    grid = figure.subplots(1, len(metrics), squeeze=False)[0]
+    for axes, metric in zip(grid, metrics, strict=True):
+        plot_bands(summary, metric, legend=False, axes=axes)
+    handles, names = grid[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=6, frameon=False)
+    return figure
+
+
+def line_styles(summaries: Sequence[Summary]) -> dict[tuple[str, str], Style]:
+    """How to draw each (label of base model, estimator); the same in every plot."""
+    names = labels(summaries)
+    dashes, markers = _places(summaries)
+    several = len(summaries) > 1
+    styles = dict[tuple[str, str], Style]()
+    for place, (label, summary) in enumerate(zip(names, summaries, strict=True)):
+        for name in summary.estimators:
+            color = COLORS[place % len(COLORS)]
+            if name in markers:
+                styles[label, name] = {
+                    **_baseline_style(color if several else GRAY, markers[name]),
+                    "label": name,
+                }
+                continue
+            if not several:
+                color = COLORS[dashes[name] % len(COLORS)]
+            dash = _DASHES[dashes[name] % len(_DASHES)]
+            styles[label, name] = {"color": color, "linestyle": dash, "linewidth": 1.7}
+            styles[label, name]["label"] = name
+    return styles
+
+
+def legend_handles(summaries: Sequence[Summary]) -> list[Line2D]:
+    """What explains the lines: colours of base models if there are several, then estimators."""
+    names = labels(summaries)
+    if len(summaries) == 1:
+        styles = line_styles(summaries)
+        return [Line2D([], [], **styles[names[0], n]) for n in order(summaries[0].estimators)]
+    dashes, markers = _places(summaries)
+    models = [
+        Line2D([], [], color=COLORS[i % len(COLORS)], linewidth=4, label=name)
+        for i, name in enumerate(names)
+    ]
+    methods = [
+        Line2D([], [], color="black", linestyle=_DASHES[i % len(_DASHES)], label=name)
+        for name, i in dashes.items()
+    ]
+    baselines = [
+        Line2D([], [], label=name, **_baseline_style(GRAY, i)) for name, i in markers.items()
+    ]
+    return [*models, *methods, *baselines]
+
+
+def _places(summaries: Sequence[Summary]) -> tuple[dict[str, int], dict[str, int]]:
+    """Place of each method, and of each baseline, among all."""
+    every: Mapping[str, None] = {name: None for s in summaries for name in s.estimators}
+    methods = [name for name in every if not is_baseline(name)]
+    baselines = [name for name in order(every) if is_baseline(name)]
+    return {n: i for i, n in enumerate(methods)}, {n: i for i, n in enumerate(baselines)}
+
+
+def _baseline_style(color: str, place: int) -> Style:
+    return {
+        "color": color,
+        "linewidth": 0.9,
+        "marker": _MARKERS[place % len(_MARKERS)],
+        "markersize": 4,
+        "markevery": (3 * place, 12),
+        "markerfacecolor": "none",
+    }
+
+
+def _band_style(style: Style, *, baseline: bool) -> Style:
+    if baseline:
+        kept = {key: value for key, value in style.items() if key != "markevery"}
+        return {**kept, "linestyle": (0, (1, 2)), "markersize": 6}
+    return {"color": style["color"], "label": style["label"], "linestyle": "", "marker": "o"}
+
+
+def _empty_bands(estimators: Mapping[str, EstimatorSummary]) -> np.ndarray:
+    counts = [e.band_images for e in estimators.values()]
+    return np.max(counts, axis=0) == 0 if counts else np.zeros(0, bool)
+
+
+def _across(axes: Axes) -> Any:
+    """Coordinates: x of the data, y from 0 at the bottom to 1 at the top."""
+    return axes.get_xaxis_transform()
+
+
+def _removed(curve: np.ndarray) -> np.ndarray:
+    return np.linspace(0, 1, len(curve))
+
+
+def _named(metric: str) -> str:
+    return "outliers (δ ≥ 1.25)" if metric == "a1" else metric
+
+
+def _label(axes: Axes, metric: str, what: str) -> None:
+    axes.set(title=_named(metric), xlabel="fraction of removed pixels", ylabel=what)
+    axes.set_xlim(0, 1)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.margins(y=0.04)

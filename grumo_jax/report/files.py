@@ -1,0 +1,71 @@
+"""Writing a report's files."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from grumo_jax.images import write_atomically
+from grumo_jax.report.curves import (
+    plot_all_bands,
+    plot_all_sparsification_errors,
+    plot_sparsification_grid,
+)
+from grumo_jax.report.gain import gain_table
+from grumo_jax.report.html import make_html
+from grumo_jax.report.summary import Summary
+from grumo_jax.report.table import Table
+from grumo_jax.report.tables import Published, make_tables
+
+
+def write_report(
+    folder: str | Path, summaries: Sequence[Summary], *, published: Published | None = None
+) -> tuple[Path, list[Table]]:
+    """Write tables.md, tables.tex, a CSV for each table, pictures and report.html.
+
+    Each file is written whole or not at all.
+
+    Args:
+        folder: for the files; made where there is none.
+        summaries: of one data set and protocol.
+        published: see `make_tables`.
+
+    Returns:
+        The page and the tables.
+
+    Raises:
+        ResultsError: see `make_tables`.
+    """
+    folder = Path(folder)
+    tables = make_tables(summaries, published)
+    gain = gain_table(summaries)
+    tables += [gain] if gain else []
+    _write(folder / "tables.md", "\n".join(table.to_markdown() for table in tables))
+    head = "% Needs \\usepackage{booktabs,graphicx,textcomp}\n"
+    _write(folder / "tables.tex", head + "\n".join(table.to_latex() for table in tables))
+    for table in tables:
+        _write(folder / f"{table.name}.csv", table.to_csv())
+    _draw(folder / "curves", plot_all_sparsification_errors(summaries))
+    for place, summary in enumerate(summaries):
+        suffix = f"_{place + 1}" if len(summaries) > 1 else ""
+        _draw(folder / f"sparsification{suffix}", plot_sparsification_grid(summary))
+        if any(estimator.bands for estimator in summary.estimators.values()):
+            _draw(folder / f"bands{suffix}", plot_all_bands(summary))
+    page = folder / "report.html"
+    _write(page, make_html(summaries, tables))
+    return page, tables
+
+
+def _write(path: Path, text: str) -> None:
+    write_atomically(path, lambda stream: stream.write(text.encode()))
+
+
+def _draw(path: Path, figure: Figure) -> None:
+    """As PNG to look at, and as PDF for papers."""
+    write_atomically(
+        path.with_name(f"{path.name}.png"),
+        lambda stream: figure.savefig(stream, dpi=150, format="png"),
+    )
+    write_atomically(
+        path.with_name(f"{path.name}.pdf"), lambda stream: figure.savefig(stream, format="pdf")
+    )

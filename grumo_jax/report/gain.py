@@ -1,0 +1,121 @@
+"""What a method gains over the papers' recipe, with its spread over images."""
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from grumo_jax.errors import ResultsError
+from grumo_jax.report.compare import check_metric, compare
+from grumo_jax.report.summary import Summary
+from grumo_jax.report.table import Cell, Column, Table, Value
+from grumo_jax.report.tables import is_baseline, labels, order
+
+REFERENCE = "grad"
+"""The papers' recipe."""
+GAINS = ("ause.abs_rel", "aurg.abs_rel", "ause.rmse", "aurg.rmse", "ause.a1", "aurg.a1")
+_FEWEST_GROUPS = 8
+
+
+def gain_table(
+    summaries: Sequence[Summary],
+    reference: str = REFERENCE,
+    metrics: Sequence[str] = GAINS,
+    *,
+    samples: int = 4000,
+) -> Table | None:
+    """Compare every estimator with one, image by image, with 95 % intervals.
+
+    Frames of one drive look alike: where ids name drives or folders, those are drawn in the
+    bootstrap, unless there are fewer than 8 of them.
+
+    Args:
+        summaries: of results.
+        reference: the estimator that others are compared with.
+        metrics: of `PER_IMAGE`.
+        samples: number of bootstrap samples.
+
+    Returns:
+        The table; None where nothing can be compared.
+
+    Raises:
+        ResultsError: if there is no such metric.
+    """
+    for metric in metrics:
+        check_metric(metric)
+    rows, sections, notes = list[list[Cell | Value]](), dict[int, str](), list[str]()
+    for label, summary in zip(labels(summaries), summaries, strict=True):
+        others = [name for name in order(summary.estimators) if name != reference]
+        if reference not in summary.estimators or not others or not summary.images:
+            continue
+        groups = {scene(image.id) for image in summary.images}
+        grouped = _FEWEST_GROUPS <= len(groups) < len(summary.images)
+        group = scene if grouped else None
+        sections |= {len(rows): ""} if rows else {}
+        baselines = sum(map(is_baseline, others))
+        if baselines:
+            sections[len(rows) + len(others) - baselines] = "baselines"
+        for name in others:
+            found = _differences(summary, name, reference, metrics, group, samples)
+            rows.append([label, name, *found])
+        drawn = f"{len(groups)} drives or folders" if grouped else "single images"
+        notes.append(f"{label}: intervals from {samples} bootstrap samples of {drawn}.")
+    if not rows:
+        return None
+    columns = [Column("base model"), Column("estimator")]
+    columns += [column for metric in metrics for column in _columns(metric)]
+    title = f"Difference to {reference}: mean over images and its 95 % interval"
+    notes.append("Bold: better than the reference, and so is the whole interval.")
+    return Table(title, columns, rows, notes, sections, "gain")
+
+
+def scene(name: str) -> str:
+    """The drive or folder that an image's id names, else the id.
+
+    >>> scene("2011_09_26/2011_09_26_drive_0009_sync 69 l"), scene("office/0001"), scene("7")
+    ('2011_09_26/2011_09_26_drive_0009_sync', 'office', '7')
+    """
+    head, space, _ = name.partition(" ")
+    return head if space else name.rpartition("/")[0] or name
+
+
+def _columns(metric: str) -> list[Column]:
+    """One for people, three for machines."""
+    area, _, of = metric.rpartition(".")
+    name = area.replace("_", " ").upper() or of
+    bounds = [Column(f"{metric}.{what}", reader="machines") for what in ("mean", "low", "high")]
+    return [Column(name, _better(metric), group=of if area else "", reader="people"), *bounds]
+
+
+def _better(metric: str) -> Literal["lower", "higher"]:
+    rises = metric.startswith(("aurg.", "detection.")) or metric in ("spearman", "errors.a1")
+    return "higher" if rises else "lower"
+
+
+def _differences(
+    summary: Summary,
+    name: str,
+    reference: str,
+    metrics: Sequence[str],
+    group: Callable[[str], str] | None,
+    samples: int,
+) -> list[Cell | Value]:
+    cells = list[Cell | Value]()
+    for metric in metrics:
+        try:
+            found = compare(summary, name, reference, metric, group=group, samples=samples)
+        except ResultsError:  # no image defines it for both
+            cells += ["–", None, None, None]
+            continue
+        better = found.high < 0 if _better(metric) == "lower" else found.low > 0
+        text = f"{_signed(found.mean)} [{_signed(found.low)}, {_signed(found.high)}]"
+        cells += [Cell(text, bold=better), found.mean, found.low, found.high]
+    return cells
+
+
+def _signed(value: float) -> str:
+    """Three decimals and a sign; none for what rounds to 0.
+
+    >>> _signed(-0.0123), _signed(-0.0001), _signed(0.5)
+    ('−0.012', '0.000', '+0.500')
+    """
+    rounded = round(value, 3)
+    return f"{rounded:+.3f}".replace("-", "−") if rounded else "0.000"

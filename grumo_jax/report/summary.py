@@ -1,0 +1,292 @@
+"""What a results file says on the whole: means over its images, read one row at a time."""
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from grumo_jax.errors import ResultsError
+from grumo_jax.evaluation.results import Results, Row, read_results
+from grumo_jax.metrics import METRICS
+
+ERRORS = ("abs_rel", "sq_rel", "rmse", "rmse_log", "a1", "a2", "a3")
+DETECTION = ("auroc", "aupr", "fpr95", "wrong")
+SCALARS = (
+    *(f"errors.{name}" for name in ERRORS),
+    *(f"{area}.{name}" for name in METRICS for area in ("ause", "aurg")),
+    *(f"normalized_ause.{name}" for name in METRICS),
+    "spearman",
+    *(f"detection.{name}" for name in DETECTION),
+)
+"""Paths, in a row of results, of the numbers that are averaged."""
+IN_BANDS = tuple(f"{kind}.{name}" for kind in ("errors", "ause", "aurg") for name in METRICS)
+"""Paths, in the bands of a row, of the numbers that are averaged within each band."""
+PER_IMAGE = (
+    *(f"errors.{name}" for name in METRICS),
+    *(f"{area}.{name}" for name in METRICS for area in ("ause", "aurg")),
+    *(f"normalized_ause.{name}" for name in METRICS),
+    "spearman",
+    "detection.auroc",
+)
+"""Paths of the numbers that are kept for each image."""
+
+
+@dataclass(frozen=True)
+class EstimatorSummary:
+    """Means over images of one estimator.
+
+    Attributes:
+        name: the estimator.
+        images: number of images with valid pixels.
+        means: {path, see `SCALARS`: mean}; NaN where no image defines it.
+        counts: {path: number of images that the mean rests on}.
+        curves, oracle: {metric: (T + 1,)}, mean sparsification curves.
+        bands: {path, see `IN_BANDS`: (bands,)}, means over images with pixels in that band; NaN
+            where there are none. Empty without bands.
+        band_images: (bands,), the number of those images.
+    """
+
+    name: str
+    images: int
+    means: dict[str, float]
+    counts: dict[str, int]
+    curves: dict[str, np.ndarray]
+    oracle: dict[str, np.ndarray]
+    bands: dict[str, np.ndarray]
+    band_images: np.ndarray
+
+
+@dataclass(frozen=True)
+class ImageScores:
+    """The few numbers of one image that are kept.
+
+    Attributes:
+        index, id: the image.
+        pixels: valid pixels, of the first estimator.
+        scores: {estimator: numbers in the order of `PER_IMAGE`}; NaN where undefined.
+    """
+
+    index: int
+    id: str
+    pixels: int
+    scores: dict[str, tuple[float, ...]]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A results file on the whole.
+
+    Attributes:
+        path: the file.
+        configuration: of the file.
+        rows: number of images done, damaged ones included.
+        estimators: {name: means}, in the order of the configuration.
+        images: images with valid pixels.
+        problems: (id, sentence) of images that could not be read or evaluated.
+        empty: ids of images without valid pixels, which do not count.
+    """
+
+    path: Path
+    configuration: dict[str, Any]
+    rows: int
+    estimators: dict[str, EstimatorSummary]
+    images: tuple[ImageScores, ...]
+    problems: tuple[tuple[str, str], ...]
+    empty: tuple[str, ...]
+
+    @property
+    def base_model(self) -> str:
+        """The base model's label, else the checkpoint's name, else the file's."""
+        names = (self.configuration.get(key) for key in ("base_model", "checkpoint"))
+        return str(next(filter(None, names), self.path.stem))
+
+    @property
+    def expected(self) -> int:
+        """Number of images of the data set that are on disk."""
+        return int(self.configuration.get("images", self.rows))
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is a row for every image."""
+        return self.rows >= self.expected
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Ids that the data set lists and that are not on disk."""
+        return tuple(map(str, self.configuration.get("missing") or ()))
+
+    @property
+    def edges(self) -> tuple[float, ...]:
+        """Depths that bound the bands; empty without bands."""
+        return tuple((self.configuration.get("protocol") or {}).get("bands") or ())
+
+    @property
+    def coverage(self) -> str:
+        """One sentence: how many images the numbers rest on, and what became of the others."""
+        said = [f"means over {len(self.images)} of {self.expected} images"]
+        if not self.finished:
+            said = [f"UNFINISHED: {self.rows} of {self.expected} images so far; {said[0]}"]
+        said += [f"{len(self.problems)} damaged or failed"] * bool(self.problems)
+        said += [f"{len(self.empty)} without valid pixels"] * bool(self.empty)
+        said += [f"{len(self.missing)} of the data set missing on disk"] * bool(self.missing)
+        return "; ".join(said)
+
+
+def summarize(results: Results | str | Path) -> Summary:
+    """Average what a results file holds, finished or not.
+
+    Rows are read one at a time. Of each image only the numbers of `PER_IMAGE` are kept.
+
+    Args:
+        results: an open results file, or its path.
+
+    Returns:
+        Means in which every image with valid pixels counts the same.
+
+    Raises:
+        ResultsError: if there is no such file, it is of another kind, or a row is damaged.
+    """
+    if not isinstance(results, Results):
+        results = read_results(results)
+    means = {str(name): _Means(str(name)) for name in results.configuration.get("estimators", ())}
+    images, problems, empty = list[ImageScores](), list[tuple[str, str]](), list[str]()
+    rows = 0
+    for row in _checked_rows(results):
+        rows += 1
+        if "problem" in row:
+            problems.append((str(row["id"]), str(row["problem"])))
+            continue
+        scores = {name: found for name, found in row["estimators"].items() if found["pixels"] > 0}
+        for name, found in scores.items():
+            means.setdefault(name, _Means(name)).add(found)
+        if scores:
+            images.append(_image_scores(row, scores))
+        else:
+            empty.append(str(row["id"]))
+    return Summary(
+        results.path,
+        results.configuration,
+        rows,
+        {name: mean.result() for name, mean in means.items()},
+        tuple(images),
+        tuple(problems),
+        tuple(empty),
+    )
+
+
+def _checked_rows(results: Results) -> Iterator[Row]:
+    """Rows of the expected form: what is wrong with others is said with the line's number."""
+    rows, line = results.rows(), 1
+    while True:
+        line += 1
+        try:
+            row = next(rows)
+        except StopIteration:
+            return
+        except json.JSONDecodeError as error:
+            raise ResultsError(f"{results.path}: line {line} is damaged; evaluate anew") from error
+        try:
+            _touch(row)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ResultsError(
+                f"{results.path}: line {line} is no row of results; evaluate anew"
+            ) from error
+        yield row
+
+
+def _touch(row: Row) -> None:
+    """Look up what is needed of a row."""
+    row["id"], row["index"]
+    for found in row["estimators"].values() if "problem" not in row else ():
+        _ = found["pixels"] > 0, found["curves"], found["oracle"]
+        for path in SCALARS:
+            _look_up(found, path)
+
+
+def _look_up(found: Any, path: str) -> float:
+    """The number at a dotted path; NaN where it, or what it is part of, is null.
+
+    >>> _look_up({"ause": {"rmse": 0.5}, "detection": None}, "ause.rmse")
+    0.5
+    >>> _look_up({"ause": {"rmse": 0.5}, "detection": None}, "detection.aupr")
+    nan
+    """
+    for key in path.split("."):
+        if found is None:
+            break
+        found = found[key]
+    return math.nan if found is None else float(found)
+
+
+def _image_scores(row: Row, scores: dict[str, Any]) -> ImageScores:
+    pixels = int(next(iter(scores.values()))["pixels"])
+    kept = {name: tuple(_look_up(found, p) for p in PER_IMAGE) for name, found in scores.items()}
+    return ImageScores(int(row["index"]), str(row["id"]), pixels, kept)
+
+
+@dataclass
+class _Mean:
+    """A running mean over whatever is finite, element by element."""
+
+    total: Any = 0.0
+    count: Any = 0
+
+    def add(self, values: Any, where: Any = True) -> None:
+        values = np.asarray(values, np.float64)
+        counts = np.isfinite(values) & where
+        self.total = self.total + np.where(counts, values, 0.0)
+        self.count = self.count + counts
+
+    def result(self) -> np.ndarray:
+        return np.where(self.count, self.total / np.maximum(self.count, 1), np.nan)
+
+
+@dataclass
+class _Means:
+    """Running means of one estimator."""
+
+    name: str
+    images: int = 0
+    scalars: _Mean = field(default_factory=_Mean)
+    curves: dict[str, _Mean] = field(default_factory=dict)
+    oracle: dict[str, _Mean] = field(default_factory=dict)
+    bands: dict[str, _Mean] = field(default_factory=dict)
+    band_images: Any = 0
+
+    def add(self, found: dict[str, Any]) -> None:
+        self.images += 1
+        self.scalars.add([_look_up(found, path) for path in SCALARS])
+        for mean, curves in ((self.curves, found["curves"]), (self.oracle, found["oracle"])):
+            for metric, curve in (curves or {}).items():
+                if curve is not None:
+                    mean.setdefault(metric, _Mean()).add(curve)
+        if found.get("bands"):
+            self._add_bands(found["bands"])
+
+    def _add_bands(self, bands: dict[str, Any]) -> None:
+        filled = np.asarray(bands["pixels"], np.float64) > 0
+        self.band_images = self.band_images + filled
+        for path in IN_BANDS:
+            kind, metric = path.split(".")
+            values = (bands.get(kind) or {}).get(metric)
+            if values is not None:
+                # As floats, null is NaN: it does not count.
+                self.bands.setdefault(path, _Mean()).add(np.array(values, np.float64), filled)
+
+    def result(self) -> EstimatorSummary:
+        means = np.broadcast_to(self.scalars.result(), len(SCALARS)).tolist()
+        counts = np.broadcast_to(self.scalars.count, len(SCALARS)).tolist()
+        return EstimatorSummary(
+            self.name,
+            self.images,
+            dict(zip(SCALARS, means, strict=True)),
+            dict(zip(SCALARS, map(int, counts), strict=True)),
+            {metric: mean.result() for metric, mean in self.curves.items()},
+            {metric: mean.result() for metric, mean in self.oracle.items()},
+            {path: mean.result() for path, mean in self.bands.items()},
+            np.asarray(self.band_images, np.int64),
+        )

@@ -1,0 +1,250 @@
+"""The field's tables of results: one row for each base model and estimator."""
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from grumo_jax.errors import ResultsError
+from grumo_jax.estimators.named import BASELINES as BASELINES
+from grumo_jax.metrics import METRICS
+from grumo_jax.report.marking import Kind, mark_column, notes_on_marks
+from grumo_jax.report.summary import ERRORS, Summary
+from grumo_jax.report.table import Cell, Column, Table, Value
+
+Published = Mapping[tuple[str, str], Mapping[str, float]]
+"""{(base model, estimator): {path, see `SCALARS`: value}}, as papers give them."""
+
+Better = Literal["lower", "higher"]
+_BETTER: dict[str, Better] = {"a1": "higher", "a2": "higher", "a3": "higher"}
+_AREAS: tuple[tuple[str, Better], ...] = (("ause", "lower"), ("aurg", "higher"))
+MAIN = (
+    *(Column(e, _BETTER.get(e, "lower"), key=f"errors.{e}") for e in ERRORS),
+    *(
+        Column(area.upper(), better, key=f"{area}.{metric}", group=metric)
+        for metric in METRICS
+        for area, better in _AREAS
+    ),
+)
+"""Columns of the main table; keys are paths of `SCALARS`."""
+RANKING = (
+    *(Column(m, "lower", key=f"normalized_ause.{m}", group="AUSE, normalised") for m in METRICS),
+    Column("Spearman", "higher", key="spearman"),
+    Column("AUROC", "higher", key="detection.auroc"),
+    Column("AUPR", "higher", key="detection.aupr"),
+    Column("FPR95", "lower", key="detection.fpr95"),
+    Column("wrong", key="detection.wrong"),
+)
+"""Columns of the second table."""
+
+Item = TypeVar("Item")
+
+
+def make_tables(summaries: Sequence[Summary], published: Published | None = None) -> list[Table]:
+    """Make all tables: the main one, the one on ranking, and two on bands of depth if known.
+
+    Args:
+        summaries: of one data set and one protocol.
+        published: numbers from papers, put beside ours.
+
+    Raises:
+        ResultsError: if the data sets or protocols differ, or published numbers are of a base
+            model that is not there.
+    """
+    tables = [main_table(summaries, published), ranking_table(summaries, published)]
+    if any(e.bands for summary in summaries for e in summary.estimators.values()):
+        tables += [bands_table(summaries, metric) for metric in ("abs_rel", "rmse")]
+    return tables
+
+
+def main_table(summaries: Sequence[Summary], published: Published | None = None) -> Table:
+    """Depth errors, then AUSE and AURG, as in the papers; see `make_tables`."""
+    return _table("Depth and uncertainty", "main", MAIN, summaries, published)
+
+
+def ranking_table(summaries: Sequence[Summary], published: Published | None = None) -> Table:
+    """Normalised AUSE, rank correlation and detection of wrong pixels; see `make_tables`."""
+    counts = ", ".join(
+        f"{label}: {max((e.counts['detection.auroc'] for e in s.estimators.values()), default=0)}"
+        for label, s in zip(labels(summaries), summaries, strict=True)
+    )
+    notes = [
+        "Wrong pixels have δ ≥ 1.25; their share, in the last column, is the AUPR of chance.",
+        f"AUROC, AUPR and FPR95 are means over images with wrong and right pixels ({counts}).",
+    ]
+    return _table("Ranking of errors", "ranking", RANKING, summaries, published, notes)
+
+
+def bands_table(summaries: Sequence[Summary], metric: str) -> Table:
+    """AUSE and AURG of a metric within bands of true depth; see `make_tables`."""
+    _check_agreement(summaries)
+    edges = next((s.edges for s in summaries if s.edges), ())
+    columns = [
+        Column(area.upper(), better, key=f"{area}.{metric}@{key}", group=name)
+        for key, name in zip(_band_keys(edges), band_names(edges), strict=True)
+        for area, better in _AREAS
+    ]
+    notes = ["A band's numbers are means over the images that have pixels in it."]
+    for label, summary in zip(labels(summaries), summaries, strict=True):
+        counts = next((e.band_images for e in summary.estimators.values() if e.bands), ())
+        if len(counts):
+            per_band = zip(band_names(edges), counts, strict=False)
+            said = ", ".join(f"{count} in {band}" for band, count in per_band)
+            notes.append(f"{label}: images {said}.")
+    title = f"AUSE and AURG of {metric} within bands of depth"
+    return _table(title, f"bands_{metric}", columns, summaries, None, notes)
+
+
+def band_names(edges: Sequence[float]) -> list[str]:
+    """Names of bands.
+
+    >>> band_names((0, 10, 20.5))
+    ['0–10 m', '10–20.5 m']
+    """
+    return [f"{low:g}–{high:g} m" for low, high in itertools.pairwise(edges)]
+
+
+def _band_keys(edges: Sequence[float]) -> list[str]:
+    return [f"{low:g}-{high:g}" for low, high in itertools.pairwise(edges)]
+
+
+def labels(summaries: Sequence[Summary]) -> list[str]:
+    """A label for each file: its base model, with the file's name where two have the same."""
+    names = [summary.base_model for summary in summaries]
+    stems = [Path(summary.path).stem for summary in summaries]
+    return [
+        f"{name} ({stem})" if names.count(name) > 1 else name
+        for name, stem in zip(names, stems, strict=True)
+    ]
+
+
+def is_baseline(estimator: str) -> bool:
+    """Whether an estimator stands for what others must beat."""
+    return estimator in BASELINES
+
+
+def order(estimators: Mapping[str, Item]) -> dict[str, Item]:
+    """Methods as given, then baselines in the order of `BASELINES`."""
+    methods = [name for name in estimators if not is_baseline(name)]
+    baselines = [name for name in BASELINES if name in estimators]
+    return {name: estimators[name] for name in (*methods, *baselines)}
+
+
+def _table(
+    title: str,
+    name: str,
+    columns: Sequence[Column],
+    summaries: Sequence[Summary],
+    published: Published | None,
+    notes: Sequence[str] = (),
+) -> Table:
+    _check_agreement(summaries)
+    names = labels(summaries)
+    unknown = {model for model, _ in published or {}} - set(names)
+    if unknown:
+        raise ResultsError(
+            f"published numbers of {', '.join(sorted(unknown))}, but the results are of "
+            f"{', '.join(names)}"
+        )
+    rows, sections = list[list[Cell | Value]](), dict[int, str]()
+    for label, summary in zip(names, summaries, strict=True):
+        group = _group_rows(label, summary, columns, published or {})
+        kinds = [row[2] for row in group]
+        if rows and group:
+            sections[len(rows)] = ""
+        if "baseline" in kinds:
+            sections[len(rows) + kinds.index("baseline")] = "baselines"
+        rows += group
+    head = (Column("base model"), Column("estimator"), Column("kind", reader="machines"))
+    return Table(
+        f"{title} on {_evaluated(summaries[0])}",
+        (*head, *columns),
+        rows,
+        [*_coverage(names, summaries), *notes_on_marks(rows), *notes],
+        sections,
+        name,
+    )
+
+
+def _group_rows(
+    label: str, summary: Summary, columns: Sequence[Column], published: Published
+) -> list[list[Cell | Value]]:
+    """Rows of one base model, marked against one another."""
+    keys = {column.key for column in columns}
+    given = {
+        name: dict(values)
+        for (model, name), values in published.items()
+        if model == label and keys & set(values)
+    }
+    lines = list[tuple[str, Kind, list[Value]]]()
+    methods = {name: None for name in order(summary.estimators) if not is_baseline(name)}
+    # Published methods that we have no row of come after ours, before the baselines.
+    for name in order({**methods, **dict.fromkeys(given), **summary.estimators}):
+        if name in summary.estimators:
+            kind: Kind = "baseline" if is_baseline(name) else "method"
+            lines.append((name, kind, [_value(summary, name, column.key) for column in columns]))
+        if name in given:
+            lines.append((name, "published", [given[name].get(column.key) for column in columns]))
+    kinds = [kind for _, kind, _ in lines]
+    shown = [f"{name} (published)" if kind == "published" else name for name, kind, _ in lines]
+    rows: list[list[Cell | Value]] = [
+        [label, name, kind] for name, kind in zip(shown, kinds, strict=True)
+    ]
+    for index, column in enumerate(columns):
+        values = [line[index] for _, _, line in lines]
+        against = not column.key.startswith("errors.")
+        cells = mark_column(values, kinds, column, against_baselines=against)
+        for row, cell in zip(rows, cells, strict=True):
+            row.append(cell)
+    return rows
+
+
+def _value(summary: Summary, name: str, key: str) -> float:
+    """A mean of an estimator; a key such as "ause.rmse@10-20" is that of a band."""
+    path, _, band = key.partition("@")
+    if not band:
+        return summary.estimators[name].means[path]
+    values = summary.estimators[name].bands.get(path, ())
+    return dict(zip(_band_keys(summary.edges), map(float, values), strict=False)).get(
+        band, math.nan
+    )
+
+
+def _check_agreement(summaries: Sequence[Summary]) -> None:
+    """Refuse to put numbers side by side that cannot be compared."""
+    if not summaries:
+        raise ResultsError("no results to report; name at least one results file")
+    first = summaries[0]
+    said = {
+        "dataset": "are of different data sets ({} and {})",
+        "fingerprint": "are of different images of one data set",
+        "protocol": "follow different protocols ({} and {})",
+    }
+    for other in summaries[1:]:
+        for key, sentence in said.items():
+            a, b = first.configuration.get(key), other.configuration.get(key)
+            if a != b:
+                raise ResultsError(
+                    f"{first.path} and {other.path} {sentence.format(_short(a), _short(b))}; "
+                    "report them one at a time"
+                )
+
+
+def _short(value: Any) -> str:
+    return str(value.get("name", value) if isinstance(value, dict) else value)
+
+
+def _evaluated(summary: Summary) -> str:
+    protocol = summary.configuration.get("protocol") or {}
+    dataset = summary.configuration.get("dataset", summary.path.stem)
+    return f"{dataset}, protocol {_short(protocol) if protocol else 'unknown'}"
+
+
+def _coverage(names: Sequence[str], summaries: Sequence[Summary]) -> list[str]:
+    """What each base model's numbers rest on."""
+    return [
+        f"{name}: {summary.configuration.get('checkpoint', 'unknown checkpoint')}; "
+        f"{summary.coverage}."
+        for name, summary in zip(names, summaries, strict=True)
+    ]

@@ -1,0 +1,115 @@
+"""`grumo evaluate`: from a checkpoint and a folder to a report, and its sentences."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import grumo_jax
+from grumo_jax.cli import main
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tiny, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("checkpoints") / "tiny"
+    grumo_jax.save_checkpoint(folder, tiny[0].clone(input_size=(32, 64)), tiny[1])
+    return folder
+
+
+@pytest.fixture
+def grumo(monkeypatch, capsys):
+    """Function arguments → (exit status, stdout, stderr) of the program, in this process."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["grumo", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        return stopped.value.code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def data(tmp_path):
+    rng = np.random.default_rng(0)
+    for kind in ("rgb", "depth"):
+        (tmp_path / kind).mkdir()
+    for name in "abc":
+        pixels = rng.integers(0, 256, (40, 72, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "rgb" / f"{name}.png")
+        np.save(tmp_path / "depth" / f"{name}.npy", rng.uniform(1, 30, (40, 72)))
+    return tmp_path
+
+
+def test_from_a_folder_to_a_report(grumo, checkpoint, data):
+    (data / "rgb" / "b.png").write_bytes(b"no photo")
+    command = ["evaluate", checkpoint, "--dataset", "folder", "--data-dir", data / "rgb"]
+    command += ["--depth-dir", data / "depth", "--protocol", "median", "--out", data / "out"]
+    command += ["--estimator", "post", "--base-model", "Tiny", "--batch-size", "1"]
+    command += ["--pictures", "1"]
+    code, out, err = grumo(*command)
+    assert code == 1
+    assert "means over 2 of 3 images; 1 damaged" in out
+    assert f"grumo: left out {data / 'rgb' / 'b.png'}: damaged or no image" in err
+    lines = (data / "out" / "results.jsonl").read_text().splitlines()
+    header = json.loads(lines[0])["configuration"]
+    assert header["base_model"] == "Tiny"
+    assert header["checkpoint"].startswith("tiny (")
+    assert list(header["estimators"]) == ["post", "post-depth", "depth", "row", "constant"]
+    assert {file.name for file in (data / "out" / "pictures").iterdir()} == {
+        "000000.png",
+        "000002.png",
+    }
+    assert "Tiny" in (data / "out" / "report.html").read_text()
+    # Again: nothing is computed anew, nothing changes.
+    before = (data / "out" / "results.jsonl").read_bytes()
+    assert grumo(*command)[0] == 1
+    assert (data / "out" / "results.jsonl").read_bytes() == before
+    code, _, err = grumo(*command, "--seed", "7")
+    assert code == 2
+    assert "seed was 0 and is now 7" in err
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"--depth-dir": None}, "a folder of photos needs its true depth: give --depth-dir"),
+        ({"--split": "eigen"}, "a folder of photos has no splits"),
+        ({"--dataset": "nyu"}, "--depth-dir is for --dataset folder; nyu has its own depth"),
+        ({"--data-dir": "nowhere"}, "nowhere: no such folder"),
+        ({"--estimator": "guess"}, "there is no estimator 'guess'; choose one of grad,"),
+        ({"--out": "file.txt"}, "file.txt: a file; --out names a folder"),
+    ],
+)
+def test_mistakes_get_one_sentence(grumo, checkpoint, data, monkeypatch, change, sentence):
+    monkeypatch.chdir(data)
+    (data / "file.txt").write_text("")
+    options = {
+        "--dataset": "folder",
+        "--data-dir": "rgb",
+        "--depth-dir": "depth",
+        "--protocol": "median",
+        "--estimator": "post",
+        **change,
+    }
+    given = [part for pair in options.items() if pair[1] is not None for part in pair]
+    code, out, err = grumo("evaluate", checkpoint, *given)
+    assert code == 2
+    assert out == ""
+    assert sentence in err
+    assert err.count("\n") == 1
+
+
+def test_an_ensemble_needs_one_network(grumo, checkpoint, tiny, data):
+    other = data / "other"
+    model = tiny[0].clone(input_size=(64, 64))
+    grumo_jax.save_checkpoint(other, model, tiny[1])
+    command = ["--dataset", "folder", "--data-dir", data / "rgb", "--depth-dir", data / "depth"]
+    command += ["--protocol", "median", "--out", data / "out"]
+    code, _, err = grumo("evaluate", checkpoint, other, *command)
+    assert code == 2
+    assert f"{other}: another network than {checkpoint}; an ensemble is of one network" in err
+    code, _, err = grumo("evaluate", checkpoint, checkpoint, *command, "--estimator", "post")
+    assert "several checkpoints are evaluated as one ensemble" in err

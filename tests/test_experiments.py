@@ -1,0 +1,169 @@
+"""The experiments, end to end on small generated data."""
+
+import ast
+import csv
+import dataclasses
+import functools
+import importlib
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+from PIL import Image
+
+import grumo_jax
+from grumo_jax.errors import GrumoError
+from grumo_jax.estimators import named_estimator
+from grumo_jax.evaluation import read_results
+
+FOLDER = Path(__file__).parents[1] / "experiments"
+FILES = sorted(f for f in FOLDER.glob("*.py") if '__name__ == "__main__"' in f.read_text())
+BASELINES = {"post-depth", "depth", "row", "constant"}
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tiny, tmp_path_factory):
+    """A folder with a small network, under the name of the one that comes along and of others."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    model = tiny[0].clone(input_size=(32, 64))
+    grumo_jax.save_checkpoint(folder / "synthetic", model, tiny[1])
+    for name in ("Self", "Boot_0", "Boot_1", "Boot_10"):
+        shutil.copytree(folder / "synthetic", folder / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def generated(tmp_path_factory):
+    return tmp_path_factory.mktemp("generated")
+
+
+@pytest.fixture
+def experiment(checkpoints, generated, monkeypatch):
+    """Function: run an experiment with a small network, on small generated pictures."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    common = importlib.import_module("common")
+    monkeypatch.setattr(common, "shipped_checkpoint", lambda name: checkpoints / name)
+    small = functools.partial(common.write_kitti, size=(96, 320))
+    monkeypatch.setattr(common, "write_kitti", small)
+    one_device = functools.partial(common.evaluate, devices=jax.devices()[:1])
+    monkeypatch.setattr(common, "evaluate", one_device)
+
+    def run(name, out, *arguments, only=None):
+        chosen = importlib.import_module(name).EXPERIMENT
+        if only:
+            # Each estimator takes seconds to compile.
+            chosen = dataclasses.replace(
+                chosen, estimators=lambda n, m: {k: named_estimator(k, m) for k in only}
+            )
+        if generated.joinpath("kitti_2").exists():
+            shutil.copytree(generated, out / "generated", dirs_exist_ok=True)
+        arguments = [*map(str, arguments), "--out", str(out)]
+        monkeypatch.setattr(sys, "argv", [f"experiments/{name}.py", *arguments])
+        common.run(chosen)
+        if out.joinpath("generated").exists():
+            shutil.copytree(out / "generated", generated, dirs_exist_ok=True)
+
+    return run
+
+
+def rows(file):
+    with file.open() as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_main_table_on_generated_data(experiment, tmp_path, capsys):
+    experiment("kitti_mono", tmp_path, "--generated", "--limit", "2", only=("learned", "grad"))
+    text = (tmp_path / "experiment.md").read_text()
+    assert text in capsys.readouterr().out
+    assert text.startswith("# Main KITTI table")
+    assert "Command: `experiments/kitti_mono.py --generated --limit 2" in text
+    assert "generated data in place of kitti/eigen_benchmark, protocol kitti-mono" in text
+    assert "synthetic: synthetic (" in text
+    assert "2 of 2 images" in text
+    assert "Not official data and weights" in text
+    names = {row["estimator"] for row in rows(tmp_path / "main.csv")}
+    assert names == {"learned", "grad"} | BASELINES
+    for name in ("settings.png", "curves.png"):
+        with Image.open(tmp_path / name) as picture:
+            assert min(picture.size) > 200
+    assert (tmp_path / "report.html").stat().st_size > 10_000
+
+
+def test_ablation_shares_one_results_file(experiment, tmp_path):
+    experiment("ablate_reductions", tmp_path, "--generated", "--limit", "2")
+    results = read_results(tmp_path / "synthetic" / "results.jsonl")
+    assert results.finished
+    assert results.configuration["dataset"] == "generated data in place of kitti/eigen_benchmark"
+    assert set(results.configuration["estimators"]) == {"max", "sum", "mean", "norm"} | BASELINES
+    assert results.configuration["protocol"]["name"] == "kitti-mono"
+    found = {row["estimator"]: row for row in rows(tmp_path / "main.csv")}
+    assert float(found["sum"]["ause.rmse"]) == pytest.approx(
+        float(found["mean"]["ause.rmse"]), 0.05
+    )
+    assert "Difference to max" in (tmp_path / "experiment.md").read_text()
+
+
+def test_checkpoints_are_found_by_base_model(experiment, checkpoints, tmp_path):
+    common = sys.modules["common"]
+    module = importlib.import_module("kitti_stereo")
+    options = common.parse(
+        module.EXPERIMENT, ["--data-dir", str(tmp_path), "--checkpoints", str(checkpoints)]
+    )
+    found, missing = common.find_networks(module.EXPERIMENT, options)
+    assert {name: [p.name for p in paths] for name, paths in found.items()} == {
+        "Self": ["Self"],
+        "Boot": ["Boot_0", "Boot_1", "Boot_10"],
+    }
+    assert missing == ["Post", "Log", "Drop"]
+    model, variables = common.load(found["Boot"])
+    assert list(common.with_baselines({}, model, 3)) == ["ensemble"]
+    assert variables["params"]["encoder"]["conv1"]["kernel"].shape[0] == 3
+    options.checkpoints = tmp_path
+    with pytest.raises(GrumoError, match="no checkpoint called Post, Log, Self, Drop or Boot_0"):
+        common.find_networks(module.EXPERIMENT, options)
+
+
+def test_base_models_have_the_papers_methods(experiment):
+    post_hoc = ["var", "in-drop", "grad", "grad-averaged"]
+    methods = sys.modules["common"].methods
+    learned = grumo_jax.Monodepth2(predict_uncertainty=True)
+    assert list(methods("Post", grumo_jax.Monodepth2())) == ["post", *post_hoc]
+    assert list(methods("Log", learned)) == ["learned", *post_hoc]
+    assert list(methods("Drop", grumo_jax.Monodepth2(dropout_rate=0.2))) == ["drop"]
+
+
+def test_published_numbers_stand_only_beside_official_ones(experiment, tmp_path):
+    common = sys.modules["common"]
+    module = importlib.import_module("kitti_mono").EXPERIMENT
+    official = ["--data-dir", str(tmp_path), "--checkpoints", str(tmp_path), "--official"]
+    for more, expected in (([], True), (["--limit", "5"], False), (["--split", "eigen"], False)):
+        options = common.parse(module, official + more)
+        assert common.choose_protocol(module, options).through_png16
+        assert bool(common.choose_published(module, options, ["Post"])) is expected
+    assert common.choose_published(module, common.parse(module, official), ["Log"]) == {}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_every_experiment_says_how_to_run_it(file, monkeypatch):
+    about = ast.get_docstring(ast.parse(file.read_text()))
+    assert f"Command: python experiments/{file.name}" in about
+    for part in ("Data:", "Time:"):
+        assert re.search(rf"^{part}", about, re.MULTILINE), part
+    assert f"`{file.name}`" in (FOLDER / "README.md").read_text()
+    monkeypatch.syspath_prepend(str(FOLDER))
+    module = importlib.import_module(file.stem)
+    if hasattr(module, "EXPERIMENT"):
+        estimators = module.EXPERIMENT.estimators("Post", grumo_jax.Monodepth2())
+        assert module.EXPERIMENT.reference in estimators
+
+
+def test_run_time(experiment, tmp_path, checkpoints, capsys):
+    module = importlib.import_module("run_time")
+    options = ("--checkpoint", checkpoints / "Self", "--size", 32, 64, "--rounds", 2)
+    table = module.main([*map(str, (*options, "--estimator", "post", "--out", tmp_path))])
+    assert [row[0] for row in table.rows] == ["forward", "post", "ensemble of 8"]
+    assert table.rows[0][-1] == 1
+    assert (tmp_path / "run_time.md").read_text() in capsys.readouterr().out
