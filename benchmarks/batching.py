@@ -1,15 +1,19 @@
-"""Five forward passes in one batch, or one after another? On CPUs the latter is faster.
+"""Several passes: in one batch, in a loop, or written out one after another?
 
     python benchmarks/batching.py
 
-Monodepth2 with ResNet-18 at 192×640, pinned to one core where the platform is a CPU.
+Monodepth2 with ResNet-18 at 192×640, pinned to one core where the platform is a CPU: five forward
+passes, and three backward passes to all decoder layers after one forward pass.
 """
 
 import os
 import statistics
 import time
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 if hasattr(os, "sched_setaffinity"):
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
@@ -17,11 +21,11 @@ if hasattr(os, "sched_setaffinity"):
 import grumo_jax
 from grumo_jax.activations import apply_model
 
-VIEWS = 5
+VIEWS, LOSSES, ROUNDS = 5, 3, 7
 
 
 def main() -> None:
-    """Measure both, taking turns."""
+    """Measure both, ways taking turns."""
     model = grumo_jax.Monodepth2()
     images = jax.random.uniform(jax.random.key(0), (VIEWS, 1, 192, 640, 3))
     variables = jax.jit(model.init)(jax.random.key(0), images[0])
@@ -29,21 +33,47 @@ def main() -> None:
     def depth(image: jax.Array) -> jax.Array:
         return apply_model(model, variables, image).depth
 
+    def backward(over: Callable[[Any, Any], Any]) -> Callable[[jax.Array], Any]:
+        def run(images: jax.Array) -> Any:
+            depth, pull_back = grumo_jax.activation_vjp(
+                model, variables, images[0], model.decoder_layers, readout=lambda out: out.depth
+            )
+            return over(pull_back, depth * images[:LOSSES, :, :, :, 0])
+
+        return jax.jit(run)
+
+    def one_by_one(function: Any, xs: jax.Array) -> Any:
+        return jax.tree.map(lambda *ys: jnp.stack(ys), *[function(x) for x in xs])
+
+    print(f"{jax.devices()[0].platform}, jax {jax.__version__}")
+    print(f"{VIEWS} forward passes")
+    compare({"one batch": jax.jit(jax.vmap(depth)), "loop": jax.jit(loop(depth))}, images)
+    print(f"one forward and {LOSSES} backward passes")
     ways = {
-        "one batch": jax.jit(jax.vmap(depth)),
-        "one after another": jax.jit(lambda images: jax.lax.map(depth, images)),
+        "one batch": backward(lambda f, xs: jax.vmap(f)(xs)),
+        "loop": backward(jax.lax.map),
+        "one after another": backward(one_by_one),
     }
+    compare(ways, images)
+
+
+def loop(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """The function in a loop over its argument's first axis."""
+    return lambda xs: jax.lax.map(function, xs)
+
+
+def compare(ways: Mapping[str, Callable[[Any], Any]], images: jax.Array) -> None:
+    """Print the median time of each way."""
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for way in ways.values():
-        way(images).block_until_ready()
-    for _ in range(7):
+        jax.block_until_ready(way(images))
+    for _ in range(ROUNDS):
         for name, way in ways.items():
             start = time.perf_counter()
-            way(images).block_until_ready()
+            jax.block_until_ready(way(images))
             seconds[name].append(time.perf_counter() - start)
-    print(f"{jax.devices()[0].platform}, jax {jax.__version__}, {VIEWS} images")
     for name, values in seconds.items():
-        print(f"{name:<20}{1000 * statistics.median(values):8.1f} ms")
+        print(f"  {name:<20}{1000 * statistics.median(values):8.1f} ms")
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@ Command: python experiments/kitti_mono.py --data-dir KITTI --checkpoints checkpo
          python experiments/kitti_mono.py --generated
 Data:    the 652 frames of eigen_benchmark; checkpoints Post, Log, Self, Drop, Boot_0 … Boot_7, as
          far as they are there. --split velodyne --limit 16 for the few drives that one has.
-Time:    one shared CPU core, per image of 192×640: 9 s for each of Post, Log and Self (most of it
-         grad-averaged), 2 s for Drop and Boot; --generated 2 minutes. GPU: not measured yet.
+Time:    one shared CPU core, per image of 192×640: 3 s for each of Post, Log and Self, 2 s for
+         Drop and Boot; --generated 2 minutes. GPU: not measured yet.
 Table:   the KITTI table of both papers for M. Each of the base models Post, Log and Self with its
          own uncertainty (flip difference, predicted σ) and those made post hoc (Var, In-Drop,
          Grad), next to dropout (Drop) and an ensemble (Boot). grad-averaged is this library's, not

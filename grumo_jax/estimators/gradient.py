@@ -132,6 +132,7 @@ class GradientUncertainty(Estimator):
 
         Not from the papers: many weak scores averaged into one steadier one. In log depth an
         error counts in proportion to the depth, so that the score does not repeat the distance.
+        The term of log σ is `paper`'s.
         It costs some six forward passes where `paper` costs 2.2; with `reference=Flip()` it
         costs 2.5 and keeps most of the gain (`docs/results.md`).
         """
@@ -141,7 +142,7 @@ class GradientUncertainty(Estimator):
             "space": "log_depth",
             "combine": "mean",
         }
-        return cls(model, **{**recipe, **options})
+        return cls.paper(model, **{**recipe, **options})
 
     @property
     def references(self) -> tuple[Reference, ...]:

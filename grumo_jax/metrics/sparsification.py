@@ -110,17 +110,17 @@ def _curves(
 ) -> dict[str, jax.Array]:
     """Mean errors of what is kept, the least uncertain: {metric: (B, N)} → {metric: (B, T + 1)}."""
     keys = order_keys(uncertainty, known)
-    limits, _ = _limits(jnp.sort(keys), known, steps)
+    limits, kept = _limits(jnp.sort(keys), known, steps)
 
-    def kept_means(limit: jax.Array) -> dict[str, jax.Array]:
-        keep = known & (keys <= limit[:, None])
-        kept = jnp.maximum(count(keep), 1)
-        return {metric: total(error, keep) / kept for metric, error in errors.items()}
+    def kept_totals(limit: jax.Array) -> dict[str, jax.Array]:
+        # Errors are 0 where nothing is known, so that it does not matter whether that is kept.
+        keep = keys <= limit[:, None]
+        return {metric: total(error, keep) for metric, error in errors.items()}
 
     # Fifty masked sums are cheaper than sorting the errors along with the keys.
-    means = map_fast(kept_means, limits.T)
-    means = {m: jnp.sqrt(mean) if m == "rmse" else mean for m, mean in means.items()}
-    return {m: _end_with_0(mean.T) for m, mean in means.items()}
+    totals = map_fast(kept_totals, limits.T)
+    means = {m: t.T / jnp.maximum(kept, 1).astype(jnp.float32) for m, t in totals.items()}
+    return {m: _end_with_0(jnp.sqrt(v) if m == "rmse" else v) for m, v in means.items()}
 
 
 def _oracle(
