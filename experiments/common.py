@@ -20,7 +20,7 @@ from grumo_jax import load_checkpoint, shipped_checkpoint, stack_variables
 from grumo_jax.checkpoint import checkpoint_hash
 from grumo_jax.data import Sample, Source, open_source
 from grumo_jax.data.sample import Crop, fingerprint
-from grumo_jax.errors import GrumoError
+from grumo_jax.errors import GrumoError, one_sentence
 from grumo_jax.estimators import BASELINES, Ensemble, Estimator, named_estimator
 from grumo_jax.evaluation import PROTOCOLS, Protocol, evaluate
 from grumo_jax.images import write_atomically
@@ -93,13 +93,18 @@ class Part:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over name and ids."""
-        return fingerprint(self.name, self.ids)
+        """SHA-256 over name, ids and the source's fingerprint."""
+        return fingerprint(self.name, self.ids, [self.source.fingerprint])
 
     @property
     def crop(self) -> Crop | None:
         """That of the source."""
         return self.source.crop
+
+    @property
+    def has_depth(self) -> bool:
+        """That of the source."""
+        return self.source.has_depth
 
     def __len__(self) -> int:
         return self.number
@@ -117,8 +122,9 @@ def run(experiment: Experiment, arguments: Sequence[str] | None = None) -> Path:
     options = parse(experiment, arguments)
     try:
         return run_with(experiment, options)
-    except GrumoError as error:
-        sys.exit(f"{error}")
+    except (GrumoError, OSError) as error:
+        print(one_sentence(error), file=sys.stderr)
+        sys.exit(2)
 
 
 def run_with(experiment: Experiment, options: argparse.Namespace) -> Path:
@@ -146,7 +152,7 @@ def run_with(experiment: Experiment, options: argparse.Namespace) -> Path:
             progress=sys.stderr.isatty(),
         )
         summaries.append(summarize(results))
-    published = choose_published(experiment, options, list(networks))
+    published = choose_published(experiment, options, summaries)
     page, tables = write_report(options.out, summaries, published=published)
     text = describe_run(experiment, summaries, missing, tables[0], published)
     write_text(options.out / "experiment.md", text)
@@ -186,17 +192,26 @@ def parse(experiment: Experiment, arguments: Sequence[str] | None) -> argparse.N
 def choose_protocol(experiment: Experiment, options: argparse.Namespace) -> Protocol:
     """The protocol; generated data are scaled by the median, whatever the network was made for."""
     protocol = PROTOCOLS[experiment.protocol or options.protocol]
-    protocol = dataclasses.replace(protocol, through_png16=options.official)
+    # The papers' programs pass KITTI's depth through 16-bit PNGs, and no other.
+    rounded = options.official and dataset_of(protocol) == "kitti"
+    protocol = dataclasses.replace(protocol, through_png16=rounded)
     if options.generated and protocol.scale != "median":
         name = f"{protocol.name} scaled by the median"
         protocol = dataclasses.replace(protocol, name=name, scale="median")
     return protocol
 
 
+def dataset_of(protocol: Protocol) -> str:
+    """The data set that a protocol is for."""
+    return "nyu" if protocol.name.startswith("nyu") else "kitti"
+
+
 def find_networks(
     experiment: Experiment, options: argparse.Namespace
 ) -> tuple[dict[str, list[Path]], list[str]]:
     """Checkpoints by base model, several for an ensemble, and the base models without any.
+
+    A single member is no ensemble, and does not stand for one.
 
     Raises:
         GrumoError: if there is none at all.
@@ -209,10 +224,10 @@ def find_networks(
         members = sorted(options.checkpoints.glob(f"{name}_[0-9]*"), key=member)
         if path.is_dir():
             found[name] = [path]
-        elif members:
+        elif len(members) > 1:
             found[name] = members
         else:
-            missing.append(name)
+            missing += [f"{name} (only {file.name})" for file in members] or [name]
     if not found:
         raise GrumoError(
             f"{options.checkpoints}: no checkpoint called {said(experiment)}; `grumo convert` "
@@ -223,7 +238,7 @@ def find_networks(
 
 def open_data(protocol: Protocol, options: argparse.Namespace) -> Source:
     """The images, under a name that tells generated and incomplete data from the real ones."""
-    dataset = "nyu" if protocol.name.startswith("nyu") else "kitti"
+    dataset = dataset_of(protocol)
     split, limit = options.split or SPLITS[dataset], options.limit
     if not options.generated:
         source = open_source(dataset, options.data_dir, split)
@@ -271,12 +286,21 @@ def methods(name: str, model: Any) -> dict[str, Estimator]:
 
 
 def choose_published(
-    experiment: Experiment, options: argparse.Namespace, names: Sequence[str]
+    experiment: Experiment, options: argparse.Namespace, summaries: Sequence[Summary]
 ) -> Published | None:
-    """The papers' numbers, where data and weights are all official."""
-    if not options.official or options.generated or options.limit or options.split:
+    """The papers' numbers, where weights are official and data are, to the last image."""
+    split = SPLITS[dataset_of(choose_protocol(experiment, options))]
+    if not options.official or options.generated or options.limit:
         return None
+    if options.split not in (None, split) or not all(map(is_whole, summaries)):
+        return None
+    names = {summary.base_model for summary in summaries}
     return {key: values for key, values in experiment.published.items() if key[0] in names}
+
+
+def is_whole(summary: Summary) -> bool:
+    """Whether every image of the split was there and could be evaluated."""
+    return summary.finished and not summary.missing and not summary.problems
 
 
 def describe_run(
@@ -289,7 +313,7 @@ def describe_run(
     """The experiment in Markdown: what it is, what was used, the table, and the differences."""
     notes = [f"No checkpoint: {', '.join(missing)}."] if missing else []
     if not published:
-        notes.append("Not official data and weights throughout, or no published numbers at hand.")
+        notes.append("Not all of the official data and weights, or no published numbers at hand.")
     parts = [f"# {experiment.title}", f"Command: `{shlex.join(sys.argv)}`"]
     parts.append(dataclasses.replace(table, notes=[*table.notes, *notes]).to_markdown())
     gain = gain_table(summaries, experiment.reference)

@@ -85,11 +85,12 @@ class Scenes:
     name = "synthetic/held out"
     missing: tuple[str, ...] = ()
     crop: Crop | None = None
+    has_depth = True
 
     @cached_property
     def ids(self) -> tuple[str, ...]:
-        """Kind and seed."""
-        return tuple(f"{self._kind(i)} {HELD_OUT + i}" for i in range(self.number))
+        """Kind and seed, in a form that does not say of one drive's frames that they belong."""
+        return tuple(f"{self._kind(i)}_{HELD_OUT + i}" for i in range(self.number))
 
     @property
     def fingerprint(self) -> str:

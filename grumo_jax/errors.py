@@ -5,6 +5,17 @@ class GrumoError(ValueError):
     """Bad input. The command line prints the message and exits with status 2."""
 
 
+def one_sentence(error: GrumoError | OSError) -> str:
+    """What to tell a user of it; of a full disk and the like, what the system says.
+
+    >>> one_sentence(FileNotFoundError(2, "No such file or directory", "a.png"))
+    'a.png: No such file or directory'
+    """
+    if isinstance(error, OSError):
+        return f"{error.filename or 'output'}: {error.strerror or error}"
+    return str(error)
+
+
 class LayerError(GrumoError):
     """A layer that does not exist, or that cannot be captured, differentiated or edited."""
 

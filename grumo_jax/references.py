@@ -48,6 +48,7 @@ from grumo_jax.activations import apply_model, choose_layers, edit_activations
 from grumo_jax.activations.edits import add_noise, drop_channels
 from grumo_jax.errors import GrumoError
 from grumo_jax.mapping import map_fast
+from grumo_jax.naming import stable_name
 from grumo_jax.network import DepthNetwork, as_names
 
 LUMA = (0.2989, 0.587, 0.114)
@@ -262,7 +263,9 @@ def reference_key(key: jax.Array | None, reference: Reference, number: int) -> A
     """The key that the n-th of equal references draws with, whatever stands beside it."""
     if key is None:
         return None
-    return jax.random.fold_in(jax.random.fold_in(key, crc32(repr(reference).encode())), number)
+    return jax.random.fold_in(
+        jax.random.fold_in(key, crc32(stable_name(reference).encode())), number
+    )
 
 
 Views = Mapping[tuple[ImageReference, int], jax.Array]

@@ -24,7 +24,7 @@ from grumo_jax.evaluation.measure import measure
 from grumo_jax.evaluation.targets import Prepare, batch_targets, inside_crop, read_at
 
 SIZE = (32, 64)
-METRES = Protocol("test", scale="median", crop=None, size=SIZE, bands=(0.0, 10.0, 40.0))
+METRES = Protocol("test", limit_truth=True, crop=None, size=SIZE, bands=(0.0, 10.0, 40.0))
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +145,26 @@ def test_nyu_takes_the_centre_of_the_half_size_picture():
     prepared = Prepare(protocol, protocol.size)(sample)
     expected = truth[1::2, 1::2][8:232, 16:304]
     assert prepared.image.shape == (224, 288, 3)
-    np.testing.assert_array_equal(prepared.depth, expected[(expected > 1e-3) & (expected < 10)])
+    np.testing.assert_array_equal(prepared.depth, expected[expected > 0])
+    targets = batch_targets([prepared], protocol, protocol.size)
+    assert targets.counts.sum() == ((expected > 1e-3) & (expected < 10)).sum()
+
+
+def test_the_median_is_taken_over_all_that_is_known():
+    """Beyond 80 m and outside of the crop, too."""
+    truth = np.full((40, 60), 100, np.float32)
+    truth[20, 10:20] = 10
+    sample = Sample("a", np.zeros((40, 60, 3), np.uint8), truth)
+    protocol = dataclasses.replace(named_protocol("kitti-mono").for_source("eigen"), bands=())
+    targets = batch_targets([Prepare(protocol, (40, 60))(sample)], protocol, (40, 60))
+    depth = jnp.full((1, 40, 60), 2.0)
+    measures = measure(grumo_jax.DepthNetwork(None), depth, depth, targets, protocol)
+    assert (measures.scale[0], measures.errors.pixels[0]) == (50, 10)
+    with pytest.raises(grumo_jax.GrumoError, match="only KITTI's programs write them"):
+        dataclasses.replace(named_protocol("nyu"), through_png16=True)
+    rounded = dataclasses.replace(protocol, through_png16=True)
+    with pytest.raises(grumo_jax.GrumoError, match="the network predicts depth"):
+        measure(grumo_jax.DepthNetwork(None), depth, depth, targets, rounded)
 
 
 def test_eigen_crop_by_hand():
@@ -242,6 +261,22 @@ def test_what_is_no_results_file_is_left_alone(run, tmp_path, content):
     with pytest.raises(ResultsError, match=r"notes\.txt: no results file of grumo_jax"):
         run(path)
     assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("extra", [b"\0\0\n", b'{"index": 3}\n'])
+def test_a_damaged_file_is_not_continued(whole, run, tmp_path, extra):
+    path = tmp_path / "results.jsonl"
+    path.write_bytes(b"".join(whole.path.read_bytes().splitlines(keepends=True)[:2]) + extra)
+    with pytest.raises(ResultsError, match="last line is not the row of image 1; delete it"):
+        run(path)
+
+
+def test_configurations_tell_functions_apart():
+    from grumo_jax.naming import stable_name
+
+    shapes = [lambda d, r: d, lambda d, r: r, lambda d, r: 2.0 * d, lambda d, r: 3.0 * d]
+    assert len({stable_name(f) for f in shapes}) == 4
+    assert " at 0x" not in stable_name((grumo_jax.Flip(), jnp.tanh, object()))
 
 
 def test_two_runs_do_not_write_to_one_file(whole, tmp_path):

@@ -18,6 +18,7 @@ import grumo_jax
 from grumo_jax.errors import GrumoError
 from grumo_jax.estimators import named_estimator
 from grumo_jax.evaluation import read_results
+from grumo_jax.report import Summary
 
 FOLDER = Path(__file__).parents[1] / "experiments"
 FILES = sorted(f for f in FOLDER.glob("*.py") if '__name__ == "__main__"' in f.read_text())
@@ -83,7 +84,7 @@ def test_main_table_on_generated_data(experiment, tmp_path, capsys):
     assert "generated data in place of kitti/eigen_benchmark, protocol kitti-mono" in text
     assert "synthetic: synthetic (" in text
     assert "2 of 2 images" in text
-    assert "Not official data and weights" in text
+    assert "Not all of the official data and weights" in text
     names = {row["estimator"] for row in rows(tmp_path / "main.csv")}
     assert names == {"learned", "grad"} | BASELINES
     for name in ("settings.png", "curves.png"):
@@ -139,11 +140,73 @@ def test_published_numbers_stand_only_beside_official_ones(experiment, tmp_path)
     common = sys.modules["common"]
     module = importlib.import_module("kitti_mono").EXPERIMENT
     official = ["--data-dir", str(tmp_path), "--checkpoints", str(tmp_path), "--official"]
-    for more, expected in (([], True), (["--limit", "5"], False), (["--split", "eigen"], False)):
+    whole = Summary(Path("r"), {"images": 1, "base_model": "Post"}, 1, {}, (), (), ())
+    for more, expected in (
+        ([], True),
+        (["--split", "eigen_benchmark"], True),
+        (["--limit", "5"], False),
+        (["--split", "eigen"], False),
+    ):
         options = common.parse(module, official + more)
         assert common.choose_protocol(module, options).through_png16
-        assert bool(common.choose_published(module, options, ["Post"])) is expected
-    assert common.choose_published(module, common.parse(module, official), ["Log"]) == {}
+        assert bool(common.choose_published(module, options, [whole])) is expected
+    options = common.parse(module, official)
+    for changes in (
+        {"rows": 0},
+        {"problems": (("a", "a: damaged"),)},
+        {"configuration": {**whole.configuration, "missing": ["b"]}},
+    ):
+        part = dataclasses.replace(whole, **changes)
+        assert common.choose_published(module, options, [whole, part]) is None
+    other = dataclasses.replace(whole, configuration={"images": 1, "base_model": "Log"})
+    assert common.choose_published(module, options, [other]) == {}
+
+
+def test_official_png_rounding_is_kittis(experiment, tmp_path):
+    common = sys.modules["common"]
+    nyu = importlib.import_module("nyu").EXPERIMENT
+    official = ["--data-dir", str(tmp_path), "--checkpoints", str(tmp_path), "--official"]
+    assert not common.choose_protocol(nyu, common.parse(nyu, official)).through_png16
+
+
+def test_one_member_is_no_ensemble(experiment, checkpoints, tmp_path):
+    common = sys.modules["common"]
+    module = importlib.import_module("kitti_stereo").EXPERIMENT
+    for name in ("Self", "Boot_0"):
+        (tmp_path / name).mkdir()
+    options = common.parse(module, ["--data-dir", str(tmp_path), "--checkpoints", str(tmp_path)])
+    found, missing = common.find_networks(module, options)
+    assert list(found) == ["Self"]
+    assert missing == ["Post", "Log", "Drop", "Boot (only Boot_0)"]
+
+
+def test_mistakes_and_full_disks_end_in_one_sentence(experiment, tmp_path, monkeypatch, capsys):
+    common = sys.modules["common"]
+    for error, said in (
+        (GrumoError("no data"), "no data\n"),
+        (OSError(28, "No space left on device"), "output: No space left on device\n"),
+    ):
+
+        def fail(*_, error=error):
+            raise error
+
+        monkeypatch.setattr(common, "run_with", fail)
+        with pytest.raises(SystemExit) as ended:
+            experiment("kitti_mono", tmp_path, "--generated")
+        assert (ended.value.code, capsys.readouterr().err) == (2, said)
+
+
+def test_a_part_notices_that_its_source_changed(experiment):
+    class Changing(list):
+        ids, has_depth, fingerprint = ("a", "b"), True, "before"
+
+    source = Changing("ab")
+    part = sys.modules["common"].Part(source, 1, "few")
+    before = part.fingerprint
+    assert part.fingerprint == before
+    source.fingerprint = "after"
+    assert part.fingerprint != before
+    assert part.has_depth
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)

@@ -55,6 +55,25 @@ def test_photos_without_depth_are_missing(photos, tmp_path):
     assert np.all(source[0].depth == 1)
 
 
+def test_fingerprint_covers_files_and_how_depth_is_read(photos, tmp_path):
+    def scan(**options):
+        return ImageFolder(photos, tmp_path / "depth", **options).fingerprint
+
+    for name in "abc":
+        write_depth_png(
+            tmp_path / "depth" / ("more" * (name == "c")) / f"{name}.png", np.ones(SIZE)
+        )
+    alone, before = ImageFolder(photos), scan()
+    assert scan() == before
+    prints = {alone.fingerprint, before, scan(depth_scale=1000), scan(pair="order")}
+    write_depth_png(tmp_path / "depth" / "a.png", draw_depth(np.random.default_rng(0), SIZE))
+    prints.add(scan())
+    Image.fromarray(draw_image(np.random.default_rng(9), (32, 24))).save(photos / "a.png")
+    prints.add(ImageFolder(photos).fingerprint)
+    assert len(prints) == 6
+    assert (alone.has_depth, ImageFolder(photos, tmp_path / "depth").has_depth) == (False, True)
+
+
 def test_depth_inside_the_photos_folder_is_no_photo(photos):
     write_depth_png(photos / "depth" / "a.png", np.ones(SIZE))
     assert ImageFolder(photos, photos / "depth").ids == ("a",)
@@ -118,6 +137,9 @@ def test_mistakes(photos, tmp_path):
         ImageFolder(photos, depth)
     with pytest.raises(DataError, match="depth_scale is 0"):
         ImageFolder(photos, depth, depth_scale=0)
+    for scale in (np.inf, np.nan):
+        with pytest.raises(DataError, match=f"depth_scale is {scale}"):
+            ImageFolder(photos, depth, depth_scale=scale)
     with pytest.raises(DataError, match=r"intrinsics are \(2,\)"):
         ImageFolder(photos, intrinsics=np.ones(2))
     with pytest.raises(DataError, match="no data set 'kiti'; there are: kitti, nyu, folder"):

@@ -1,6 +1,7 @@
 """KITTI: calibration, laser scans, layout, splits."""
 
 import pickle
+import shutil
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import grumo_jax
 from grumo_jax.data import KittiRaw, read_depth, velodyne_depth, write_depth_png
 from grumo_jax.data.kitti import eigen_test, read_calibration, read_scan, read_split_file
 from grumo_jax.data.kitti.splits import Frame
+from grumo_jax.data.survey import survey
 from grumo_jax.errors import DataError
 
 DRIVE = f"{DAY}/{DAY}_drive_0009_sync"
@@ -280,11 +282,35 @@ def test_nothing_there(tmp_path):
     write_drive(tmp_path, [16])
     with pytest.raises(DataError, match=r"1 lack the improved ground truth .* frame 16 of"):
         KittiRaw(tmp_path, "eigen_benchmark")
+    write_drive(tmp_path, [16], scans=[16], improved=[16])
+    source = KittiRaw(tmp_path)
     (tmp_path / DAY / "calib_velo_to_cam.txt").unlink()
-    write_drive(tmp_path, [], scans=[16])
-    (tmp_path / DAY / "calib_velo_to_cam.txt").unlink()
-    with pytest.raises(grumo_jax.GrumoError, match=r"without calib_velo_to_cam.txt"):
-        KittiRaw(tmp_path)[0]
+    with pytest.raises(grumo_jax.GrumoError, match=rf"{DAY}/calib_velo_to_cam.txt: no such file"):
+        source[0]
+    with pytest.raises(DataError, match=r"1 lack the calibration .*calib_velo_to_cam.txt"):
+        KittiRaw(tmp_path)
+    assert survey("kitti", tmp_path)[0].startswith(f"{DAY}: 1 drive, NO calibration")
+    assert KittiRaw(tmp_path, "eigen_benchmark")[0].depth is not None  # needs no scanner
+
+
+def test_fingerprint_notices_changed_files_wherever_they_lie(tmp_path):
+    folder = write_drive(tmp_path / "a", range(0, 33, 16), scans=[0, 16])
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    before = KittiRaw(tmp_path / "a").fingerprint
+    assert KittiRaw(tmp_path / "b").fingerprint == before
+    calibration = tmp_path / "a" / DAY / "calib_velo_to_cam.txt"
+    for file in (folder / "velodyne_points/data/0000000016.bin", calibration):
+        whole = file.read_bytes()
+        file.write_bytes(whole[:-16])
+        assert KittiRaw(tmp_path / "a").fingerprint != before
+        file.write_bytes(whole)
+    assert KittiRaw(tmp_path / "a").fingerprint == before
+
+
+def test_training_splits_have_no_depth(tmp_path):
+    write_drive(tmp_path, range(5), "drive_0001", scans=range(5))
+    assert not KittiRaw(tmp_path, "moving/train").has_depth
+    assert KittiRaw(tmp_path, "velodyne").has_depth
 
 
 def test_depth_png_is_exact(tmp_path):

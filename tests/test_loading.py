@@ -53,6 +53,16 @@ def test_in_order_whatever_the_workers():
         assert items == [Loaded(n, f"number {n}", n) for n in range(20)]
 
 
+def test_a_problem_of_the_transform_names_the_sample():
+    def crop(sample):
+        raise DataError(f"{sample.id}: too small" if sample.image[0, 0, 0] else "too small")
+
+    items = list(load(Numbers(3, damaged=[2]), crop))
+    assert [item.sentence for item in items] == [
+        "number 0: too small", "number 1: too small", "file 2: damaged"
+    ]  # fmt: skip
+
+
 def test_shuffled_the_same_way_by_any_number_of_workers():
     source = Numbers(20)
     orders = [order(source, workers=workers, shuffle_seed=7) for workers in (0, 1, 3)]

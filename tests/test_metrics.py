@@ -209,6 +209,17 @@ def test_detection_agrees_with_counting_pairs(wrong, u):
     np.testing.assert_allclose(found.wrong[0], wrong.mean(), atol=1e-6)
 
 
+def test_detection_keeps_its_digits_where_few_pixels_are_right():
+    rng = np.random.default_rng(0)
+    right, u = rng.permutation(400_000) < 10, rng.integers(0, 5000, 400_000)
+    predicted = np.where(right, 1.0, 2.0).astype(np.float32)
+    found = error_detection(
+        jnp.ones((1, 1, 400_000)), jnp.asarray(predicted[None, None]), jnp.asarray(u[None, None])
+    )
+    above = [np.mean(u[~right] > level) + np.mean(u[~right] == level) / 2 for level in u[right]]
+    np.testing.assert_allclose(found.auroc[0], np.mean(above), atol=1e-6)
+
+
 def test_sums_keep_their_digits():
     values = np.random.default_rng(0).uniform(0.9, 1.1, (1, 465_750)).astype(np.float32)
     exact = np.cumsum(values[0].astype(np.float64))
@@ -280,6 +291,7 @@ def test_depth_errors_have_finite_gradients_where_nothing_is_known():
 def test_empty_masks_give_zeros():
     truth, predicted, uncertainty = draw_maps(7, (1, 8, 8))
     nothing = np.zeros(truth.shape, bool)
+    assert grumo_jax.error_detection(*[jnp.ones((1, 0, 4))] * 3).auroc[0] == 0
     results = (
         grumo_jax.depth_errors(truth, predicted, nothing),
         grumo_jax.error_detection(truth, predicted, uncertainty, nothing),
@@ -318,5 +330,9 @@ def test_errors_name_what_is_wrong():
         grumo_jax.depth_errors(maps, jnp.ones((1, 4, 5)))
     with pytest.raises(grumo_jax.GrumoError, match=r"\(4,\).* expected one shape \(batch"):
         grumo_jax.sparsification(*[jnp.ones(4)] * 3)
+    with pytest.raises(grumo_jax.GrumoError, match=r"\(4, 4\).* expected one shape \(batch"):
+        grumo_jax.depth_errors(maps[0], maps[0])
+    with pytest.raises(grumo_jax.GrumoError, match="steps is 0; expected 1 or more"):
+        grumo_jax.sparsification(maps, maps, maps, steps=0)
     with pytest.raises(grumo_jax.GrumoError, match=r"edges are \(3, 1\); expected .* rising"):
         grumo_jax.errors_by_depth(maps, maps, edges=(3, 1))

@@ -41,6 +41,17 @@ def test_samples_hold_what_the_files_hold(root):
     np.testing.assert_array_equal(source.encoded(1).decode().image, sample.image)
 
 
+def test_fingerprint_notices_a_changed_file(tmp_path):
+    write_nyu(tmp_path, NAMES[:2])
+    source = NyuFastDepth(tmp_path)
+    before = source.fingerprint
+    assert NyuFastDepth(tmp_path).fingerprint == before
+    with (tmp_path / f"{NAMES[1]}.h5").open("ab") as file:
+        file.write(b"0")
+    assert NyuFastDepth(tmp_path).fingerprint != before
+    assert source.has_depth
+
+
 def test_half_size_is_nearest_neighbour(root):
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (480, 640, 3), np.uint8)

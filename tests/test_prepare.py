@@ -30,7 +30,7 @@ DRIVE = f"{DAY}/{DAY}_drive_0009_sync"
 def assert_same(prepared, raw):
     """Every sample, value for value, in the same order, and what is known of the split."""
     assert isinstance(prepared, PreparedSource)
-    for name in ("name", "ids", "missing", "fingerprint", "crop"):
+    for name in ("name", "ids", "missing", "fingerprint", "crop", "has_depth"):
         assert getattr(prepared, name) == getattr(raw, name)
     for ours, theirs in zip(prepared, raw, strict=True):
         for field in dataclasses.fields(theirs):
@@ -137,6 +137,38 @@ def test_nothing_is_done_twice_unless_the_data_change(kitti, tmp_path):
     (tmp_path / "out/grumo_kitti/eigen/1.0.0/metadata.json").write_text("{")
     assert not run()
     assert run()
+
+
+def test_stale_prepared_data_are_refused(kitti, tmp_path, monkeypatch, capsys):
+    prepare("kitti", "eigen", kitti, kitti / "prepared")
+    fresh = open_source("kitti", kitti).fingerprint
+    file = kitti / DRIVE / "velodyne_points" / "data" / "0000000032.bin"
+    file.write_bytes(file.read_bytes()[:-16])
+    with pytest.raises(DataError, match="prepared from other files than those in") as error:
+        open_source("kitti", kitti)
+    assert len(open_source("kitti", kitti, raw=True)) == 5
+    # Without the originals prepared data are all there is.
+    shutil.copytree(kitti / "prepared", tmp_path / "elsewhere" / "prepared")
+    assert open_source("kitti", tmp_path / "elsewhere").fingerprint == fresh
+    command = str(error.value).split("`")[1]
+    assert grumo(monkeypatch, capsys, *command.split()[1:])[0] == 0
+    assert_same(open_source("kitti", kitti), KittiRaw(kitti))
+
+
+def test_killed_between_two_renames(kitti, tmp_path):
+    """What was there has been moved aside, and what replaces it is not in its place yet."""
+    out = tmp_path / "out"
+    place = prepare("kitti", "eigen", kitti, out).folder
+    before = files_of(out)
+    aside = out / ".partial" / "replaced" / place.relative_to(out)
+    aside.parent.mkdir(parents=True)
+    place.rename(aside)
+    prepare("kitti", "velodyne", kitti, out)  # another one must not remove it either
+    assert files_of(place) == {
+        name.removeprefix(f"{place.relative_to(out).as_posix()}/"): data
+        for name, data in before.items()
+    }
+    assert prepare("kitti", "eigen", kitti, out).reused
 
 
 def test_damage_is_named_and_left_out(kitti, monkeypatch, capsys):

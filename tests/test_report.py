@@ -40,6 +40,7 @@ from grumo_jax.report.gain import scene
 from grumo_jax.report.html_table import html_table
 from grumo_jax.report.marking import mark_column
 from grumo_jax.report.pages import error_over_photo, plot_case
+from grumo_jax.report.tables import labels
 
 METRICS = ("abs_rel", "rmse", "a1")
 PROTOCOL = {"name": "outdoor", "max_depth": 80.0, "bands": [0, 10, 80]}
@@ -176,6 +177,25 @@ def test_base_models_have_labels(tmp_path):
     assert [row[0] for row in rows] == ["Mono (x)", "Mono (y)"]
 
 
+def test_labels_are_unique(tmp_path):
+    def labels_of(*files):
+        images = {"a": {"grad": found()}}
+        summaries = []
+        for file, name in files:
+            path = tmp_path / file / "results.jsonl"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.unlink(missing_ok=True)
+            summaries.append(summarize(write(path, images, base_model=name)))
+        return labels(summaries)
+
+    assert labels_of(("a/run", "M"), ("b/run", "M"), ("c", "N")) == ["M (a)", "M (b)", "N"]
+    assert labels_of(("a", "M"), ("b", "M")) == ["M (a)", "M (b)"]
+    assert labels_of(("a/b", "M"), ("a/c", "M"), ("b/c", "M")) == ["M (1)", "M (2)", "M (3)"]
+    assert labels_of(("a", "M"), ("b", "M"), ("c", "M (a)")) == [
+        "M (a) (1)", "M (b) (2)", "M (a) (3)"
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -213,7 +233,9 @@ def test_bold_and_marks():
     # Where all methods read alike nothing is best; errors of depth are not the baselines' own.
     assert marks((0.2, 0.2, 0.2, 0.1, 0.0), kinds, against_baselines=False) == [""] * 5
     assert marks((0.2, 0.3, 0.4, 0.1, 0.0), kinds, Column("wrong")) == [""] * 5
-    assert marks((0.2, 0.1), ("method", "baseline")) == ["b†", "‡"]
+    # A single method is the best of nothing.
+    assert marks((0.2, 0.1), ("method", "baseline")) == ["†", "‡"]
+    assert marks((0.1, 0.2), ("method", "baseline")) == ["", ""]
     assert marks((0.2, 0.1), ("baseline", "baseline")) == ["", ""]
 
 
@@ -331,6 +353,27 @@ def test_gain_is_bold_where_the_interval_is(tmp_path):
     assert re.search(r"\*\*\+0\.155 \[\+0\.13\d, \+0\.17\d\]\*\*", table.to_markdown())
     row = next(csv.DictReader(io.StringIO(table.to_csv())))
     assert float(row["ause.rmse.mean"]) == pytest.approx(-0.155)
+
+
+def gains(path, names, better="var"):
+    images = {n: {"grad": found(0.5), better: found(0.3 + 0.01 * i)} for i, n in enumerate(names)}
+    return gain_table([summarize(write(path, images))])
+
+
+def test_gain_says_what_its_intervals_are_worth(tmp_path):
+    few = gains(tmp_path / "few.jsonl", [f"drive/{i}" for i in range(9)])
+    assert few.notes == ["Mono: means of 9 images, too few for intervals."]
+    assert "−0.160" in few.to_markdown()
+    assert "**−" not in few.to_markdown()
+    assert "[" not in few.to_markdown()
+    row = next(csv.DictReader(io.StringIO(few.to_csv())))
+    assert (row["ause.rmse.low"], row["ause.rmse.high"]) == ("", "")
+    alike = gains(tmp_path / "alike.jsonl", [f"drive/{i}" for i in range(10)])
+    assert "all of one drive or folder; frames of one drive look alike" in alike.notes[0]
+    assert "too narrow" in alike.notes[0]
+    single = gains(tmp_path / "single.jsonl", [str(i) for i in range(10)], "depth")
+    assert single.notes == ["Mono: intervals from 4000 bootstrap samples of single images."]
+    assert "**−" not in single.to_markdown()  # baselines are never bold
 
 
 def test_plots(mixed):

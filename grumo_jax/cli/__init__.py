@@ -12,7 +12,7 @@ from grumo_jax.cli.layers import layers
 from grumo_jax.cli.predict import predict
 from grumo_jax.cli.prepare import prepare
 from grumo_jax.cli.report import report
-from grumo_jax.errors import GrumoError
+from grumo_jax.errors import GrumoError, one_sentence
 
 app = typer.Typer(
     name="grumo",
@@ -34,13 +34,6 @@ def main() -> None:
     """Run the command line: one sentence and status 2 for a user's mistake, no traceback."""
     try:
         app()
-    except GrumoError as error:
-        sys.exit(_complain(str(error)))
-    except OSError as error:
-        # A full disk, a folder without write permission: the system says what is wrong.
-        sys.exit(_complain(f"{error.filename or 'output'}: {error.strerror or error}"))
-
-
-def _complain(sentence: str) -> int:
-    print(f"grumo: {sentence}", file=sys.stderr)
-    return 2
+    except (GrumoError, OSError) as error:
+        print(f"grumo: {one_sentence(error)}", file=sys.stderr)
+        sys.exit(2)

@@ -58,7 +58,7 @@ def evaluate(
     ],
     out: Annotated[Path, typer.Option(help="Folder for results and report.")] = Path("evaluation"),
     split: Annotated[
-        str | None, typer.Option(help="kitti: eigen or eigen_benchmark. nyu: val.")
+        str | None, typer.Option(help="kitti: eigen, eigen_benchmark or velodyne. nyu: val.")
     ] = None,
     estimator: Annotated[
         list[str] | None,
@@ -108,6 +108,8 @@ def evaluate(
 
     if out.exists() and not out.is_dir():
         raise GrumoError(f"{out}: a file; --out names a folder")
+    if (dataset is Dataset.nyu) != (protocol is Protocol.nyu) and dataset is not Dataset.folder:
+        raise GrumoError(f"the protocol {protocol} is not for {dataset}; see --help")
     if split and dataset is Dataset.folder:
         raise GrumoError("--split is for kitti and nyu; a folder of photos has no splits")
     if depth_dir and dataset is not Dataset.folder:
@@ -118,6 +120,8 @@ def evaluate(
             raise GrumoError("a folder of photos needs its true depth: give --depth-dir")
         own = {"depth": depth_dir, "depth_scale": depth_scale}
     source = open_source(dataset, data_dir, split, **own)
+    if not source.has_depth:
+        raise GrumoError(f"{source.name} has no ground truth; evaluate another split")
     model, variables = _load(checkpoints)
     estimators = choose_estimators(model, estimator, baselines, ensemble=len(checkpoints) > 1)
     chosen = dataclasses.replace(PROTOCOLS[protocol], through_png16=png16)
@@ -135,9 +139,15 @@ def evaluate(
     page, tables = write_report(out, [summary])
     print(tables[0].to_markdown())
     print(f"report: {page.resolve()}")
+    for _, sentence in summary.problems:
+        print(f"grumo: left out {sentence}", file=sys.stderr)
+    if not summary.images:
+        raise GrumoError("not one image could be measured; see the report for why")
     if summary.problems:
-        for _, sentence in summary.problems:
-            print(f"grumo: left out {sentence}", file=sys.stderr)
+        print(
+            f"grumo: when they are mended, delete {results.path} and evaluate anew",
+            file=sys.stderr,
+        )
         raise typer.Exit(1)
 
 

@@ -6,8 +6,6 @@ from typing import Annotated
 import typer
 
 from grumo_jax.errors import GrumoError
-from grumo_jax.report import summarize
-from grumo_jax.report.files import write_report
 
 
 def report(
@@ -26,6 +24,9 @@ def report(
 
     Example: grumo report results/post.jsonl results/drop.jsonl --out report
     """
+    # Importing these takes time that other commands need not spend.
+    from grumo_jax.report import summarize, write_report
+
     if out.exists() and not out.is_dir():
         raise GrumoError(f"{out}: a file; --out names the folder for the report")
     page, tables = write_report(out, [summarize(path) for path in results])

@@ -1,6 +1,7 @@
 """Plain folders of photos, with depth maps if there are any."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -8,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from grumo_jax.data.depth_files import DEPTH_SUFFIXES, read_depth
-from grumo_jax.data.sample import Crop, Sample, check_depth_size, fingerprint
+from grumo_jax.data.sample import Crop, Sample, check_depth_size, describe_files, fingerprint
 from grumo_jax.errors import DataError, ImageError
 from grumo_jax.images import DEPTH_PNG_SCALE, find_images, read_image
 
@@ -51,25 +52,38 @@ class ImageFolder:
     ):
         if not Path(images).is_dir():
             raise DataError(f"{images}: no such folder; expected one with photos in it")
-        if not depth_scale > 0:
+        if not (math.isfinite(depth_scale) and depth_scale > 0):
             raise DataError(f"depth_scale is {depth_scale}; expected steps per metre, such as 1000")
         try:
             self.images = find_images([images], leave_out=depth)
         except ImageError as error:
             raise DataError(str(error)) from error
-        self.name = f"folder/{Path(images).resolve().name}"
+        self.root, self.depth_root = Path(images), None if depth is None else Path(depth)
+        self.name = f"folder/{self.root.resolve().name}"
         self.missing: tuple[str, ...] = ()
         self.depths: dict[str, Path] | None = None
-        if depth is not None:
-            self.depths = pair_depths(self.images, Path(depth), pair)
+        if self.depth_root is not None:
+            self.depths = pair_depths(self.images, self.depth_root, pair)
             self.missing = tuple(name for name in self.images if name not in self.depths)
         self.ids = tuple(name for name in self.images if name not in self.missing)
         self.depth_scale, self.intrinsics = depth_scale, _check_intrinsics(intrinsics)
+        self.pair = pair
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over name and ids."""
-        return fingerprint(self.name, self.ids)
+        """SHA-256 over name, ids, names and sizes of the files, and how depth is read."""
+        return fingerprint(self.name, self.ids, self._facts())
+
+    def _facts(self) -> Iterator[str]:
+        yield from describe_files(self.root, (self.images[name] for name in self.ids))
+        if self.depths is not None and self.depth_root is not None:
+            yield f"depth_scale {float(self.depth_scale)!r}, pair {self.pair}"
+            yield from describe_files(self.depth_root, (self.depths[name] for name in self.ids))
+
+    @property
+    def has_depth(self) -> bool:
+        """Whether there is a folder of depth maps."""
+        return self.depths is not None
 
     def __len__(self) -> int:
         return len(self.ids)

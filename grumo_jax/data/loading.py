@@ -37,7 +37,7 @@ class Problem:
     Attributes:
         index: its place in the source.
         id: its id.
-        sentence: what is wrong, with the file's name.
+        sentence: what is wrong, with the file's name or the sample's id.
     """
 
     index: int
@@ -55,9 +55,15 @@ class _Read(Generic[T]):
     def __call__(self, index: int) -> Loaded[T] | Problem:
         key = self.source.ids[index]
         try:
-            return Loaded(index, key, self.transform(self.source[index]))
+            sample = self.source[index]
         except (DataError, ImageError) as error:
             return Problem(index, key, str(error))
+        try:
+            return Loaded(index, key, self.transform(sample))
+        except (DataError, ImageError) as error:
+            # A source names its file; `transform` may not know which sample it works on.
+            sentence = str(error)
+            return Problem(index, key, sentence if key in sentence else f"{key}: {sentence}")
 
 
 def _as_is(sample: Sample) -> Any:

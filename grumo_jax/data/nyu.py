@@ -13,7 +13,7 @@ import numpy as np
 
 from grumo_jax.data.encoding import encode_png
 from grumo_jax.data.extras import need
-from grumo_jax.data.sample import Crop, EncodedSample, Sample, fingerprint
+from grumo_jax.data.sample import Crop, EncodedSample, Sample, describe_files, fingerprint
 from grumo_jax.errors import DataError
 
 SPLITS = ("val", "train", "held_out")
@@ -47,6 +47,7 @@ class NyuFastDepth:
 
     crop: Crop | None = None
     missing: tuple[str, ...] = ()
+    has_depth = True
 
     def __init__(self, root: str | Path, split: str = "val"):
         self.root = Path(root)
@@ -64,8 +65,8 @@ class NyuFastDepth:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over name and ids."""
-        return fingerprint(self.name, self.ids)
+        """SHA-256 over name, ids, and names and sizes of the files."""
+        return fingerprint(self.name, self.ids, describe_files(self.root, self.paths()))
 
     def paths(self) -> Iterator[Path]:
         """All files the samples are made of."""

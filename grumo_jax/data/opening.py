@@ -4,7 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from grumo_jax.data.folder import ImageFolder
-from grumo_jax.data.prepared import find_prepared, open_prepared, open_raw
+from grumo_jax.data.prepared import PreparedSource, find_prepared, open_prepared, open_raw
+from grumo_jax.data.prepared.parts import locate
+from grumo_jax.data.prepared.read import FOLDER
 from grumo_jax.data.sample import Source
 from grumo_jax.errors import DataError
 
@@ -23,6 +25,8 @@ def open_source(
 ) -> Source:
     """Open a data set: prepared if `grumo prepare` was run, else its original files.
 
+    Prepared data that were made from other files than the original ones beside them are refused.
+
     Args:
         dataset: "kitti", "nyu" or "folder".
         data_dir: the folder of the original data or of prepared ones; of "folder", the photos.
@@ -32,7 +36,8 @@ def open_source(
         folder_options: of `ImageFolder`: depth, depth_scale, pair, intrinsics.
 
     Raises:
-        DataError: if there is no such data set or split, or nothing of it.
+        DataError: if there is no such data set or split, or nothing of it, or the original
+            files have changed since they were prepared.
 
     Example:
         >>> from pathlib import Path
@@ -50,5 +55,33 @@ def open_source(
         raise DataError(f"{dataset} takes no {', '.join(folder_options)}; only folder does")
     split = split or DATASETS[dataset]
     if not raw and find_prepared(dataset, data_dir, split) is not None:
-        return open_prepared(dataset, data_dir, split)
+        prepared = open_prepared(dataset, data_dir, split)
+        _check_current(prepared, dataset, data_dir, split, split_files)
+        return prepared
     return open_raw(dataset, data_dir, split, split_files=split_files)
+
+
+def _check_current(
+    prepared: PreparedSource,
+    dataset: str,
+    data_dir: str | Path,
+    split: str,
+    split_files: str | Path | None,
+) -> None:
+    """Refuse prepared data whose original files are there, but not as they were."""
+    try:
+        originals = open_raw(dataset, data_dir, split, split_files=split_files)
+    except DataError:
+        return  # Nothing to compare with: prepared data are made to be moved elsewhere.
+    if originals.fingerprint == prepared.contents:
+        return
+    config, _ = locate(dataset, split)
+    command = f"grumo prepare {dataset} --data-dir {data_dir} --split {config}"
+    if split_files is not None:
+        command += f" --split-files {split_files}"
+    if Path(data_dir) / FOLDER not in prepared.folder.parents:
+        command += f" --out {data_dir}"
+    raise DataError(
+        f"{prepared.folder}: prepared from other files than those in {data_dir} now; prepare them "
+        f"again: `{command}`"
+    )

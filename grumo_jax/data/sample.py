@@ -1,8 +1,10 @@
 """What every data set yields: one example, and the interface of a source of them."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -49,8 +51,10 @@ class Source(Protocol):
         name: data set and split, such as "kitti/eigen".
         ids: the samples' ids, in order.
         missing: ids that the split asks for and that are not there.
-        fingerprint: SHA-256 over name and ids, which changes when samples come or go.
+        fingerprint: SHA-256 over name, ids, and all else that samples are made of: names and
+            sizes of files (not where their folder lies), and options. It changes with the data.
         crop: the part of the image that the split's protocol evaluates; None for all of it.
+        has_depth: whether samples have depth.
     """
 
     @property
@@ -67,11 +71,15 @@ class Source(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over name and ids."""
+        """SHA-256 over name, ids and what samples are made of."""
 
     @property
     def crop(self) -> Crop | None:
         """The part of the image that is evaluated."""
+
+    @property
+    def has_depth(self) -> bool:
+        """Whether samples have depth."""
 
     def __len__(self) -> int: ...
 
@@ -136,13 +144,28 @@ def check_depth_size(depth: np.ndarray | None, image: np.ndarray, where: str) ->
         )
 
 
-def fingerprint(name: str, ids: Sequence[str]) -> str:
-    """SHA-256 over a source's name and ids.
+def fingerprint(name: str, ids: Sequence[str], facts: Iterable[str] = ()) -> str:
+    """SHA-256 over a source's name and ids, and over what else its samples depend on.
 
-    >>> fingerprint("kitti/eigen", ["a", "b"])[:8], fingerprint("kitti/eigen", ["a"])[:8]
-    ('f14da316', '7b7336eb')
+    Args:
+        name: the source's.
+        ids: the source's.
+        facts: files, as `describe_files` gives them, and options.
+
+    >>> fingerprint("nyu/val", ["a"]) == fingerprint("nyu/val", ["a"], ["a.h5 17"])
+    False
     """
-    return hashlib.sha256("\n".join((name, *ids)).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([name, list(ids), list(facts)]).encode()).hexdigest()
+
+
+def describe_files(root: Path, paths: Iterable[Path]) -> Iterator[str]:
+    """Name each file, as seen from root, with its size; −1 for a file that is not there.
+
+    Contents are not read, since a split has gigabytes of them.
+    """
+    for path in paths:
+        size = path.stat().st_size if path.exists() else -1
+        yield f"{path.relative_to(root).as_posix()} {size}"
 
 
 def _form(shape: Sequence[int]) -> str:

@@ -49,7 +49,8 @@ def _survey_kitti(root: Path) -> Iterator[str]:
             "scans": sum(len(layout.scans(drive)) for drive in of_day),
             "improved": sum(len(layout.improved(drive, 2)) for drive in of_day),
         }
-        calibrated = "calibrated" if layout.calibrated(of_day[0]) else "NO calibration"
+        complete = layout.calibrated(of_day[0], scanner=counts["scans"] > 0)
+        calibrated = "calibrated" if complete else "NO calibration"
         yield (
             f"{day}: {_count(len(of_day), 'drive')}, {calibrated}; "
             f"{counts['left']} left and {counts['right']} right frames, {counts['scans']} scans, "

@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from grumo_jax.evaluation.protocol import Protocol
 from grumo_jax.evaluation.results import Results, ResultsWriter, Row, read_results
 from grumo_jax.evaluation.rows import problem_row, to_row
 from grumo_jax.evaluation.targets import Prepare, Prepared, batch_targets
+from grumo_jax.naming import stable_name
 from grumo_jax.network import DepthNetwork
 
 Item = Loaded[Prepared] | Problem
@@ -148,6 +148,8 @@ class Run:
             "seed": self.seed,
             "batch_size": self.batch_size,
             "devices": self.sharding.num_devices,
+            "platform": self.sharding.mesh.devices.flat[0].platform,
+            "jax": jax.__version__,
         }
 
     def to_file(
@@ -157,6 +159,8 @@ class Run:
         with ResultsWriter(path, self.configuration(about)) as writer:
             # Batches are always the same ones: one that was not finished is computed again.
             start = writer.done // self.batch_size * self.batch_size
+            if writer.done == len(self.source):
+                start = writer.done
             items = load(self.source, self.prepare, workers=workers, start=start)
             bar = tqdm(total=len(self.source), initial=start, unit="image", disable=not progress)
             with bar:
@@ -223,10 +227,8 @@ def _network(estimators: Mapping[str, Estimator]) -> DepthNetwork:
 def describe(estimator: Estimator) -> str:
     """An estimator's options in a line, without its model."""
     options = (
-        f"{field.name}={getattr(estimator, field.name)!r}"
+        f"{field.name}={stable_name(getattr(estimator, field.name))}"
         for field in dataclasses.fields(estimator)
         if field.name != "model"
     )
-    text = f"{type(estimator).__name__}({', '.join(options)})"
-    # Where a function lies in memory is another place in each run.
-    return re.sub(r" at 0x[0-9a-f]+", "", text)
+    return f"{type(estimator).__name__}({', '.join(options)})"

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from grumo_jax.errors import GrumoError
 from grumo_jax.evaluation.protocol import Protocol
 from grumo_jax.evaluation.targets import Targets, read_at
 from grumo_jax.metrics import (
@@ -61,8 +62,13 @@ def measure(
         uncertainty: (B, h, w).
         targets: ground truth of the same images.
         protocol: says how; its crop must be resolved (`Protocol.for_source`).
+
+    Raises:
+        GrumoError: if disparities are to be rounded of a network that predicts depth.
     """
     as_disparity = network.predicts == "disparity"
+    if protocol.through_png16 and not as_disparity:
+        raise GrumoError("the network predicts depth; 16-bit files are written of disparity")
     return _measure(depth, uncertainty, targets, protocol, as_disparity)
 
 
@@ -91,9 +97,8 @@ def _measure(
 ) -> Measures:
     compared = _compare(depth, uncertainty, targets, protocol, as_disparity)
     truth, predicted, uncertain, where = compared.points
-    known = targets.depth > 0
     sparsify = partial(sparsification, truth, predicted, uncertain)
-    relative_error = jnp.abs(truth - predicted) / jnp.where(known, truth, 1.0)
+    relative_error = jnp.abs(truth - predicted) / jnp.where(where, truth, 1.0)
     bands = None
     if protocol.bands:
 
@@ -124,9 +129,9 @@ def _sparsify(
 
 
 class _Compared(NamedTuple):
-    """Truth, prediction in metres, uncertainty and what counts, all (B, N); see `Measures`."""
+    """Truth, prediction in metres, uncertainty and what counts, all (B, 1, N); see `Measures`."""
 
-    points: tuple[jax.Array, jax.Array, jax.Array, jax.Array]
+    points: tuple[jax.Array, ...]
     scale: jax.Array
     finite: jax.Array
 
@@ -150,7 +155,8 @@ def _compare(
     metres = (1 / quantity if as_disparity else quantity) * scale[:, None]
     predicted = jnp.clip(metres, protocol.min_depth, protocol.max_depth)
     points = (targets.depth, predicted, uncertain, targets.counts & known)
-    return _Compared(points, scale, finite)
+    # Metrics are of maps: here of one row.
+    return _Compared(tuple(p[:, None] for p in points), scale, finite)
 
 
 def _scale(depth: jax.Array, targets: Targets, protocol: Protocol) -> jax.Array:

@@ -1,5 +1,7 @@
 """Pictures of the images that an evaluation found most telling."""
 
+import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,7 @@ from grumo_jax.evaluation.evaluate import Run
 from grumo_jax.evaluation.results import Results, Row
 from grumo_jax.images import write_atomically
 from grumo_jax.predictor import Prediction, to_photo_size
-from grumo_jax.report.pages import plot_case
-
-FOLDER = "pictures"
-"""Beside the results file; `grumo report` shows what is in it."""
+from grumo_jax.report.pages import PICTURES, plot_case
 
 
 def draw_pictures(run: Run, results: Results, number: int, names: Sequence[str]) -> list[Path]:
@@ -30,13 +29,27 @@ def draw_pictures(run: Run, results: Results, number: int, names: Sequence[str])
     Returns:
         The files, named by the images' places in the data set.
     """
+    if not number:
+        return []
+    _forget_others(results)
     files = []
     for index in telling_images(results.rows(), names[0], number):
-        file = results.path.parent / FOLDER / f"{index:06d}.png"
+        file = results.path.parent / PICTURES / f"{index:06d}.png"
         if not file.exists():
             _draw(run, index, names, file)
         files.append(file)
     return files
+
+
+def _forget_others(results: Results) -> None:
+    """Delete pictures that another evaluation drew into the same folder."""
+    folder = results.path.parent / PICTURES
+    mark, name = folder / "of.sha256", json.dumps(results.configuration, sort_keys=True)
+    digest = hashlib.sha256(name.encode()).hexdigest()
+    if not mark.is_file() or mark.read_text() != digest:
+        for file in folder.glob("*.png"):
+            file.unlink()
+        write_atomically(mark, lambda stream: stream.write(digest.encode()))
 
 
 def telling_images(rows: Iterable[Row], estimator: str, number: int) -> list[int]:

@@ -25,8 +25,8 @@ class Protocol:
         name: as tables call it.
         scale: "median", or a factor.
         min_depth, max_depth: metres.
-        limit_truth: whether ground truth out of that range is left out. KITTI's programs do so
-            with the crop, and take all of the improved ground truth.
+        limit_truth: whether ground truth out of that range is left out; None for what KITTI's
+            programs do: with the crop, and not with the improved ground truth, which has none.
         crop: "eigen" for Eigen et al.'s crop; "source" for whatever the data's split says; None.
         half_and_crop: take the centre 224×288 of the half-size picture, as for NYU Depth V2.
         through_png16: round disparity and uncertainty as the official programs do, which write
@@ -43,18 +43,24 @@ class Protocol:
     scale: Literal["median"] | float = "median"
     min_depth: float = 1e-3
     max_depth: float = 80.0
-    limit_truth: bool = True
+    limit_truth: bool | None = None
     crop: Literal["eigen", "source"] | None = "source"
     half_and_crop: bool = False
     through_png16: bool = False
     size: tuple[int, int] = (192, 640)
     bands: tuple[float, ...] = (0.0, 10.0, 20.0, 40.0, 80.0)
 
+    def __post_init__(self) -> None:
+        if self.through_png16 and not self.name.startswith("kitti"):
+            raise GrumoError(
+                f"the protocol {self.name} has no 16-bit files; only KITTI's programs write them"
+            )
+
     def for_source(self, crop: Literal["eigen"] | None) -> "Protocol":
-        """The same with "source" replaced by what the source says."""
-        if self.crop != "source":
-            return self
-        return dataclasses.replace(self, crop=crop, limit_truth=crop is not None)
+        """The same with everything decided that depends on the source."""
+        crop = crop if self.crop == "source" else self.crop
+        limit_truth = crop is not None if self.limit_truth is None else self.limit_truth
+        return dataclasses.replace(self, crop=crop, limit_truth=limit_truth)
 
     def trim(self, sample: Sample) -> Sample:
         """Reduce image and depth to what is evaluated."""
@@ -70,8 +76,10 @@ class Protocol:
         )
 
     def describe(self) -> dict[str, Any]:
-        """All of it, for the results file."""
-        return dataclasses.asdict(self)
+        """All that decides numbers, for the results file."""
+        values = dataclasses.asdict(self)
+        del values["size"]  # of the input there really was, the file has a line of its own
+        return values
 
 
 PROTOCOLS = {
@@ -81,13 +89,14 @@ PROTOCOLS = {
         "nyu",
         scale=1.0,
         max_depth=10.0,
+        limit_truth=True,
         crop=None,
         half_and_crop=True,
         size=(224, 288),
         bands=(0.0, 2.0, 3.0, 5.0, 10.0),
     ),
-    "median": Protocol("median", crop=None),
-    "metric": Protocol("metric", scale=1.0, crop=None),
+    "median": Protocol("median", limit_truth=True, crop=None),
+    "metric": Protocol("metric", scale=1.0, limit_truth=True, crop=None),
 }
 """By name. The last two are for data of one's own: relative depth, and depth in metres."""
 

@@ -4,7 +4,6 @@ It is only ever appended to, and each batch of lines is on disk before the next 
 run that is killed leaves at most one unfinished line, which the next run cuts off.
 """
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from grumo_jax.errors import ResultsError
+from grumo_jax.locks import lock_file
 
 FORMAT = 1
 _HEADER = "grumo_jax results"
@@ -87,23 +87,23 @@ class ResultsWriter:
         self.done += len(rows)
 
     def _lock(self) -> None:
-        try:
-            fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ResultsError(f"{self.path}: another run is writing to it") from error
+        if not lock_file(self._stream):
+            raise ResultsError(f"{self.path}: another run is writing to it")
 
     def _continue(self) -> int:
         """Cut off an unfinished line, check the configuration, and count the rows."""
         self._stream.seek(0)
-        whole, lines, header = 0, 0, b""
+        whole, lines, header, last = 0, 0, b"", b""
         for line in self._stream:
             if not line.endswith(b"\n"):
                 break
-            header = header or line
+            header, last = header or line, line
             whole, lines = whole + len(line), lines + 1
         if lines:
             stored = _configuration(self.path, header)
             _check_same(self.path, stored, self._configuration)
+            if lines > 1:
+                _check_last(self.path, last, lines - 2)
         elif not _is_start_of_header(self._stream):
             raise ResultsError(f"{self.path}: no results file of grumo_jax; choose another name")
         self._stream.truncate(whole)
@@ -112,9 +112,15 @@ class ResultsWriter:
         return max(lines - 1, 0)
 
     def _write(self, lines: Sequence[Mapping[str, Any]]) -> None:
-        self._stream.write("".join(json.dumps(line) + "\n" for line in lines).encode())
-        self._stream.flush()
-        os.fsync(self._stream.fileno())
+        try:
+            self._stream.write("".join(json.dumps(line) + "\n" for line in lines).encode())
+            self._stream.flush()
+            os.fsync(self._stream.fileno())
+        except OSError as error:
+            raise ResultsError(
+                f"{self.path}: cannot be written ({error.strerror or error}); the next run "
+                "continues from here"
+            ) from error
 
 
 def read_results(path: str | Path) -> Results:
@@ -146,9 +152,24 @@ def _configuration(path: Path, header: bytes) -> dict[str, Any]:
         raise ResultsError(
             f"{path}: no results file of grumo_jax; `grumo evaluate` makes them"
         ) from error
+    if not isinstance(configuration, dict):
+        raise ResultsError(f"{path}: damaged, its first line is no configuration; evaluate anew")
     if version != FORMAT:
         raise ResultsError(f"{path}: written by another version of grumo_jax; evaluate anew")
     return configuration
+
+
+def _check_last(path: Path, line: bytes, index: int) -> None:
+    """Refuse a file whose last row is not where it must be."""
+    try:
+        found = json.loads(line)["index"]
+    except (ValueError, KeyError, TypeError):
+        found = None
+    if found != index:
+        raise ResultsError(
+            f"{path}: damaged, its last line is not the row of image {index}; delete it and "
+            "evaluate anew"
+        )
 
 
 def _check_same(path: Path, stored: dict[str, Any], given: dict[str, Any]) -> None:

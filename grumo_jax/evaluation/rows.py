@@ -48,7 +48,11 @@ def _entry(measures: Measures, slot: int) -> dict[str, Any]:
         "errors": errors,
         "ause": _at(s.ause, slot),
         "aurg": _at(s.aurg, slot),
-        "normalized_ause": _at(s.normalized_ause, slot),
+        # Without any error there is nothing to divide by, and nothing to rank.
+        "normalized_ause": {
+            m: plain(v[slot]) if s.curves[m][slot, 0] > 0 else None
+            for m, v in s.normalized_ause.items()
+        },
         "spearman": plain(measures.spearman[slot]),
         "detection": detection if d.defined[slot] else None,
         "curves": _at(s.curves, slot),

@@ -18,8 +18,8 @@ from grumo_jax.data import Sample
 from grumo_jax.evaluation.protocol import Protocol
 from grumo_jax.images import resize_photo
 
-CAPACITY_STEP = 8192
-"""Lists of points are filled up to a multiple of this, so that few shapes are compiled."""
+SMALLEST_CAPACITY = 8192
+"""Lists of points are filled up to this, doubled as often as needed: few shapes are compiled."""
 
 EIGEN_ROWS = (0.40810811, 0.99189189)
 EIGEN_COLUMNS = (0.03594771, 0.96405229)
@@ -31,7 +31,7 @@ class Targets:
 
     Attributes:
         depth: (B, N) float32 metres; 0 for points that fill up.
-        counts: (B, N) bool, points inside the crop.
+        counts: (B, N) bool, points inside the crop and the range of depths.
         row, column: (B, N) int32, of the upper left of the network's four pixels around a point.
         row_weight, column_weight: (B, N) float32 in [0, 1], of the lower and the right ones.
         width: (B,) float32, of the ground truth in pixels.
@@ -81,10 +81,7 @@ class Prepare:
         sample = self.protocol.trim(sample)
         height, width = sample.image.shape[:2]
         depth = np.zeros((height, width), np.float32) if sample.depth is None else sample.depth
-        valid = depth > 0
-        if self.protocol.limit_truth:
-            valid = (depth > self.protocol.min_depth) & (depth < self.protocol.max_depth)
-        rows, columns = np.nonzero(valid)
+        rows, columns = np.nonzero(depth > 0)
         return Prepared(
             resize_photo(sample.image, self.size),
             (height, width),
@@ -105,7 +102,9 @@ def batch_targets(
         size: (height, width) of the maps that are read at the points.
     """
     most = max(len(p.depth) for p in prepared)
-    capacity = max(-(-most // CAPACITY_STEP), 1) * CAPACITY_STEP
+    capacity = SMALLEST_CAPACITY
+    while capacity < most:
+        capacity *= 2
     packed = [_pack(p, protocol, size, capacity) for p in prepared]
     return jax.tree.map(lambda *leaves: np.stack(leaves), *packed)
 
@@ -114,6 +113,8 @@ def _pack(prepared: Prepared, protocol: Protocol, size: tuple[int, int], capacit
     row, row_weight = _neighbours(prepared.rows, prepared.size[0], size[0])
     column, column_weight = _neighbours(prepared.columns, prepared.size[1], size[1])
     counts = inside_crop(prepared.rows, prepared.columns, prepared.size, protocol.crop)
+    if protocol.limit_truth:
+        counts &= (prepared.depth > protocol.min_depth) & (prepared.depth < protocol.max_depth)
 
     width: Any = np.float32(prepared.size[1])
 

@@ -10,24 +10,26 @@ BLOCK = 512
 
 
 def as_rows(*maps: jax.Array) -> tuple[jax.Array, ...]:
-    """Flatten maps (B, …) of one shape to rows (B, N).
+    """Flatten maps (B, H, W) of one shape to rows (B, N); at least one pixel, 0 if there is none.
 
     Raises:
         GrumoError: if shapes differ.
     """
     shapes = [jnp.shape(m) for m in maps]
-    if len(set(shapes)) > 1 or len(shapes[0]) < 2:
+    if len(set(shapes)) > 1 or len(shapes[0]) != 3:
         raise GrumoError(
             f"the maps have shapes {', '.join(map(str, shapes))}; expected one shape "
             "(batch, height, width) for all"
         )
-    return tuple(jnp.reshape(m, (m.shape[0], -1)) for m in maps)
+    pixels = shapes[0][1] * shapes[0][2]
+    rows = (jnp.reshape(jnp.asarray(m), (shapes[0][0], pixels)) for m in maps)
+    return tuple(rows) if pixels else tuple(jnp.pad(row, ((0, 0), (0, 1))) for row in rows)
 
 
 def depth_rows(
     mask: jax.Array | None, ground_truth: jax.Array, prediction: jax.Array, *maps: jax.Array
 ) -> tuple[jax.Array, ...]:
-    """Flatten maps (B, …) and find the pixels that count.
+    """Flatten maps (B, H, W) and find the pixels that count.
 
     Args:
         mask: where to look, bool; None for everywhere.
@@ -42,7 +44,7 @@ def depth_rows(
     Raises:
         GrumoError: if shapes differ.
     """
-    mask = jnp.ones_like(ground_truth, bool) if mask is None else mask
+    mask = jnp.ones(jnp.shape(ground_truth), bool) if mask is None else mask
     where, *rows = as_rows(mask, ground_truth, prediction, *maps)
     truth, predicted, *others = (row.astype(jnp.float32) for row in rows)
     known = where.astype(bool) & (truth > 0) & jnp.isfinite(truth)

@@ -47,7 +47,7 @@ def spearman(error: jax.Array, uncertainty: jax.Array, mask: jax.Array | None = 
         >>> spearman(jnp.array([[[1.0, 2.0, 9.0]]]), jnp.array([[[0.1, 0.2, 0.3]]])).round(3)
         Array([1.], dtype=float32)
     """
-    mask = jnp.ones_like(error, bool) if mask is None else mask
+    mask = jnp.ones(jnp.shape(error), bool) if mask is None else mask
     known, error, uncertainty = as_rows(mask, error, uncertainty)
     known = known.astype(bool)
     x, y = _centred_ranks(error, known), _centred_ranks(uncertainty, known)
@@ -87,8 +87,12 @@ def error_detection(
     positives, negatives = count(wrong), count(right)
     defined = (positives > 0) & (negatives > 0)
     first, last = _tie_groups(keys)
-    mean_rank = mean((first + last).astype(jnp.float32) / 2 + 1, wrong)
-    auroc = (mean_rank - (positives + 1) / 2) / jnp.maximum(negatives, 1)
+    # Right pixels below each pixel, those tied with it by half: a difference of mean ranks would
+    # lose digits where few pixels are right.
+    before = _counts_before(right)
+    below = jnp.take_along_axis(before, first, axis=1)
+    below += jnp.take_along_axis(before, last + 1, axis=1)
+    auroc = mean(below.astype(jnp.float32) / (2 * jnp.maximum(negatives, 1))[:, None], wrong)
     aupr, fpr95 = _precision_and_alarms(wrong, right, first)
     share = positives / jnp.maximum(positives + negatives, 1)
     return Detection(
@@ -133,8 +137,13 @@ def _tie_groups(keys: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 def _count_from(flags: jax.Array, places: jax.Array) -> jax.Array:
     """How many flags (B, N) there are from each of the places on."""
-    before = jnp.pad(jnp.cumsum(flags, axis=1, dtype=jnp.int32), ((0, 0), (1, 0)))
+    before = _counts_before(flags)
     return before[:, -1:] - jnp.take_along_axis(before, places, axis=1)
+
+
+def _counts_before(flags: jax.Array) -> jax.Array:
+    """How many flags (B, N) there are before each place and before the end: (B, N + 1)."""
+    return jnp.pad(jnp.cumsum(flags, axis=1, dtype=jnp.int32), ((0, 0), (1, 0)))
 
 
 def _centred_ranks(values: jax.Array, known: jax.Array) -> jax.Array:

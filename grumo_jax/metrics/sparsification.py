@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from grumo_jax.errors import GrumoError
 from grumo_jax.mapping import map_fast
 from grumo_jax.metrics.depth import THRESHOLD
 from grumo_jax.metrics.masked import (
@@ -68,7 +69,7 @@ def sparsification(
         steps: T.
 
     Raises:
-        GrumoError: if shapes differ.
+        GrumoError: if shapes differ or `steps` is not positive.
 
     Example:
         >>> import jax.numpy as jnp
@@ -80,6 +81,8 @@ def sparsification(
     Reference: Ilg et al., "Uncertainty Estimates and Multi-Hypotheses Networks for Optical
     Flow", ECCV 2018, section 5.1; Poggi et al., CVPR 2020, section 4.1.
     """
+    if steps < 1:
+        raise GrumoError(f"steps is {steps}; expected 1 or more")
     known, truth, predicted, uncertain = depth_rows(mask, ground_truth, prediction, uncertainty)
     delta = ratio(truth, predicted)
     errors = {

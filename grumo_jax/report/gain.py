@@ -12,7 +12,7 @@ from grumo_jax.report.tables import is_baseline, labels, order
 REFERENCE = "grad"
 """The papers' recipe."""
 GAINS = ("ause.abs_rel", "aurg.abs_rel", "ause.rmse", "aurg.rmse", "ause.a1", "aurg.a1")
-_FEWEST_GROUPS = 8
+_FEWEST_GROUPS, _FEWEST_IMAGES = 8, 10
 
 
 def gain_table(
@@ -25,7 +25,8 @@ def gain_table(
     """Compare every estimator with one, image by image, with 95 % intervals.
 
     Frames of one drive look alike: where ids name drives or folders, those are drawn in the
-    bootstrap, unless there are fewer than 8 of them.
+    bootstrap, unless there are fewer than 8 of them, which the notes say. Fewer than 10 images
+    give a mean without interval. Bold is what is better by its whole interval; baselines never.
 
     Args:
         summaries: of results.
@@ -47,8 +48,7 @@ def gain_table(
         if reference not in summary.estimators or not others or not summary.images:
             continue
         groups = {scene(image.id) for image in summary.images}
-        grouped = _FEWEST_GROUPS <= len(groups) < len(summary.images)
-        group = scene if grouped else None
+        group = scene if _FEWEST_GROUPS <= len(groups) < len(summary.images) else None
         sections |= {len(rows): ""} if rows else {}
         baselines = sum(map(is_baseline, others))
         if baselines:
@@ -56,15 +56,34 @@ def gain_table(
         for name in others:
             found = _differences(summary, name, reference, metrics, group, samples)
             rows.append([label, name, *found])
-        drawn = f"{len(groups)} drives or folders" if grouped else "single images"
-        notes.append(f"{label}: intervals from {samples} bootstrap samples of {drawn}.")
+        notes.append(f"{label}: {_describe_draws(len(summary.images), len(groups), samples)}.")
     if not rows:
         return None
     columns = [Column("base model"), Column("estimator")]
     columns += [column for metric in metrics for column in _columns(metric)]
     title = f"Difference to {reference}: mean over images and its 95 % interval"
-    notes.append("Bold: better than the reference, and so is the whole interval.")
+    if any(isinstance(cell, Cell) and cell.bold for row in rows for cell in row):
+        notes.append(
+            "Bold: better than the reference, and so is the whole interval; baselines are never "
+            "bold."
+        )
     return Table(title, columns, rows, notes, sections, "gain")
+
+
+def _describe_draws(images: int, groups: int, samples: int) -> str:
+    """What the intervals come from, and what they are worth."""
+    if images < _FEWEST_IMAGES:
+        return f"means of {images} {'image' if images == 1 else 'images'}, too few for intervals"
+    drawn = f"intervals from {samples} bootstrap samples of"
+    if _FEWEST_GROUPS <= groups < images:
+        return f"{drawn} {groups} drives or folders"
+    if groups == images:
+        return f"{drawn} single images"
+    few = "one drive or folder" if groups == 1 else f"{groups} drives or folders"
+    return (
+        f"{drawn} single images, all of {few}; frames of one drive look alike, so the intervals "
+        "are too narrow"
+    )
 
 
 def scene(name: str) -> str:
@@ -105,9 +124,13 @@ def _differences(
         except ResultsError:  # no image defines it for both
             cells += ["–", None, None, None]
             continue
+        if found.images < _FEWEST_IMAGES:
+            cells += [_signed(found.mean), found.mean, None, None]
+            continue
         better = found.high < 0 if _better(metric) == "lower" else found.low > 0
         text = f"{_signed(found.mean)} [{_signed(found.low)}, {_signed(found.high)}]"
-        cells += [Cell(text, bold=better), found.mean, found.low, found.high]
+        bold = better and not is_baseline(name)
+        cells += [Cell(text, bold=bold), found.mean, found.low, found.high]
     return cells
 
 

@@ -13,11 +13,10 @@ from PIL import Image, features
 
 from grumo_jax.errors import ImageError
 from grumo_jax.images import read_image
+from grumo_jax.report.pages import PICTURES
 from grumo_jax.report.summary import PER_IMAGE, ImageScores, Summary
 from grumo_jax.report.tables import order
 
-PICTURES = "pictures"
-"""Folder beside a results file: <index, six digits>.png of some images."""
 MOST_PICTURES = 24
 PICTURE_WIDTH = 1400
 _NAMES = {"detection.auroc": "AUROC ↑", "spearman": "Spearman ↑", "errors.a1": "a1 ↑"}

@@ -20,7 +20,8 @@ def mark_column(
     """Make cells of a column: the best method's bold, and marks where baselines are as good.
 
     Numbers count as they are shown, rounded: what reads alike is a tie, and all of a tie are
-    bold. Where all methods tie none is. Baselines and published numbers are never bold.
+    bold. Where all methods tie, or there is only one, none is. Baselines and published numbers
+    are never bold.
 
     Args:
         values: numbers; anything else is left as it is.
@@ -45,7 +46,7 @@ def mark_column(
     baselines = [s for s, k in zip(shown, kinds, strict=True) if k == "baseline" and s is not None]
     best = min(methods, default=math.inf)
     limit = min(baselines, default=math.inf) if against_baselines else math.inf
-    telling = len(methods) < 2 or max(methods) > best
+    telling = max(methods, default=best) > best
     cells = []
     for value, number, kind in zip(values, shown, kinds, strict=True):
         is_method = kind == "method" and number is not None

@@ -10,6 +10,8 @@ from matplotlib.figure import Figure
 from grumo_jax.network import Quantity
 from grumo_jax.plots import Drawn, plot_depth, plot_image, plot_uncertainty
 
+PICTURES = "pictures"
+"""Folder beside a results file: <index, six digits>.png of some images."""
 SPARSE = 0.25
 """Below this share of known pixels errors are drawn as dots."""
 

@@ -110,13 +110,36 @@ def _band_keys(edges: Sequence[float]) -> list[str]:
 
 
 def labels(summaries: Sequence[Summary]) -> list[str]:
-    """A label for each file: its base model, with the file's name where two have the same."""
+    """A label for each file, no two alike: its base model, with more where two have the same.
+
+    That is the file's name, else the name of the closest folder that tells them apart, else a
+    number.
+    """
     names = [summary.base_model for summary in summaries]
-    stems = [Path(summary.path).stem for summary in summaries]
-    return [
-        f"{name} ({stem})" if names.count(name) > 1 else name
-        for name, stem in zip(names, stems, strict=True)
-    ]
+    found = list(names)
+    for name in {name for name in names if names.count(name) > 1}:
+        places = [i for i, other in enumerate(names) if other == name]
+        hints = _tell_apart([summaries[i].path for i in places])
+        for place, hint in zip(places, hints, strict=True):
+            found[place] = f"{name} ({hint})"
+    if len(set(found)) < len(found):  # a base model is called like another one's label
+        return [f"{name} ({number})" for number, name in enumerate(found, 1)]
+    return found
+
+
+def _tell_apart(paths: Sequence[Path]) -> list[str]:
+    """Different names for files.
+
+    >>> _tell_apart([Path("/old/Self/results.jsonl"), Path("/new/Self/results.jsonl")])
+    ['old', 'new']
+    """
+    absolute = [path.absolute() for path in paths]
+    depth = min(len(path.parts) for path in absolute) - 1
+    for level in range(depth):
+        names = [path.stem if level == 0 else path.parts[-1 - level] for path in absolute]
+        if len(set(names)) == len(names):
+            return names
+    return [str(number) for number in range(1, len(paths) + 1)]
 
 
 def is_baseline(estimator: str) -> bool:

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from grumo_jax.data.kitti.calibration import CAMERA_FILE, Camera
+from grumo_jax.data.kitti.calibration import CAMERA_FILE, SCANNER_FILE, Camera
 
 DRIVE = re.compile(r"\d{4}_\d{2}_\d{2}_drive_\d{4}_sync")
 _PICTURES = (".png", ".jpg", ".jpeg")
@@ -41,9 +41,11 @@ class Layout:
         ]
         return sorted(found)
 
-    def calibrated(self, drive: str) -> bool:
-        """Is the cameras' calibration of that drive's day there?"""
-        return (self.root / drive.split("/")[0] / CAMERA_FILE).is_file()
+    def calibrated(self, drive: str, *, scanner: bool) -> bool:
+        """Is the calibration of that drive's day there: the cameras', and the scanner's?"""
+        day = self.root / drive.split("/")[0]
+        files = (CAMERA_FILE, SCANNER_FILE) if scanner else (CAMERA_FILE,)
+        return all((day / file).is_file() for file in files)
 
     def images(self, drive: str, camera: Camera) -> dict[int, Path]:
         """{frame: picture}; of a PNG and a JPEG of the same frame, the PNG."""

@@ -17,7 +17,7 @@ from grumo_jax.data.kitti.calibration import (
 from grumo_jax.data.kitti.layout import Layout
 from grumo_jax.data.kitti.splits import Frame, split_frames
 from grumo_jax.data.kitti.velodyne import read_scan, velodyne_depth
-from grumo_jax.data.sample import Crop, EncodedSample, Sample, fingerprint
+from grumo_jax.data.sample import Crop, EncodedSample, Sample, describe_files, fingerprint
 from grumo_jax.errors import DataError
 
 KIND = {
@@ -65,8 +65,9 @@ class KittiRaw:
                 f"{root}: no such folder; expected KITTI's raw data, with 2011_09_26 and others"
             )
         self.name = f"kitti/{split}"
-        self.crop: Crop | None = "eigen" if KIND.get(split) == "scan" else None
         self.files, self.gaps = collect_files(self.root, split, split_files)
+        self._kind = KIND[split.partition("/")[0]]
+        self.crop: Crop | None = "eigen" if self._kind == "scan" else None
         if not self.files:
             raise DataError(describe_empty(self.root, split, self.gaps))
         self._frames = [parse_id(key) for key in self.files]
@@ -78,21 +79,27 @@ class KittiRaw:
         return tuple(self.files)
 
     @property
+    def has_depth(self) -> bool:
+        """Whether the split has depth; those for training have not."""
+        return self._kind != "training"
+
+    @property
     def missing(self) -> tuple[str, ...]:
         """Frames of the split that are not there, or not completely."""
         return tuple(self.gaps)
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over name and ids."""
-        return fingerprint(self.name, self.ids)
+        """SHA-256 over name, ids, and names and sizes of the files, calibration included."""
+        return fingerprint(self.name, self.ids, describe_files(self.root, self.paths()))
 
     def paths(self) -> Iterator[Path]:
         """All files the samples are made of."""
         for files in self.files.values():
             yield from files.values()
+        names = (CAMERA_FILE, SCANNER_FILE) if self._kind == "scan" else (CAMERA_FILE,)
         for day in sorted({key.split("/")[0] for key in self.files}):
-            yield from (self.root / day / name for name in (CAMERA_FILE, SCANNER_FILE))
+            yield from (self.root / day / name for name in names)
 
     def __len__(self) -> int:
         return len(self._frames)
@@ -116,6 +123,9 @@ class KittiRaw:
         calibration = self._calibration(frame)
         depth: np.ndarray | None = None
         if "scan" in files:
+            if calibration.scanner_to_camera is None:
+                file = self.root / frame.drive.split("/")[0] / SCANNER_FILE
+                raise DataError(f"{file}: no such file; scans cannot be projected without it")
             depth = velodyne_depth(read_scan(files["scan"]), calibration, camera=frame.camera)
         elif "improved" in files:
             depth = read_depth(files["improved"])
@@ -166,7 +176,7 @@ def collect_files(
     for frame in split_frames(layout, split, split_files):
         wanted = _wanted(layout, frame, KIND[split.partition("/")[0]])
         lacking = [role for role, file in wanted.items() if file is None]
-        if not layout.calibrated(frame.drive):
+        if not layout.calibrated(frame.drive, scanner="scan" in wanted):
             lacking.append("calibration")
         if lacking:
             gaps[frame.id] = lacking[0]
@@ -219,6 +229,9 @@ LACKING = {
     "previous": "the frame before",
     "following": "the frame after",
     "stereo": "the other camera's picture",
-    "calibration": "the calibration (calib_cam_to_cam.txt)",
+    "calibration": (
+        f"the calibration ({CAMERA_FILE} or, where depth is from scans, {SCANNER_FILE}, in the "
+        "folder of the day)"
+    ),
 }
 """{what a frame may lack: in words}"""

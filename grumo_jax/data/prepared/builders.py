@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from grumo_jax.data.kitti.raw import KIND
-from grumo_jax.data.prepared.parts import PARTS, VERSION, RawSource, contents, open_raw
+from grumo_jax.data.prepared.parts import PARTS, VERSION, RawSource, open_raw
 from grumo_jax.data.sample import EncodedSample
 from grumo_jax.errors import DataError
 
@@ -110,7 +110,7 @@ class _SourceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  
             "ids": sound,
             "damaged": damaged,
             "missing": list(source.missing),
-            "contents": contents(source),
+            "contents": source.fingerprint,
         }
 
 

@@ -1,6 +1,5 @@
 """Which splits are prepared together, under which names."""
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
@@ -73,12 +72,3 @@ def locate(dataset: str, split: str) -> tuple[str, str]:
     if split not in splits:
         raise DataError(f"{dataset} has no split {split!r}; there are: {', '.join(splits)}")
     return splits[split]
-
-
-def contents(source: RawSource) -> str:
-    """SHA-256 over a raw source's name, ids and the sizes of its files: has anything changed?"""
-    digest = hashlib.sha256(source.fingerprint.encode())
-    for path in source.paths():
-        size = path.stat().st_size if path.exists() else -1
-        digest.update(f"{path.suffix} {size}\n".encode())
-    return digest.hexdigest()

@@ -28,14 +28,18 @@ class PreparedSource:
         ids: of the samples.
         missing: what the original source lacked, and what was damaged when it was prepared.
         crop: as the original source's.
+        has_depth: as the original source's.
         folder: where the files lie.
+        contents: the original source's fingerprint when it was prepared.
     """
 
-    def __init__(self, folder: Path, records: Any, facts: dict[str, Any]):
-        self.folder, self._records = folder, records
+    def __init__(self, folder: Path, records: Any, facts: dict[str, Any], *, has_depth: bool):
+        self.folder, self._records, self.has_depth = folder, records, has_depth
+        self.contents: str = facts["contents"]
         self.name: str = facts["name"]
         self.ids = tuple(facts["ids"])
         self.missing = (*facts["missing"], *facts["damaged"])
+        self._originals = len(self.ids) + len(facts["damaged"])
         self.crop: Crop | None = facts["crop"]
         if len(records) != len(self.ids):
             raise DataError(
@@ -45,8 +49,10 @@ class PreparedSource:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over name and ids."""
-        return fingerprint(self.name, self.ids)
+        """The original source's, unless damaged frames were left out."""
+        if len(self.ids) == self._originals:
+            return self.contents
+        return fingerprint(self.name, self.ids, [self.contents])
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -119,7 +125,8 @@ def open_prepared(dataset: str, data_dir: str | Path, split: str) -> PreparedSou
         skip = {image: _tfds().decode.SkipDecoding() for image in _IMAGES}
         decoders = {image: skip[image] for image in _IMAGES if image in builder.info.features}
         records = builder.as_data_source(name, decoders=decoders)
-        return PreparedSource(folder, records, builder.info.metadata["splits"][name])
+        facts, has_depth = builder.info.metadata["splits"][name], "depth" in builder.info.features
+        return PreparedSource(folder, records, facts, has_depth=has_depth)
 
 
 def read_facts(folder: Path) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Preparing: raw files to a few large ones, all of a data set or nothing."""
 
-import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -10,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from grumo_jax.data.extras import need
-from grumo_jax.data.prepared.parts import BUILDERS, PARTS, VERSION, contents
+from grumo_jax.data.prepared.parts import BUILDERS, PARTS, VERSION
 from grumo_jax.data.prepared.read import read_facts
 from grumo_jax.errors import DataError
+from grumo_jax.locks import lock_file
 
-_PARTIAL = ".partial"
+_PARTIAL, _REPLACED = ".partial", "replaced"
 _FRAMES_PER_FILE = 1000
 _FRAMES_AT_ONCE = 16
 
@@ -79,20 +79,20 @@ def prepare(
     out = Path(out)
     with _only_one(out):
         partial, place = out / _PARTIAL, out / BUILDERS[dataset] / config / VERSION
-        shutil.rmtree(partial, ignore_errors=True)
+        _clean_up(out)
         builder = make(config=config, data_dir=partial, file_format="array_record")
         builder.split_files, builder.report, builder.advance = split_files, report, advance
         sources = builder.open_sources(data_dir)
-        current = {name: contents(source) for name, source in sources.items()}
+        current = {name: source.fingerprint for name, source in sources.items()}
         if not overwrite and (facts := _facts_if_current(place, current)):
             return _outcome(place, facts, reused=True)
         start(sum(len(source) for source in sources.values()))
         try:
             _write(builder, sources)
             facts = builder.info.metadata["splits"]
-            _move_into_place(Path(builder.data_dir), place, partial)
+            _move_into_place(Path(builder.data_dir), place, out)
         finally:
-            shutil.rmtree(partial, ignore_errors=True)
+            _clean_up(out)
     return _outcome(place, facts, reused=False)
 
 
@@ -142,30 +142,30 @@ def _outcome(place: Path, facts: dict[str, Any], *, reused: bool) -> Outcome:
     return Outcome(place, counts, tuple(damaged), reused)
 
 
-def _move_into_place(built: Path, place: Path, partial: Path) -> None:
+def _move_into_place(built: Path, place: Path, out: Path) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
     if place.exists():
-        place.rename(partial / "replaced")
+        replaced = out / _PARTIAL / _REPLACED / place.relative_to(out)
+        replaced.parent.mkdir(parents=True)
+        place.rename(replaced)
     built.rename(place)
+
+
+def _clean_up(out: Path) -> None:
+    """Remove what is unfinished; put back what was moved away and has no successor yet."""
+    aside = out / _PARTIAL / _REPLACED
+    for replaced in aside.glob("*/*/*"):  # data set, configuration, version
+        place = out / replaced.relative_to(aside)
+        if not place.exists():
+            replaced.rename(place)
+    shutil.rmtree(out / _PARTIAL, ignore_errors=True)
 
 
 @contextmanager
 def _only_one(out: Path) -> Iterator[None]:
     """Keep a second process from removing what this one has not finished yet."""
-    try:
-        import fcntl
-    except ImportError:  # not on this system: whoever starts two at once must know
-        yield
-        return
     out.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(out / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise DataError(
-                f"{out}: another process is preparing data there; let it finish"
-            ) from error
+    with (out / ".lock").open("a") as stream:
+        if not lock_file(stream):
+            raise DataError(f"{out}: another process is preparing data there; let it finish")
         yield
-    finally:
-        os.close(descriptor)
