@@ -10,6 +10,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 import pytest
 from helpers import TINY, SmallNet, draw_variables, need_shared, read_log_sigma
+from results_files import found, write
 
 import grumo_jax
 
@@ -50,3 +51,15 @@ def draw_states(shared):
         return encoder, decoder
 
     return draw
+
+
+@pytest.fixture
+def mixed(tmp_path):
+    """Two good images, a damaged one, an empty one, nulls, and one missing frame."""
+    images = {
+        "a": {"grad": found(0.25), "depth": found(0.5)},
+        "b": "b: damaged or no image",
+        "c": {"grad": found(0.75, detection=None, bands=(100, 0)), "depth": found(0.5)},
+        "d": {"grad": found(9.0, pixels=0), "depth": found(9.0, pixels=0)},
+    }
+    return write(tmp_path / "mixed.jsonl", images, missing=["e"])

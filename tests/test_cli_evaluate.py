@@ -58,10 +58,8 @@ def test_from_a_folder_to_a_report(grumo, checkpoint, data):
     assert header["base_model"] == "Tiny"
     assert header["checkpoint"].startswith("tiny (")
     assert list(header["estimators"]) == ["post", "post-depth", "depth", "row", "constant"]
-    assert {file.name for file in (data / "out" / "pictures").iterdir()} == {
-        "000000.png",
-        "000002.png",
-    }
+    pictures = sorted((data / "out" / "pictures").glob("*.png"))
+    assert [file.name for file in pictures] == ["000000.png", "000002.png"]
     assert "Tiny" in (data / "out" / "report.html").read_text()
     # Again: nothing is computed anew, nothing changes.
     before = (data / "out" / "results.jsonl").read_bytes()
@@ -70,6 +68,15 @@ def test_from_a_folder_to_a_report(grumo, checkpoint, data):
     code, _, err = grumo(*command, "--seed", "7")
     assert code == 2
     assert "seed was 0 and is now 7" in err
+    # Pictures of another evaluation are not left to be taken for this one's.
+    (data / "out" / "results.jsonl").unlink()
+    kept = pictures[0].read_bytes()
+    pictures[0].write_bytes(b"old")
+    assert grumo(*command)[0] == 1
+    assert pictures[0].read_bytes() == b"old"
+    (data / "out" / "results.jsonl").unlink()
+    assert grumo(*command, "--seed", "7")[0] == 1
+    assert pictures[0].read_bytes() == kept
 
 
 @pytest.mark.parametrize(
@@ -77,7 +84,8 @@ def test_from_a_folder_to_a_report(grumo, checkpoint, data):
     [
         ({"--depth-dir": None}, "a folder of photos needs its true depth: give --depth-dir"),
         ({"--split": "eigen"}, "a folder of photos has no splits"),
-        ({"--dataset": "nyu"}, "--depth-dir is for --dataset folder; nyu has its own depth"),
+        ({"--dataset": "kitti"}, "--depth-dir is for --dataset folder; kitti has its own depth"),
+        ({"--dataset": "nyu"}, "the protocol median is not for nyu; see --help"),
         ({"--data-dir": "nowhere"}, "nowhere: no such folder"),
         ({"--estimator": "guess"}, "there is no estimator 'guess'; choose one of grad,"),
         ({"--out": "file.txt"}, "file.txt: a file; --out names a folder"),

@@ -100,41 +100,55 @@ def evaluate(
     # Importing these takes time that other commands need not spend.
     import dataclasses
 
-    from grumo_jax.data import open_source
     from grumo_jax.evaluation import PROTOCOLS
     from grumo_jax.evaluation.evaluate import Run
     from grumo_jax.evaluation.pictures import draw_pictures
-    from grumo_jax.report import summarize, write_report
 
     if out.exists() and not out.is_dir():
         raise GrumoError(f"{out}: a file; --out names a folder")
     if (dataset is Dataset.nyu) != (protocol is Protocol.nyu) and dataset is not Dataset.folder:
         raise GrumoError(f"the protocol {protocol} is not for {dataset}; see --help")
-    if split and dataset is Dataset.folder:
-        raise GrumoError("--split is for kitti and nyu; a folder of photos has no splits")
-    if depth_dir and dataset is not Dataset.folder:
-        raise GrumoError(f"--depth-dir is for --dataset folder; {dataset} has its own depth")
-    own: dict[str, Any] = {}
-    if dataset is Dataset.folder:
-        if depth_dir is None:
-            raise GrumoError("a folder of photos needs its true depth: give --depth-dir")
-        own = {"depth": depth_dir, "depth_scale": depth_scale}
-    source = open_source(dataset, data_dir, split, **own)
-    if not source.has_depth:
-        raise GrumoError(f"{source.name} has no ground truth; evaluate another split")
+    source = _open(dataset, data_dir, split, depth_dir, depth_scale)
     model, variables = _load(checkpoints)
     estimators = choose_estimators(model, estimator, baselines, ensemble=len(checkpoints) > 1)
     chosen = dataclasses.replace(PROTOCOLS[protocol], through_png16=png16)
     run = Run.of(estimators, variables, source, chosen, None, batch_size, None, seed)
+    hashes = (f"{path.resolve().name} ({checkpoint_hash(path)[:12]})" for path in checkpoints)
     about = {
         "base_model": base_model or checkpoints[0].resolve().name,
-        "checkpoint": ", ".join(
-            f"{path.resolve().name} ({checkpoint_hash(path)[:12]})" for path in checkpoints
-        ),
+        "checkpoint": ", ".join(hashes),
     }
     results = run.to_file(out / RESULTS, about, workers=workers, progress=sys.stderr.isatty())
     drawn = [name for name in estimators if name not in BASELINES] or list(estimators)
     draw_pictures(run, results, pictures, drawn)
+    _report(results, out)
+
+
+def _open(
+    dataset: Dataset, data_dir: Path, split: str | None, depth_dir: Path | None, depth_scale: float
+) -> Any:
+    """Open the data set, which must have ground truth."""
+    from grumo_jax.data import open_source
+
+    own: dict[str, Any] = {}
+    if dataset is Dataset.folder:
+        if split:
+            raise GrumoError("--split is for kitti and nyu; a folder of photos has no splits")
+        if depth_dir is None:
+            raise GrumoError("a folder of photos needs its true depth: give --depth-dir")
+        own = {"depth": depth_dir, "depth_scale": depth_scale}
+    elif depth_dir:
+        raise GrumoError(f"--depth-dir is for --dataset folder; {dataset} has its own depth")
+    source = open_source(dataset, data_dir, split, **own)
+    if not source.has_depth:
+        raise GrumoError(f"{source.name} has no ground truth; evaluate another split")
+    return source
+
+
+def _report(results: Any, out: Path) -> None:
+    """Write the report, print its main table, and name the images that were left out."""
+    from grumo_jax.report import summarize, write_report
+
     summary = summarize(results)
     page, tables = write_report(out, [summary])
     print(tables[0].to_markdown())
@@ -144,10 +158,8 @@ def evaluate(
     if not summary.images:
         raise GrumoError("not one image could be measured; see the report for why")
     if summary.problems:
-        print(
-            f"grumo: when they are mended, delete {results.path} and evaluate anew",
-            file=sys.stderr,
-        )
+        advice = f"when they are mended, delete {results.path} and evaluate anew"
+        print(f"grumo: {advice}", file=sys.stderr)
         raise typer.Exit(1)
 
 
