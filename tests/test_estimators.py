@@ -16,9 +16,8 @@ KEY = jax.random.key(7)
 
 MAKERS = {
     "grad": grumo_jax.GradientUncertainty.paper,
-    "averaged": grumo_jax.GradientUncertainty.averaged,
-    "features": lambda model: grumo_jax.GradientUncertainty(
-        model, reference=(grumo_jax.FeatureDropout(), grumo_jax.FeatureNoise())
+    "averaged": lambda model: grumo_jax.GradientUncertainty.averaged(
+        model, reference=(grumo_jax.Flip(), grumo_jax.FeatureDropout())
     ),
     "post": grumo_jax.PostProcessing,
     "var": grumo_jax.TestTimeVariance,

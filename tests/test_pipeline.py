@@ -48,7 +48,7 @@ def test_generate_prepare_evaluate_report(tmp_path):
         assert row["size"] == [375, 1242]
         assert row["estimators"]["grad"]["pixels"] > 5000
         assert 0 < row["estimators"]["grad"]["errors"]["abs_rel"] < 0.6
-    assert [file.suffix for file in (out / "pictures").iterdir()] == [".png"] * 2
+    assert len(list((out / "pictures").glob("*.png"))) == 2
 
     said = grumo(tmp_path, "report", out / "results.jsonl", "--out", "report")
     written = {file.name for file in (tmp_path / "report").iterdir()}
