@@ -18,8 +18,8 @@ UNIT_PNG_SCALE = 65535
 """16-bit PNGs store values in [0, 1] · 65535."""
 
 
-def read_image(path: str | Path) -> np.ndarray:
-    """Read a photo as uint8 (H, W, 3).
+def read_image(path: str | Path | IO[bytes]) -> np.ndarray:
+    """Read a photo, a file or an open one, as uint8 (H, W, 3).
 
     It is turned upright if its EXIF data say so; 16-bit gray is scaled to 8 bits, and what is
     transparent becomes white.

@@ -35,7 +35,7 @@ def decode_image(data: bytes, where: str) -> np.ndarray:
         DataError: if it is damaged or no picture.
     """
     try:
-        return read_image(io.BytesIO(data))  # type: ignore[arg-type]
+        return read_image(io.BytesIO(data))
     except ImageError as error:
         what = "empty" if not data else "damaged or no image"
         raise DataError(f"{where}: {what}; copy it again") from error
