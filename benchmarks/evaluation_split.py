@@ -45,7 +45,8 @@ def main() -> None:
     variables: Any = jax.tree.map(lambda s: 0.02 * jax.random.normal(key, s.shape), shapes)
     variables["batch_stats"] = jax.tree.map(jax.numpy.ones_like, variables["batch_stats"])
     estimators = {"grad": grumo_jax.GradientUncertainty.paper(model)}
-    run = Run.of(estimators, variables, source, protocol, None, 1, jax.devices()[:1], 0)
+    one = jax.devices()[:1]
+    run = Run.of(estimators, variables, source, protocol, batch_size=1, devices=one)
     seconds: dict[str, list[float]] = {"loading": [], "network": [], "metrics": [], "row": []}
 
     def timed(name: str, function: Callable[..., Any], *arguments: Any) -> Any:

@@ -16,13 +16,13 @@ from typing import Any
 
 from settings_plot import draw_settings
 
-from grumo_jax import load_checkpoint, shipped_checkpoint, stack_variables
-from grumo_jax.checkpoint import checkpoint_hash
+from grumo_jax import shipped_checkpoint
 from grumo_jax.data import Sample, Source, open_source
 from grumo_jax.data.sample import Crop, fingerprint
 from grumo_jax.errors import GrumoError, one_sentence
 from grumo_jax.estimators import BASELINES, Ensemble, Estimator, named_estimator
 from grumo_jax.evaluation import PROTOCOLS, Protocol, evaluate
+from grumo_jax.evaluation.checkpoints import describe_checkpoints, load_members
 from grumo_jax.images import write_atomically
 from grumo_jax.network import as_network
 from grumo_jax.report import Published, Summary, Table, gain_table, summarize, write_report
@@ -139,14 +139,14 @@ def run_with(experiment: Experiment, options: argparse.Namespace) -> Path:
     summaries = []
     for name, paths in networks.items():
         print(f"{name}: {len(source)} images", file=sys.stderr)
-        model, variables = load(paths)
+        model, variables = load_members(paths)
         results = evaluate(
             with_baselines(experiment.estimators(name, model), model, len(paths)),
             variables,
             source,
             options.out / name / "results.jsonl",
             protocol=protocol,
-            about={"base_model": name, "checkpoint": describe(paths)},
+            about={"base_model": name, "checkpoint": describe_checkpoints(paths)},
             batch_size=options.batch_size,
             seed=options.seed,
             progress=sys.stderr.isatty(),
@@ -256,19 +256,6 @@ def open_data(protocol: Protocol, options: argparse.Namespace) -> Source:
     return Part(source, min(number, len(source)), f"generated data in place of {source.name}")
 
 
-def load(paths: Sequence[Path]) -> tuple[Any, Any]:
-    """Network and variables of a checkpoint; stacked variables of several.
-
-    Raises:
-        GrumoError: if they are of different networks.
-    """
-    loaded = [load_checkpoint(path) for path in paths]
-    model, variables = loaded[0]
-    if any(other != model for other, _ in loaded):
-        raise GrumoError(f"{paths[0]} and its neighbours are of different networks")
-    return model, variables if len(paths) == 1 else stack_variables([v for _, v in loaded])
-
-
 def with_baselines(estimators: Estimators, model: Any, members: int = 1) -> dict[str, Estimator]:
     """Add what any score must beat; of an ensemble there is only the ensemble itself."""
     if members > 1:
@@ -319,11 +306,6 @@ def describe_run(
     gain = gain_table(summaries, experiment.reference)
     parts += [gain.to_markdown()] if gain else []
     return "\n\n".join(part.strip() for part in parts) + "\n"
-
-
-def describe(paths: Sequence[Path]) -> str:
-    """Names and hashes of checkpoints."""
-    return ", ".join(f"{path.resolve().name} ({checkpoint_hash(path)[:12]})" for path in paths)
 
 
 def said(experiment: Experiment) -> str:

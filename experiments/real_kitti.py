@@ -60,7 +60,8 @@ def evaluate_methods(variables: Any, source: Source, folder: Path) -> Run:
     estimators: dict[str, Estimator] = {name: named_estimator(name, NETWORK) for name in METHODS}
     estimators["grad, norm"] = GradientUncertainty.paper(NETWORK, reduction="norm")
     protocol = PROTOCOLS["kitti-mono"]
-    run = Run.of(estimators, variables, source, protocol, SIZE, 1, jax.devices()[:1], 0)
+    one = jax.devices()[:1]
+    run = Run.of(estimators, variables, source, protocol, size=SIZE, batch_size=1, devices=one)
     about = {"base_model": "PyDNet", "checkpoint": "mobile PyDNet trained on KITTI"}
     progress = sys.stderr.isatty()
     results = run.to_file(folder / "results.jsonl", about, workers=2, progress=progress)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -36,6 +37,6 @@ def draw_settings(path: Path, summaries: Sequence[Summary]) -> None:
     write_atomically(path, lambda stream: figure.savefig(stream, dpi=120, format="png"))
 
 
-def _dot(number: int, fill: str) -> Line2D:
+def _dot(number: int, fill: Literal["full", "none"]) -> Line2D:
     marker, colour = MARKERS[number % len(MARKERS)], f"C{number}"
-    return Line2D([], [], marker=marker, color=colour, fillstyle=fill, linestyle="none")  # type: ignore[arg-type]
+    return Line2D([], [], marker=marker, color=colour, fillstyle=fill, linestyle="none")

@@ -119,7 +119,7 @@ def test_checkpoints_are_found_by_base_model(experiment, checkpoints, tmp_path):
         "Boot": ["Boot_0", "Boot_1", "Boot_10"],
     }
     assert missing == ["Post", "Log", "Drop"]
-    model, variables = common.load(found["Boot"])
+    model, variables = common.load_members(found["Boot"])
     assert list(common.with_baselines({}, model, 3)) == ["ensemble"]
     assert variables["params"]["encoder"]["conv1"]["kernel"].shape[0] == 3
     options.checkpoints = tmp_path

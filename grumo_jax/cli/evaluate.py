@@ -1,41 +1,19 @@
 """`grumo evaluate`: from a checkpoint and a data set to tables and a report."""
 
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from grumo_jax.checkpoint import checkpoint_hash, load_checkpoint
 from grumo_jax.errors import GrumoError
 from grumo_jax.estimators import (
     BASELINES,
     Ensemble,
     Estimator,
     named_estimator,
-    stack_variables,
 )
 from grumo_jax.network import as_network
-
-
-class Dataset(StrEnum):
-    """Where images and ground truth come from."""
-
-    kitti = "kitti"
-    nyu = "nyu"
-    folder = "folder"
-
-
-class Protocol(StrEnum):
-    """How depth is compared."""
-
-    kitti_mono = "kitti-mono"
-    kitti_stereo = "kitti-stereo"
-    nyu = "nyu"
-    median = "median"
-    metric = "metric"
-
 
 RESULTS = "results.jsonl"
 
@@ -45,12 +23,12 @@ def evaluate(
         list[Path],
         typer.Argument(help="Checkpoint directory; several are evaluated as one ensemble."),
     ],
-    dataset: Annotated[Dataset, typer.Option(help="What to evaluate on.")],
+    dataset: Annotated[str, typer.Option(help="kitti, nyu or folder.")],
     data_dir: Annotated[
         Path, typer.Option(help="What `grumo prepare` was given, or a folder of photos.")
     ],
     protocol: Annotated[
-        Protocol,
+        str,
         typer.Option(
             help="kitti-mono: median scaling. kitti-stereo: times 5.4. nyu: metres. For data of "
             "one's own: median or metric."
@@ -100,23 +78,23 @@ def evaluate(
     # Importing these takes time that other commands need not spend.
     import dataclasses
 
-    from grumo_jax.evaluation import PROTOCOLS
+    from grumo_jax.evaluation import named_protocol
+    from grumo_jax.evaluation.checkpoints import describe_checkpoints, load_members
     from grumo_jax.evaluation.evaluate import Run
     from grumo_jax.evaluation.pictures import draw_pictures
 
     if out.exists() and not out.is_dir():
         raise GrumoError(f"{out}: a file; --out names a folder")
-    if (dataset is Dataset.nyu) != (protocol is Protocol.nyu) and dataset is not Dataset.folder:
+    chosen = dataclasses.replace(named_protocol(protocol), through_png16=png16)
+    if dataset != "folder" and (dataset == "nyu") != (protocol == "nyu"):
         raise GrumoError(f"the protocol {protocol} is not for {dataset}; see --help")
     source = _open(dataset, data_dir, split, depth_dir, depth_scale)
-    model, variables = _load(checkpoints)
+    model, variables = load_members(checkpoints)
     estimators = choose_estimators(model, estimator, baselines, ensemble=len(checkpoints) > 1)
-    chosen = dataclasses.replace(PROTOCOLS[protocol], through_png16=png16)
-    run = Run.of(estimators, variables, source, chosen, None, batch_size, None, seed)
-    hashes = (f"{path.resolve().name} ({checkpoint_hash(path)[:12]})" for path in checkpoints)
+    run = Run.of(estimators, variables, source, chosen, batch_size=batch_size, seed=seed)
     about = {
         "base_model": base_model or checkpoints[0].resolve().name,
-        "checkpoint": ", ".join(hashes),
+        "checkpoint": describe_checkpoints(checkpoints),
     }
     results = run.to_file(out / RESULTS, about, workers=workers, progress=sys.stderr.isatty())
     drawn = [name for name in estimators if name not in BASELINES] or list(estimators)
@@ -125,13 +103,13 @@ def evaluate(
 
 
 def _open(
-    dataset: Dataset, data_dir: Path, split: str | None, depth_dir: Path | None, depth_scale: float
+    dataset: str, data_dir: Path, split: str | None, depth_dir: Path | None, depth_scale: float
 ) -> Any:
     """Open the data set, which must have ground truth."""
     from grumo_jax.data import open_source
 
     own: dict[str, Any] = {}
-    if dataset is Dataset.folder:
+    if dataset == "folder":
         if split:
             raise GrumoError("--split is for kitti and nyu; a folder of photos has no splits")
         if depth_dir is None:
@@ -161,17 +139,6 @@ def _report(results: Any, out: Path) -> None:
         advice = f"when they are mended, delete {results.path} and evaluate anew"
         print(f"grumo: {advice}", file=sys.stderr)
         raise typer.Exit(1)
-
-
-def _load(checkpoints: list[Path]) -> tuple[Any, Any]:
-    loaded = [load_checkpoint(path) for path in checkpoints]
-    model, variables = loaded[0]
-    for path, (other, _) in zip(checkpoints, loaded, strict=True):
-        if other != model:
-            raise GrumoError(
-                f"{path}: another network than {checkpoints[0]}; an ensemble is of one network"
-            )
-    return model, stack_variables([v for _, v in loaded]) if len(loaded) > 1 else variables
 
 
 def choose_estimators(

@@ -10,7 +10,6 @@ from grumo_jax.data.loading import Loaded as Loaded
 from grumo_jax.data.loading import Problem as Problem
 from grumo_jax.data.loading import batches as batches
 from grumo_jax.data.loading import load as load
-from grumo_jax.data.loading import split_problems as split_problems
 from grumo_jax.data.nyu import NyuFastDepth as NyuFastDepth
 from grumo_jax.data.nyu import center_crop as center_crop
 from grumo_jax.data.nyu import half_size as half_size

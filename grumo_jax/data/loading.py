@@ -238,21 +238,3 @@ def _group(items: Iterable[Loaded[T] | Problem], size: int, drop_last: bool) -> 
 def _describe(item: Loaded[Any]) -> str:
     shapes: Sequence[Any] = [np.shape(leaf) for leaf in jax.tree.leaves(item.value)]
     return f"{item.id} {'; '.join(map(str, shapes))}"
-
-
-def split_problems(
-    items: Iterable[Loaded[T] | Problem], problems: list[Problem]
-) -> Iterator[Loaded[T]]:
-    """Pass on what was read and note the rest in `problems`.
-
-    >>> noted = []
-    >>> list(split_problems([Problem(0, "a", "a: damaged"), Loaded(1, "b", 2.0)], noted))
-    [Loaded(index=1, id='b', value=2.0)]
-    >>> noted[0].sentence
-    'a: damaged'
-    """
-    for item in items:
-        if isinstance(item, Problem):
-            problems.append(item)
-        else:
-            yield item

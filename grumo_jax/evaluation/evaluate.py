@@ -73,7 +73,16 @@ def evaluate(
         GrumoError: if there are no estimators or they are of different networks.
         ResultsError: if the file holds other results.
     """
-    run = Run.of(estimators, variables, source, protocol, size, batch_size, devices, seed)
+    run = Run.of(
+        estimators,
+        variables,
+        source,
+        protocol,
+        size=size,
+        batch_size=batch_size,
+        devices=devices,
+        seed=seed,
+    )
     return run.to_file(path, about or {}, workers=workers, progress=progress)
 
 
@@ -108,12 +117,13 @@ class Run:
         variables: Any,
         source: Source,
         protocol: Protocol,
-        size: tuple[int, int] | None,
-        batch_size: int | None,
-        devices: Sequence[jax.Device] | None,
-        seed: int,
+        *,
+        size: tuple[int, int] | None = None,
+        batch_size: int | None = None,
+        devices: Sequence[jax.Device] | None = None,
+        seed: int = 0,
     ) -> "Run":
-        """Decide what was left open."""
+        """Decide what was left open; see `evaluate`."""
         if not estimators:
             raise GrumoError("there is no estimator to evaluate; name at least one")
         devices = list(jax.local_devices() if devices is None else devices)

@@ -4,9 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
-import jax
 import numpy as np
 
 from grumo_jax.data import Sample
@@ -33,10 +31,10 @@ def draw_pictures(run: Run, results: Results, number: int, names: Sequence[str])
         return []
     _forget_others(results)
     files = []
-    for index in telling_images(results.rows(), names[0], number):
+    for index, scale in telling_images(results.rows(), names[0], number).items():
         file = results.path.parent / PICTURES / f"{index:06d}.png"
         if not file.exists():
-            _draw(run, index, names, file)
+            _draw(run, index, scale, names, file)
         files.append(file)
     return files
 
@@ -52,10 +50,14 @@ def _forget_others(results: Results) -> None:
         write_atomically(mark, lambda stream: stream.write(digest.encode()))
 
 
-def telling_images(rows: Iterable[Row], estimator: str, number: int) -> list[int]:
-    """Places of the images of lowest and highest abs_rel, and lowest and highest AUSE of it."""
+def telling_images(rows: Iterable[Row], estimator: str, number: int) -> dict[int, float]:
+    """The images of lowest and highest abs_rel, and lowest and highest AUSE of it.
+
+    Returns:
+        {place in the data set: what its depth was multiplied by}.
+    """
     entries = {
-        row["index"]: {g: row["estimators"][estimator][g] for g in ("errors", "ause")}
+        row["index"]: {k: row["estimators"][estimator][k] for k in ("errors", "ause", "scale")}
         for row in rows
         if "estimators" in row and row["estimators"][estimator]["pixels"]
     }
@@ -63,12 +65,12 @@ def telling_images(rows: Iterable[Row], estimator: str, number: int) -> list[int
     for group in ("errors", "ause"):
         ordered = sorted(entries, key=lambda index: entries[index][group]["abs_rel"])
         chosen |= dict.fromkeys(ordered[:number] + ordered[max(len(ordered) - number, 0) :])
-    return list(chosen)
+    return {index: entries[index]["scale"] for index in chosen}
 
 
-def _draw(run: Run, index: int, names: Sequence[str], file: Path) -> None:
+def _draw(run: Run, index: int, scale: float, names: Sequence[str], file: Path) -> None:
     sample = run.protocol.trim(run.source[index])
-    predictions, scale = _predict(run, sample, names)
+    predictions = _predict(run, sample, names)
     depth = predictions[names[0]].depth * scale
     figure = plot_case(
         sample.image,
@@ -82,13 +84,10 @@ def _draw(run: Run, index: int, names: Sequence[str], file: Path) -> None:
     write_atomically(file, lambda stream: figure.savefig(stream, dpi=100, format="png"))
 
 
-def _predict(run: Run, sample: Sample, names: Sequence[str]) -> tuple[dict[str, Prediction], Any]:
-    """Maps at the photo's size by estimator, and what depth is multiplied by."""
-    prepared = run.prepare(sample)
-    estimates = run.estimate([prepared])
-    scale = jax.device_get(run.measure(estimates, [prepared])[names[0]].scale[0])
-    size = sample.image.shape[:2]
-    return {name: to_photo_size(run.network, estimates[name], 0, size) for name in names}, scale
+def _predict(run: Run, sample: Sample, names: Sequence[str]) -> dict[str, Prediction]:
+    """Maps at the photo's size by estimator."""
+    estimates, size = run.estimate([run.prepare(sample)]), sample.image.shape[:2]
+    return {name: to_photo_size(run.network, estimates[name], 0, size) for name in names}
 
 
 def _relative_error(sample: Sample, depth: np.ndarray) -> np.ndarray:

@@ -20,6 +20,7 @@ from grumo_jax.errors import DataError
 NEIGHBOURS = ("previous", "following", "stereo")
 
 
+# The type checker sees nothing of TFDS, whose way of keeping a base class unlisted this is.
 class _SourceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
     """What both data sets have in common.
 

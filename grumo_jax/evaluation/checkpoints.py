@@ -1,0 +1,36 @@
+"""Checkpoints that are evaluated: one network, or several of one make as an ensemble."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from grumo_jax.checkpoint import checkpoint_hash, load_checkpoint
+from grumo_jax.errors import GrumoError
+from grumo_jax.estimators import stack_variables
+from grumo_jax.models import Monodepth2
+
+
+def load_members(paths: Sequence[Path]) -> tuple[Monodepth2, Any]:
+    """Network and variables of a checkpoint; of several, their variables stacked.
+
+    Raises:
+        GrumoError: if they are of different networks.
+        CheckpointError: if one cannot be read.
+    """
+    loaded = [load_checkpoint(path) for path in paths]
+    model, variables = loaded[0]
+    for path, (other, _) in zip(paths, loaded, strict=True):
+        if other != model:
+            raise GrumoError(
+                f"{path}: another network than {paths[0]}; an ensemble is of one network"
+            )
+    return model, variables if len(loaded) == 1 else stack_variables([v for _, v in loaded])
+
+
+def describe_checkpoints(paths: Sequence[Path]) -> str:
+    """Names and beginnings of hashes, as results files note them.
+
+    Raises:
+        CheckpointError: if one cannot be read.
+    """
+    return ", ".join(f"{path.resolve().name} ({checkpoint_hash(path)[:12]})" for path in paths)
