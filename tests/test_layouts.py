@@ -9,10 +9,12 @@ from layouts import DAY
 
 from grumo_jax import cli, read_image
 from grumo_jax.data import KittiRaw, NyuFastDepth
+from grumo_jax.data.encoding import to_uint8
 from grumo_jax.data.kitti.splits import eigen_test
 from grumo_jax.errors import DataError
+from grumo_jax.synthetic import layouts
 from grumo_jax.synthetic.layouts import MARK, write_kitti, write_nyu
-from grumo_jax.synthetic.sensors import kitti_camera, kitti_views, nyu_view, to_uint8
+from grumo_jax.synthetic.sensors import kitti_camera, kitti_views, nyu_view
 
 SIZE = (96, 320)
 
@@ -104,13 +106,26 @@ def test_a_call_is_continued_and_nothing_else_is_touched(kitti, tmp_path):
     assert json.loads((kitti / MARK).read_text())["drives"] == 2
 
 
+def test_drives_for_training(tmp_path, monkeypatch):
+    monkeypatch.setattr(layouts, "FIRST_FRAME", 77)
+    monkeypatch.setattr(layouts, "DRIVE_FRAMES", 7)
+    write_kitti(tmp_path, drives=1, frames=1, train=1, size=SIZE)
+    train, val = (KittiRaw(tmp_path, f"moving/{part}") for part in ("train", "val"))
+    assert [key.split(" ", 1)[1] for key in train.ids] == ["78 l", "79 l"]
+    assert [key.split(" ", 1)[1] for key in val.ids] == ["82 l"]
+    sample, after = train[0], train[1]
+    np.testing.assert_array_equal(sample.following, after.image)
+    np.testing.assert_array_equal(sample.image, after.previous)
+    assert not np.array_equal(sample.stereo, sample.image)
+    assert sample.stereo_offset == pytest.approx(0.54, abs=1e-4)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("kitti", "new", "--drives", "29"), "29 drives; the Eigen test split has 1 to 28"),
         (("kitti", "new", "--drives", "0"), "0 drives; the Eigen test split has 1 to 28"),
         (("kitti", "new", "--drives", "1", "--frames", "22"), "ask for 1 to 21"),
-        (("kitti", "new", "--train", "2"), "--train is for nyu; kitti has --drives and --frames"),
         (("nyu", "new", "--drives", "2"), "--drives is for kitti; nyu has --frames and --train"),
         (("nyu", "new", "--frames", "0"), "0 test and 0 training frames; expected at least one"),
         (("kitti", "file"), "file: a file; expected a folder for the data"),

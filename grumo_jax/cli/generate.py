@@ -28,32 +28,33 @@ def generate(
         int, typer.Option(help="kitti: number of frames of each drive. nyu: of the split val.")
     ] = 4,
     train: Annotated[
-        int | None, typer.Option(help="nyu: number of training frames; none by default.")
-    ] = None,
+        int, typer.Option(min=0, help="kitti: drives for training, 20 frames each. nyu: frames.")
+    ] = 0,
     seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of the scenes.")] = 0,
 ) -> None:
     """Write generated pictures with exact depth, laid out as KITTI or NYU Depth V2.
 
     Every command that reads the real data reads these: random streets with laser scans, improved
-    ground truth and both cameras, under names of the Eigen test split; or random rooms. They are
-    for trying things; numbers on them say nothing about real photos. Existing files are never
-    overwritten. Interrupted? Give the command again: it continues.
+    ground truth and both cameras, under names of the Eigen test split, and drives to train on; or
+    random rooms. They are for trying things; numbers on them say nothing about real photos.
+    Existing files are never overwritten. Interrupted? Give the command again: it continues.
 
     Example: grumo generate kitti generated_kitti --drives 2 --frames 4
     """
     # Importing this takes time that other commands need not spend.
-    from grumo_jax.synthetic.layouts import write_kitti, write_nyu
+    from grumo_jax.synthetic.layouts import DRIVE_FRAMES, write_kitti, write_nyu
 
     if drives is not None and dataset is Dataset.nyu:
         raise DataError("--drives is for kitti; nyu has --frames and --train")
-    if train is not None and dataset is Dataset.kitti:
-        raise DataError("--train is for nyu; kitti has --drives and --frames")
-    number = frames * (drives or 2) if dataset is Dataset.kitti else frames + (train or 0)
+    number = frames + train
+    if dataset is Dataset.kitti:
+        number = frames * (2 if drives is None else drives) + DRIVE_FRAMES * train
     with tqdm(total=number, unit="frame", disable=not sys.stderr.isatty()) as bar:
         if dataset is Dataset.kitti:
             drives = 2 if drives is None else drives
-            write_kitti(folder, drives=drives, frames=frames, seed=seed, advance=bar.update)
+            options = {"drives": drives, "frames": frames, "train": train, "seed": seed}
+            write_kitti(folder, **options, advance=bar.update)
         else:
-            write_nyu(folder, val=frames, train=train or 0, seed=seed, advance=bar.update)
+            write_nyu(folder, val=frames, train=train, seed=seed, advance=bar.update)
     print(f"{number} frame{'s' * (number > 1)} in {folder}")
     print(f"next: grumo prepare {dataset} --data-dir {folder}")

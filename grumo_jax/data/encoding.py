@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -51,3 +52,8 @@ def encode_png(image: np.ndarray) -> bytes:
     stream = io.BytesIO()
     Image.fromarray(image).save(stream, format="PNG", compress_level=1)
     return stream.getvalue()
+
+
+def to_uint8(image: Any) -> np.ndarray:
+    """Colours in [0, 1] as bytes."""
+    return np.rint(np.clip(np.asarray(image), 0, 1) * 255).astype(np.uint8)

@@ -10,7 +10,7 @@ from grumo_jax.data.prepared.read import FOLDER
 from grumo_jax.data.sample import Source
 from grumo_jax.errors import DataError
 
-DATASETS = {"kitti": "eigen", "nyu": "val", "folder": "all"}
+DATASETS = {"kitti": "eigen", "nyu": "val", "folder": "all", "synthetic": "street/test"}
 """{data set: the split that is opened if none is named}"""
 
 
@@ -28,8 +28,9 @@ def open_source(
     Prepared data that were made from other files than the original ones beside them are refused.
 
     Args:
-        dataset: "kitti", "nyu" or "folder".
-        data_dir: the folder of the original data or of prepared ones; of "folder", the photos.
+        dataset: "kitti", "nyu", "folder" or "synthetic".
+        data_dir: the folder of the original data or of prepared ones; of "folder", the photos; of
+            "synthetic", which is rendered where it is not prepared, any.
         split: such as "eigen" (the default of kitti) or "val" (of nyu); "folder" has none.
         split_files: folder with train_files.txt and val_files.txt, for KITTI's `eigen_zhou`.
         raw: read the original files even if there are prepared ones.

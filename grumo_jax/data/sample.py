@@ -14,6 +14,13 @@ from grumo_jax.errors import DataError
 
 Crop = Literal["eigen"]
 
+IMAGES = ("image", "previous", "following", "stereo")
+"""Names of a sample's pictures."""
+MOTIONS = ("previous", "following")
+"""Names of the frames of which a sample may hold the camera's motion."""
+REGIONS = ("moving", "shadow", "reflection")
+"""Names of the regions that the synthetic world knows."""
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -29,6 +36,9 @@ class Sample:
         stereo: uint8 (H, W, 3), what the other camera saw at that moment, for training.
         stereo_offset: metres by which the camera of `stereo` lies to the right of this one;
             negative if it lies to the left.
+        motions: {"previous" and "following": float32 (4, 4)}: transforms from this camera's
+            coordinates to that frame's camera's, in metres; None if they are not known.
+        regions: {name: bool (H, W)}: where something holds, such as "moving"; None if unknown.
     """
 
     id: str
@@ -39,6 +49,8 @@ class Sample:
     following: np.ndarray | None = None
     stereo: np.ndarray | None = None
     stereo_offset: float | None = None
+    motions: Mapping[str, np.ndarray] | None = None
+    regions: Mapping[str, np.ndarray] | None = None
 
 
 class Source(Protocol):
@@ -98,6 +110,8 @@ class EncodedSample:
         depth: as in `Sample`.
         intrinsics: as in `Sample`.
         stereo_offset: as in `Sample`.
+        motions: as in `Sample`.
+        regions: as in `Sample`.
     """
 
     id: str
@@ -107,6 +121,8 @@ class EncodedSample:
     depth: np.ndarray | None = None
     intrinsics: np.ndarray | None = None
     stereo_offset: float | None = None
+    motions: Mapping[str, np.ndarray] | None = None
+    regions: Mapping[str, np.ndarray] | None = None
 
     def decode(self) -> Sample:
         """Decode the pictures.
@@ -131,6 +147,8 @@ class EncodedSample:
             depth=self.depth,
             intrinsics=self.intrinsics,
             stereo_offset=self.stereo_offset,
+            motions=self.motions,
+            regions=self.regions,
             **pictures,
         )
 

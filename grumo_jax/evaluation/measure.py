@@ -26,6 +26,9 @@ KITTI_FOCAL = 0.58
 """Focal length of KITTI's cameras in image widths, by which the 16-bit files are scaled."""
 
 
+Within = tuple[DepthErrors, Sparsification]
+
+
 @struct.dataclass
 class Measures:
     """All numbers of a batch under one estimator.
@@ -36,6 +39,7 @@ class Measures:
         errors, sparsification, detection: see there.
         spearman: (B,), with the relative error.
         bands: (errors, sparsification) within bands of depth, first axis bands; None without.
+        regions: {name: (errors, sparsification) of its pixels alone}.
     """
 
     scale: jax.Array
@@ -44,7 +48,8 @@ class Measures:
     sparsification: Sparsification
     spearman: jax.Array
     detection: Detection
-    bands: tuple[DepthErrors, Sparsification] | None
+    bands: Within | None
+    regions: dict[str, Within]
 
 
 def measure(
@@ -99,13 +104,12 @@ def _measure(
     truth, predicted, uncertain, where = compared.points
     sparsify = partial(sparsification, truth, predicted, uncertain)
     relative_error = jnp.abs(truth - predicted) / jnp.where(where, truth, 1.0)
-    bands = None
-    if protocol.bands:
 
-        def in_band(where: jax.Array) -> tuple[DepthErrors, Sparsification]:
-            return depth_errors(truth, predicted, where), sparsify(where)
+    def within(where: jax.Array) -> Within:
+        return depth_errors(truth, predicted, where), sparsify(where)
 
-        bands = in_bands(in_band, truth, where, edges=protocol.bands)
+    bands = in_bands(within, truth, where, edges=protocol.bands) if protocol.bands else None
+    regions = {name: within(where & mask[:, None]) for name, mask in targets.regions.items()}
     return Measures(
         compared.scale,
         compared.finite,
@@ -114,6 +118,7 @@ def _measure(
         spearman(relative_error, uncertain, where),
         error_detection(truth, predicted, uncertain, where),
         bands,
+        regions,
     )
 
 

@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from grumo_jax.evaluation.measure import Measures
+from grumo_jax.evaluation.measure import Measures, Within
 from grumo_jax.evaluation.results import Row
 
-IN_BANDS = ("abs_rel", "rmse", "a1")
+IN_PARTS = ("abs_rel", "rmse", "a1")
+"""Metrics that are given within bands of depth and within regions."""
 
 
 def to_row(
@@ -59,14 +60,21 @@ def _entry(measures: Measures, slot: int) -> dict[str, Any]:
         "oracle": _at(s.oracle, slot),
     }
     if measures.bands is not None:
-        band_errors, band_s = measures.bands
-        entry["bands"] = {
-            "pixels": [int(n) for n in band_errors.pixels[:, slot]],
-            "errors": {m: plain(getattr(band_errors, m)[:, slot]) for m in IN_BANDS},
-            "ause": {m: plain(values[:, slot]) for m, values in band_s.ause.items()},
-            "aurg": {m: plain(values[:, slot]) for m, values in band_s.aurg.items()},
-        }
+        entry["bands"] = _part(measures.bands, slot)
+    if measures.regions:
+        entry["regions"] = {name: _part(part, slot) for name, part in measures.regions.items()}
     return entry
+
+
+def _part(part: Within, slot: int) -> dict[str, Any]:
+    """What is said of some of the pixels, or of each band of them."""
+    errors, s = part
+    return {
+        "pixels": np.asarray(errors.pixels)[..., slot].tolist(),
+        "errors": {m: plain(getattr(errors, m)[..., slot]) for m in IN_PARTS},
+        "ause": {m: plain(values[..., slot]) for m, values in s.ause.items()},
+        "aurg": {m: plain(values[..., slot]) for m, values in s.aurg.items()},
+    }
 
 
 def _at(values: dict[str, Any], slot: int) -> dict[str, Any]:

@@ -6,7 +6,7 @@ batch.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -35,6 +35,7 @@ class Targets:
         row, column: (B, N) int32, of the upper left of the network's four pixels around a point.
         row_weight, column_weight: (B, N) float32 in [0, 1], of the lower and the right ones.
         width: (B,) float32, of the ground truth in pixels.
+        regions: {name: (B, N) bool}, points that lie in a region; empty where none are known.
     """
 
     depth: jax.Array
@@ -44,6 +45,7 @@ class Targets:
     row_weight: jax.Array
     column_weight: jax.Array
     width: jax.Array
+    regions: dict[str, jax.Array] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class Prepared:
         size: (height, width) of the ground truth.
         rows, columns: (n,) int32, its points.
         depth: (n,) float32 metres.
+        regions: {name: (n,) bool}, which of the points lie in a region of `Sample.regions`.
     """
 
     image: np.ndarray
@@ -62,6 +65,7 @@ class Prepared:
     rows: np.ndarray
     columns: np.ndarray
     depth: np.ndarray
+    regions: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,7 @@ class Prepare:
             rows.astype(np.int32),
             columns.astype(np.int32),
             depth[rows, columns],
+            {name: mask[rows, columns] for name, mask in (sample.regions or {}).items()},
         )
 
 
@@ -129,6 +134,7 @@ def _pack(prepared: Prepared, protocol: Protocol, size: tuple[int, int], capacit
         row_weight=fill(row_weight),
         column_weight=fill(column_weight),
         width=width,
+        regions={name: fill(inside) for name, inside in prepared.regions.items()},
     )
 
 

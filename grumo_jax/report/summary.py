@@ -23,8 +23,8 @@ SCALARS = (
     *(f"detection.{name}" for name in DETECTION),
 )
 """Paths, in a row of results, of the numbers that are averaged."""
-IN_BANDS = tuple(f"{kind}.{name}" for kind in ("errors", "ause", "aurg") for name in METRICS)
-"""Paths, in the bands of a row, of the numbers that are averaged within each band."""
+IN_PARTS = tuple(f"{kind}.{name}" for kind in ("errors", "ause", "aurg") for name in METRICS)
+"""Paths, in the bands and regions of a row, of the numbers that are averaged in each of them."""
 PER_IMAGE = (
     *(f"errors.{name}" for name in METRICS),
     *(f"{area}.{name}" for name in METRICS for area in ("ause", "aurg")),
@@ -45,9 +45,11 @@ class EstimatorSummary:
         means: {path, see `SCALARS`: mean}; NaN where no image defines it.
         counts: {path: number of images that the mean rests on}.
         curves, oracle: {metric: (T + 1,)}, mean sparsification curves.
-        bands: {path, see `IN_BANDS`: (bands,)}, means over images with pixels in that band; NaN
+        bands: {path, see `IN_PARTS`: (bands,)}, means over images with pixels in that band; NaN
             where there are none. Empty without bands.
         band_images: (bands,), the number of those images.
+        regions: {region: {path, see `IN_PARTS`: mean over images with pixels in it}}.
+        region_images: {region: number of those images}.
     """
 
     name: str
@@ -58,6 +60,8 @@ class EstimatorSummary:
     oracle: dict[str, np.ndarray]
     bands: dict[str, np.ndarray]
     band_images: np.ndarray
+    regions: dict[str, dict[str, float]] = field(default_factory=dict)
+    region_images: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -246,6 +250,27 @@ class _Mean:
 
 
 @dataclass
+class _PartMeans:
+    """Running means of one estimator within bands of depth, or within a region."""
+
+    images: Any = 0
+    means: dict[str, _Mean] = field(default_factory=dict)
+
+    def add(self, part: dict[str, Any]) -> None:
+        filled = np.asarray(part["pixels"], np.float64) > 0
+        self.images = self.images + filled
+        for path in IN_PARTS:
+            kind, metric = path.split(".")
+            values = (part.get(kind) or {}).get(metric)
+            if values is not None:
+                # As floats, null is NaN: it does not count.
+                self.means.setdefault(path, _Mean()).add(np.array(values, np.float64), filled)
+
+    def results(self) -> dict[str, np.ndarray]:
+        return {path: mean.result() for path, mean in self.means.items()}
+
+
+@dataclass
 class _Means:
     """Running means of one estimator."""
 
@@ -254,8 +279,8 @@ class _Means:
     scalars: _Mean = field(default_factory=_Mean)
     curves: dict[str, _Mean] = field(default_factory=dict)
     oracle: dict[str, _Mean] = field(default_factory=dict)
-    bands: dict[str, _Mean] = field(default_factory=dict)
-    band_images: Any = 0
+    bands: _PartMeans = field(default_factory=_PartMeans)
+    regions: dict[str, _PartMeans] = field(default_factory=dict)
 
     def add(self, found: dict[str, Any]) -> None:
         self.images += 1
@@ -265,17 +290,9 @@ class _Means:
                 if curve is not None:
                     mean.setdefault(metric, _Mean()).add(curve)
         if found.get("bands"):
-            self._add_bands(found["bands"])
-
-    def _add_bands(self, bands: dict[str, Any]) -> None:
-        filled = np.asarray(bands["pixels"], np.float64) > 0
-        self.band_images = self.band_images + filled
-        for path in IN_BANDS:
-            kind, metric = path.split(".")
-            values = (bands.get(kind) or {}).get(metric)
-            if values is not None:
-                # As floats, null is NaN: it does not count.
-                self.bands.setdefault(path, _Mean()).add(np.array(values, np.float64), filled)
+            self.bands.add(found["bands"])
+        for name, part in (found.get("regions") or {}).items():
+            self.regions.setdefault(name, _PartMeans()).add(part)
 
     def result(self) -> EstimatorSummary:
         means = np.broadcast_to(self.scalars.result(), len(SCALARS)).tolist()
@@ -287,6 +304,11 @@ class _Means:
             dict(zip(SCALARS, map(int, counts), strict=True)),
             {metric: mean.result() for metric, mean in self.curves.items()},
             {metric: mean.result() for metric, mean in self.oracle.items()},
-            {path: mean.result() for path, mean in self.bands.items()},
-            np.asarray(self.band_images, np.int64),
+            self.bands.results(),
+            np.asarray(self.bands.images, np.int64),
+            {
+                name: {path: float(mean) for path, mean in part.results().items()}
+                for name, part in self.regions.items()
+            },
+            {name: int(part.images) for name, part in self.regions.items()},
         )

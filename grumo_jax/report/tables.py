@@ -42,7 +42,7 @@ Item = TypeVar("Item")
 
 
 def make_tables(summaries: Sequence[Summary], published: Published | None = None) -> list[Table]:
-    """Make all tables: the main one, the one on ranking, and two on bands of depth if known.
+    """Make all tables: the main one, the one on ranking, two on bands of depth, two on regions.
 
     Args:
         summaries: of one data set and one protocol.
@@ -55,6 +55,8 @@ def make_tables(summaries: Sequence[Summary], published: Published | None = None
     tables = [main_table(summaries, published), ranking_table(summaries, published)]
     if any(e.bands for summary in summaries for e in summary.estimators.values()):
         tables += [bands_table(summaries, metric) for metric in ("abs_rel", "rmse")]
+    if any(e.regions for summary in summaries for e in summary.estimators.values()):
+        tables += [regions_table(summaries, metric) for metric in ("abs_rel", "rmse")]
     return tables
 
 
@@ -94,6 +96,24 @@ def bands_table(summaries: Sequence[Summary], metric: str) -> Table:
             notes.append(f"{label}: images {said}.")
     title = f"AUSE and AURG of {metric} within bands of depth"
     return _table(title, f"bands_{metric}", columns, summaries, None, notes)
+
+
+def regions_table(summaries: Sequence[Summary], metric: str) -> Table:
+    """AUSE and AURG of a metric within regions; see `make_tables`."""
+    estimators = [e for summary in summaries for e in summary.estimators.values()]
+    names = list(dict.fromkeys(name for e in estimators for name in e.regions))
+    columns = [
+        Column(area.upper(), better, key=f"{area}.{metric}@{name}", group=name)
+        for name in names
+        for area, better in _AREAS
+    ]
+    notes = ["A region's numbers are of its pixels alone, and means over the images that have any."]
+    for label, summary in zip(labels(summaries), summaries, strict=True):
+        counts = next((e.region_images for e in summary.estimators.values() if e.regions), {})
+        said = ", ".join(f"{count} with {name}" for name, count in counts.items())
+        notes.append(f"{label}: images {said}.")
+    title = f"AUSE and AURG of {metric} within regions"
+    return _table(title, f"regions_{metric}", columns, summaries, None, notes)
 
 
 def band_names(edges: Sequence[float]) -> list[str]:
@@ -224,14 +244,15 @@ def _group_rows(
 
 
 def _value(summary: Summary, name: str, key: str) -> float:
-    """A mean of an estimator; a key such as "ause.rmse@10-20" is that of a band."""
-    path, _, band = key.partition("@")
-    if not band:
-        return summary.estimators[name].means[path]
-    values = summary.estimators[name].bands.get(path, ())
-    return dict(zip(_band_keys(summary.edges), map(float, values), strict=False)).get(
-        band, math.nan
-    )
+    """A mean of an estimator; a key such as "ause.rmse@10-20" or "@shadow" is that of a part."""
+    path, _, part = key.partition("@")
+    found = summary.estimators[name]
+    if not part:
+        return found.means[path]
+    if part in found.regions:
+        return found.regions[part].get(path, math.nan)
+    bands = zip(_band_keys(summary.edges), map(float, found.bands.get(path, ())), strict=False)
+    return dict(bands).get(part, math.nan)
 
 
 def _check_agreement(summaries: Sequence[Summary]) -> None:

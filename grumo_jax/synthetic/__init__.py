@@ -15,6 +15,13 @@ from grumo_jax.synthetic.render import render as render
 from grumo_jax.synthetic.room import random_room
 from grumo_jax.synthetic.scene import Scene as Scene
 from grumo_jax.synthetic.street import random_street
+from grumo_jax.synthetic.take import Sensor as Sensor
+from grumo_jax.synthetic.take import Take as Take
+from grumo_jax.synthetic.take import Trip as Trip
+from grumo_jax.synthetic.take import camera_at as camera_at
+from grumo_jax.synthetic.take import make_take as make_take
+from grumo_jax.synthetic.take import motion as motion
+from grumo_jax.synthetic.take import shoot as shoot
 
 
 def random_scene(key: jax.Array, kind: Kind = "street") -> Scene:

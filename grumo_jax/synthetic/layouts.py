@@ -7,31 +7,36 @@ experiments from end to end without a download. What comes of it says nothing ab
 import io
 import json
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from grumo_jax.data.depth_files import write_depth_png
-from grumo_jax.data.encoding import encode_png
+from grumo_jax.data.encoding import encode_png, to_uint8
 from grumo_jax.data.extras import need
 from grumo_jax.data.kitti.calibration import CAMERA_FILE, SCANNER_FILE
 from grumo_jax.data.kitti.splits import Frame, eigen_test
 from grumo_jax.errors import DataError
 from grumo_jax.images import write_atomically
 from grumo_jax.synthetic.sensors import (
-    BASELINE,
     KITTI_SIZE,
+    drive_views,
     improved,
     kitti_camera,
     kitti_views,
     nyu_view,
     scan,
-    to_uint8,
 )
+from grumo_jax.synthetic.take import BASELINE, INTERVAL
 
 NYU_SCENE = 4
 """Frames of a training scene, the first of which is one of those held out."""
+TRAINING_DAY = "2011_09_26"
+FIRST_FRAME, DRIVE_FRAMES = 70, 20
+"""Numbers of the frames of drives for training: on both sides of the line that the split `moving`
+draws between training and validation."""
 MARK = "generated.json"
 """Says in a folder of generated data what was generated."""
 
@@ -44,6 +49,7 @@ def write_kitti(
     *,
     drives: int = 2,
     frames: int = 4,
+    train: int = 0,
     size: tuple[int, int] = KITTI_SIZE,
     seed: int = 0,
     advance: Advance = lambda: None,
@@ -54,11 +60,15 @@ def write_kitti(
     `eigen_benchmark` and `velodyne` consist of them. Every frame is a street of its own. The
     scanner lies in the left camera, so that the distance forward from it is the depth.
 
+    Drives for training are pictures of both cameras alone, ten in a second, of which the splits
+    `moving/train` and `moving/val` consist.
+
     Args:
         root: folder to write to; new, empty, or of an earlier call with the same arguments,
             which is then finished.
         drives: number of the split's 28 drives.
         frames: number of frames in each, at most those with improved ground truth.
+        train: number of drives for training, `DRIVE_FRAMES` frames each.
         size: (height, width) of the pictures; the focal length is in proportion to the width.
         seed: of the streets.
         advance: called after each frame.
@@ -67,12 +77,17 @@ def write_kitti(
         DataError: if the folder holds anything else, or there are not so many frames.
     """
     chosen = kitti_frames(drives, frames)
-    root = _claim(root, dataset="kitti", drives=drives, frames=frames, size=size, seed=seed)
+    settings: dict[str, Any] = {"drives": drives, "frames": frames, "size": size, "seed": seed}
+    root = _claim(root, dataset="kitti", **settings, **({"train": train} if train else {}))
     focal, center = kitti_camera(size)
-    for day in sorted({frame.drive.split("/")[0] for frame in chosen}):
-        write_calibration(root / day, size, focal=focal, center=center, offset=BASELINE)
+    days = {frame.drive.split("/")[0] for frame in chosen} | ({TRAINING_DAY} if train else set())
+    for day in sorted(days):
+        write_calibration(root / day, size, focal=focal, center=center, offset=BASELINE["street"])
     for frame in chosen:
         _write_kitti_frame(root, frame, size, seed)
+        advance()
+    for drive, place in product(range(train), range(DRIVE_FRAMES)):
+        _write_drive_frame(root, drive, place, size, seed)
         advance()
 
 
@@ -195,6 +210,21 @@ def _write_kitti_frame(root: Path, frame: Frame, size: tuple[int, int], seed: in
         _write(folder / f"image_0{camera}" / "data" / f"{name}.png", picture)
     write_scan(folder / "velodyne_points" / "data" / f"{name}.bin", scan(left, size))
     write_depth_png(last, improved(left, size, np.random.default_rng([seed, frame.number])))
+
+
+def _write_drive_frame(
+    root: Path, drive: int, place: int, size: tuple[int, int], seed: int
+) -> None:
+    folder = root / TRAINING_DAY / f"{TRAINING_DAY}_drive_{9000 + drive}_sync"
+    files = [
+        folder / f"image_0{camera}" / "data" / f"{FIRST_FRAME + place:010d}.png"
+        for camera in (2, 3)
+    ]
+    if files[-1].exists():
+        return
+    views = drive_views(drive, place * INTERVAL["street"], size, seed)
+    for file, view in zip(files, views, strict=True):
+        _write(file, encode_png(to_uint8(view.image)))
 
 
 def _claim(root: str | Path, **settings: Any) -> Path:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -10,15 +11,27 @@ from flax import struct
 
 from grumo_jax.synthetic.camera import Camera, pixel_rays
 from grumo_jax.synthetic.scene import Scene, groups
-from grumo_jax.synthetic.shading import albedo, glows, own_light, photograph, sky
+from grumo_jax.synthetic.shading import (
+    casts_shadows,
+    glows,
+    mirror_share,
+    own_light,
+    paint,
+    photograph,
+    sky,
+)
 from grumo_jax.synthetic.solids import EPS, SHAPES, Shape, Solids, distance
 from grumo_jax.synthetic.surface import surface_at
-from grumo_jax.synthetic.vectors import Vector, componentwise, dot, norm
+from grumo_jax.synthetic.vectors import Vector, components, componentwise, dot, norm
 
 NOTHING = -1
 """Index of the sky in `Frame.instance`."""
 FAR = 1000.0
 """The ground ends at this depth, metres."""
+SLOWEST = 0.05
+"""What is slower than this (m/s) does not count as moving."""
+LAMP_RADIANCE, LAMP_FOCUS = 12.0, 200
+"""Brightness and sharpness of the sun's mirror image."""
 SHADOW_BIAS = 5e-3
 """Shadow rays start this far (metres) off their surface, lest it shadow itself."""
 BAND = 16
@@ -34,7 +47,10 @@ class Frame:
     Attributes:
         image: (H, W, 3) float32 in [0, 1], gamma-coded like a photo.
         depth: (H, W) float32 metres along the optical axis; 0 where there is only sky.
-        shadow: (H, W) bool: a surface that the sun or the lamp does not reach.
+        shadow: (H, W) bool: a surface that the sun or the lamp does not reach; nowhere if it
+            is too weak (behind clouds) for shadows to be seen.
+        reflection: (H, W) bool: at least a quarter of the light is mirrored.
+        moving: (H, W) bool: the surface of something that moves by itself.
         instance: (H, W) int32: the solid that is seen (boxes, cylinders, ellipsoids in the
             scene's order, then the ground), -1 for the sky.
     """
@@ -42,7 +58,27 @@ class Frame:
     image: jax.Array
     depth: jax.Array
     shadow: jax.Array
+    reflection: jax.Array
+    moving: jax.Array
     instance: jax.Array
+
+
+@struct.dataclass
+class _Seen:
+    """What rays meet, before the lamp's light is added; (H, W), colours (3, H, W).
+
+    Attributes:
+        point, normal: of the surface, in the world.
+        reflectance: of the lamp's light.
+        radiance: without the lamp's light and without what is mirrored.
+        share: of what is mirrored.
+    """
+
+    point: Vector
+    normal: Vector
+    reflectance: jax.Array
+    radiance: jax.Array
+    share: jax.Array
 
 
 def render(scene: Scene, camera: Camera, *, size: tuple[int, int] = (192, 640)) -> Frame:
@@ -63,37 +99,93 @@ def render(scene: Scene, camera: Camera, *, size: tuple[int, int] = (192, 640)) 
         ((24, 32, 3), dtype('float32'))
     """
     rays = pixel_rays(camera, size)
-    x, y, z = camera.position
-    depth, instance = nearest(scene, (x, y, z), rays)
-    seen = instance != NOTHING
-    depth = jnp.where(seen, depth, 0)
-
-    def look(band: tuple[Vector, jax.Array, jax.Array]) -> tuple[Any, ...]:
-        return _look(scene, camera, band, pixel=1 / (camera.focal[0] * size[1]))
-
-    point, normal, reflectance, radiance = _in_bands(look, (rays, depth, instance))
-    lit, share = _direct_light(scene, point, normal)
+    ray, origin = _unit(rays), components(camera.position)
+    depth, instance = nearest(scene, origin, rays)
+    depth = jnp.where(instance != NOTHING, depth, 0)
+    pixel = 1 / (camera.focal[0] * size[1])
+    point = componentwise(lambda start, ray: start + depth * ray, origin, rays)
+    seen = _in_bands(partial(_look, scene), (point, rays, instance, depth * pixel))
+    start = componentwise(lambda p, n: p + SHADOW_BIAS * n, seen.point, seen.normal)
+    toward, length, share = _lamp_at(scene, start, seen.normal)
+    lit = (share > 0) & reaches(scene, start, toward, length)
     lamp = scene.light.colour[:, None, None] * jnp.where(lit, share, 0)[None]
-    radiance = radiance + reflectance * lamp
+    mirrored = jax.lax.cond(
+        jnp.any(seen.share > 0),
+        lambda: _mirrored(scene, start, _reflect(ray, seen.normal), pixel),
+        lambda: jnp.zeros_like(seen.radiance),
+    )
+    highlight = _highlight(scene, _reflect(ray, seen.normal), toward)
+    mirrored = seen.share[None] * (mirrored + jnp.where(lit[None], highlight, 0))
+    radiance = (1 - seen.share)[None] * (seen.radiance + seen.reflectance * lamp) + mirrored
+    reflection = mirrored.mean(axis=0) > 0.25 * radiance.mean(axis=0)
     clear = jnp.exp(-scene.light.haze * depth * norm(rays))[None]
     radiance = radiance * clear + scene.light.sky[1][:, None, None] * (1 - clear)
-    return Frame(photograph(scene.light, radiance), depth, seen & ~lit, instance)
+    return Frame(
+        image=photograph(scene.light, radiance),
+        depth=depth,
+        shadow=(instance != NOTHING) & ~lit & casts_shadows(scene.light),
+        reflection=reflection,
+        moving=_moves(scene)[instance],
+        instance=instance,
+    )
 
 
-def _look(
-    scene: Scene, camera: Camera, band: tuple[Vector, jax.Array, jax.Array], *, pixel: jax.Array
-) -> tuple[Vector, Vector, jax.Array, jax.Array]:
-    """Points, normals, reflectance of the lamp's light, and radiance (3, H, W) without it."""
-    rays, depth, instance = band
-    seen = instance != NOTHING
-    point = componentwise(lambda start, ray: start + depth * ray, camera.position, rays)
-    surface = surface_at(scene, point, rays, instance, depth * pixel)
-    reflectance = albedo(scene, surface)
-    length = norm(rays)
-    background = sky(scene, componentwise(lambda ray: ray / length, rays))
-    radiance = jnp.where(seen[None], own_light(scene.light, surface, reflectance), background)
-    reflectance = jnp.where((seen & ~glows(surface))[None], reflectance, 0)
-    return point, surface.normal, reflectance, radiance
+def _moves(scene: Scene) -> jax.Array:
+    """Whether each solid moves, then the ground and, at the end (index -1), the sky: bool."""
+    speed = jnp.concatenate([jnp.abs(group.velocity).max(axis=-1) for group in groups(scene)])
+    return jnp.concatenate([speed > SLOWEST, jnp.zeros(2, bool)])
+
+
+def _look(scene: Scene, band: tuple[Vector, Vector, jax.Array, jax.Array]) -> _Seen:
+    """Shade what rays hit: points, rays, instances (H, W), and sizes of pixels there, metres."""
+    point, rays, instance, size = band
+    seen, ray = instance != NOTHING, _unit(rays)
+    surface = surface_at(scene, point, rays, instance, size)
+    reflectance, accent = paint(scene, surface)
+    radiance = own_light(scene.light, surface, reflectance)
+    share = mirror_share(scene, surface, accent, -dot(ray, surface.normal))
+    return _Seen(
+        point=point,
+        normal=surface.normal,
+        reflectance=jnp.where((seen & ~glows(surface))[None], reflectance, 0),
+        radiance=jnp.where(seen[None], radiance, sky(scene, ray)),
+        share=jnp.where(seen, share, 0),
+    )
+
+
+def _mirrored(scene: Scene, start: Vector, ray: Vector, pixel: jax.Array) -> jax.Array:
+    """Radiance (3, H, W) that comes along mirrored rays: one bounce, without cast shadows."""
+    t, instance = nearest(scene, start, ray)
+    t = jnp.where(instance != NOTHING, t, 0)
+    point = componentwise(lambda p, d: p + t * d, start, ray)
+    seen = _in_bands(partial(_look, scene), (point, ray, instance, t * pixel))
+    _, _, share = _lamp_at(scene, seen.point, seen.normal)
+    return seen.radiance + seen.reflectance * scene.light.colour[:, None, None] * share[None]
+
+
+def _lamp_at(scene: Scene, point: Vector, normal: Vector) -> tuple[Vector, jax.Array, jax.Array]:
+    """Direction and distance of the lamp from points, and the share of its light they get."""
+    way = componentwise(jnp.subtract, scene.light.position, point)
+    length = norm(way)
+    toward = componentwise(lambda x: x / length, way)
+    share = jnp.maximum(dot(toward, normal), 0) / (1 + (scene.light.falloff * length) ** 2)
+    return toward, length, share
+
+
+def _highlight(scene: Scene, ray: Vector, toward: Vector) -> jax.Array:
+    """Radiance (3, H, W) of the lamp itself, mirrored by surfaces that are not quite even."""
+    cosine = jnp.maximum(dot(ray, toward), 0)
+    return scene.light.colour[:, None, None] * (LAMP_RADIANCE * cosine**LAMP_FOCUS)[None]
+
+
+def _reflect(ray: Vector, normal: Vector) -> Vector:
+    slope = dot(ray, normal)
+    return componentwise(lambda r, n: r - 2 * slope * n, ray, normal)
+
+
+def _unit(vector: Vector) -> Vector:
+    length = norm(vector)
+    return componentwise(lambda x: x / length, vector)
 
 
 def _in_bands(function: Callable[[Any], Any], planes: Any) -> Any:
@@ -163,14 +255,3 @@ def reaches(scene: Scene, origin: Vector, rays: Vector, length: jax.Array) -> ja
 
         clear, _ = jax.lax.scan(still, clear, group, unroll=UNROLL)
     return clear
-
-
-def _direct_light(scene: Scene, point: Vector, normal: Vector) -> tuple[jax.Array, jax.Array]:
-    """Whether the lamp reaches points (H, W), and how much of its light then arrives."""
-    start = componentwise(lambda p, n: p + SHADOW_BIAS * n, point, normal)
-    way = componentwise(jnp.subtract, scene.light.position, start)
-    length = norm(way)
-    toward = componentwise(lambda x: x / length, way)
-    cosine = dot(toward, normal)
-    share = jnp.maximum(cosine, 0) / (1 + (scene.light.falloff * length) ** 2)
-    return reaches(scene, start, toward, length) & (cosine > 0), share

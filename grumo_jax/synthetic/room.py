@@ -55,6 +55,7 @@ def _no_ground() -> Ground:
         colours=jnp.zeros((4, 3)),
         grain=jnp.float32(1),
         contrast=zero,
+        wetness=zero,
     )
 
 
@@ -95,6 +96,7 @@ def _shell(key: jax.Array, walls: Walls) -> Solids:
         pattern=Pattern.ROOM,
         grain=draw.one(0.15, 1.0),
         contrast=draw.one(0.02, 0.35),
+        gloss=jnp.where(draw.one() < 0.4, draw.one(0.3, 2.0), 0),
     )
 
 
@@ -126,6 +128,7 @@ def _cabinets(key: jax.Array, walls: Walls) -> Solids:
         pattern=draw.pick(Pattern.PLAIN, Pattern.BRICKS, Pattern.STRIPES, Pattern.CHECKER),
         grain=draw.each(0.3, 0.8),
         contrast=draw.each(0.05, 0.5),
+        gloss=jnp.where(draw.chance(0.3), draw.each(0.3, 1.5), 0),
     )
 
 
@@ -149,6 +152,7 @@ def _tables(key: jax.Array, walls: Walls) -> tuple[Solids, jax.Array]:
             active=present,
             colour=colour,
             grain=0.4,
+            gloss=jnp.where(draw.chance(0.4), draw.each(0.3, 2.0), 0),
         )
     ]
     for side in (-1.0, 1.0):
@@ -238,6 +242,8 @@ def _pictures(key: jax.Array, walls: Walls) -> Solids:
         pattern=jnp.where(window, Pattern.LAMP.value, Pattern.STRIPES.value),
         grain=draw.each(0.2, 2.0),
         contrast=jnp.where(window, 0.1, 0.6),
+        # Some are behind glass, some are mirrors.
+        gloss=jnp.where(window, 0, draw.pick(0, 0, 1, 7).astype(jnp.float32)),
     )
 
 
@@ -272,12 +278,15 @@ def _clutter(key: jax.Array, walls: Walls, spots: jax.Array) -> Solids:
 
 
 def _round_things(key: jax.Array, walls: Walls, spots: jax.Array) -> tuple[Solids, Solids]:
-    """Jars and posts, then balls and pillows."""
+    """Jars and posts, then balls and pillows, of which some roll over the floor."""
     groups = []
-    for part in jax.random.split(key, 2):
+    for part, rolling in zip(jax.random.split(key, 2), (0.0, 0.7), strict=True):
         draw = Dice(part, ROUND)
         x, bottom, z, width = _on_tables(draw, walls, spots, ROUND)
         tall = width * draw.each(0.5, 2.0)
+        heading, rolls = draw.each(0, 2 * jnp.pi), draw.chance(rolling) & (bottom == 0)
+        speed = jnp.where(rolls, draw.each(0.15, 0.8), 0)
+        velocity = jnp.stack([jnp.sin(heading), 0 * heading, jnp.cos(heading)], axis=-1)
         groups.append(
             solids(
                 x,
@@ -287,6 +296,8 @@ def _round_things(key: jax.Array, walls: Walls, spots: jax.Array) -> tuple[Solid
                 active=draw.chance(0.6),
                 colour=draw.colours(vivid=0.45),
                 grain=0.2,
+                gloss=draw.each(0, 1.5),
+                velocity=speed[:, None] * velocity,
             )
         )
     return groups[0], groups[1]

@@ -27,6 +27,7 @@ class Ground:
         colours: (4, 3) float32 reflectances of road, marks, sidewalk and verge.
         grain: () float32 size of the largest texture features, metres.
         contrast: () float32 strength of the texture.
+        wetness: () float32 gloss of the puddles on the road; 0 when it is dry.
     """
 
     active: jax.Array
@@ -37,6 +38,7 @@ class Ground:
     colours: jax.Array
     grain: jax.Array
     contrast: jax.Array
+    wetness: jax.Array
 
 
 @struct.dataclass
@@ -143,6 +145,8 @@ def solids(
     pattern: Pattern | jax.Array = Pattern.PLAIN,
     grain: Any = 0.5,
     contrast: Any = 0.2,
+    gloss: Any = 0.0,
+    velocity: Any = 0.0,
 ) -> Solids:
     """Put solids on a level.
 
@@ -152,7 +156,8 @@ def solids(
         size: full extents (width, height, length), metres.
         colour: (N, 3); fixes N.
         accent: (N, 3) or a grey level.
-        yaw, active, pattern, grain, contrast: as in `Solids`, (N,) or scalar.
+        yaw, active, pattern, grain, contrast, gloss: as in `Solids`, (N,) or scalar.
+        velocity: as in `Solids`, (N, 3) or scalar.
     """
     number = colour.shape[0]
 
@@ -170,6 +175,21 @@ def solids(
         pattern=column(pattern, jnp.int32),
         grain=column(grain),
         contrast=column(contrast),
+        gloss=column(gloss),
+        velocity=jnp.broadcast_to(jnp.asarray(velocity, jnp.float32), (number, 3)),
+    )
+
+
+def at_time(scene: Scene, time: jax.Array) -> Scene:
+    """The scene so many seconds later: what has a velocity has moved."""
+
+    def moved(group: Solids) -> Solids:
+        return group.replace(centre=group.centre + time * group.velocity)
+
+    return scene.replace(
+        boxes=moved(scene.boxes),
+        cylinders=moved(scene.cylinders),
+        ellipsoids=moved(scene.ellipsoids),
     )
 
 

@@ -15,18 +15,19 @@ from grumo_jax.synthetic import random_scene
 from grumo_jax.synthetic.camera import Camera, Kind, make_camera, random_camera
 from grumo_jax.synthetic.render import Frame as View
 from grumo_jax.synthetic.render import render
+from grumo_jax.synthetic.take import BASELINE, beside, make_take, shoot
 
 KITTI_SIZE = (375, 1242)
 FOCAL, CENTER = 721.5377, (609.5593, 172.854)
 """Of KITTI's rectified colour cameras, in pixels of pictures of that size."""
-BASELINE = 0.54
-"""Metres from KITTI's left colour camera to the right one."""
 BEAMS = np.radians(np.linspace(2.0, -24.8, 64))
 """Elevations of the scanner's laser beams."""
 STEP = np.radians(0.18)
 """Angle between two of a beam's measurements."""
 RANGE = 120.0
 """Metres that the scanner reaches."""
+DRIVES = 1_000_000
+"""Keeps drives' streets apart from those of test frames."""
 IMPROVED_SHARE = 0.3
 """Share of the pixels at the beams' height that the improved ground truth covers."""
 
@@ -46,8 +47,22 @@ def kitti_views(
     # A point that projects to x belongs to the pixel x − 1 (see `velodyne_depth`), counted from 0.
     left = _camera(make_camera(), (focal, focal), (center[0] - 1, center[1] - 1), size)
     scene = _scene("street")(key)
-    right = dataclasses.replace(left, position=left.position + BASELINE * left.rotation[:, 0])
+    right = beside(left, BASELINE["street"])
     return _render(scene, left, size=size), _render(scene, right, size=size)
+
+
+def drive_views(
+    drive: int, time: float, size: tuple[int, int] = KITTI_SIZE, seed: int = 0
+) -> tuple[View, View]:
+    """What the two cameras see on a drive, some seconds after it began."""
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), DRIVES), drive)
+    scene_key, camera_key = jax.random.split(key)
+    take = make_take(_scene("street")(scene_key), camera_key)
+    focal, center = kitti_camera(size)
+    camera = _camera(take.camera, (focal, focal), (center[0] - 1, center[1] - 1), size)
+    take = dataclasses.replace(take, camera=camera)
+    left = shoot(take, time, size=size)
+    return left, shoot(take, time, size=size, offset=BASELINE["street"])
 
 
 def nyu_view(name: str, seed: int = 0) -> View:
@@ -83,11 +98,6 @@ def improved(view: View, size: tuple[int, int], rng: np.random.Generator) -> np.
     known = (depth < RANGE) & (rng.uniform(size=size) < IMPROVED_SHARE)
     known[: rows.min()] = False
     return np.where(known, depth, np.float32(0))
-
-
-def to_uint8(image: Any) -> np.ndarray:
-    """Colours in [0, 1] as bytes."""
-    return np.rint(np.clip(np.asarray(image), 0, 1) * 255).astype(np.uint8)
 
 
 @cache

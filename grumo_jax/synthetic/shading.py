@@ -10,10 +10,18 @@ from grumo_jax.synthetic.vectors import Vector
 
 GLOW = 1.5
 """Irradiance (relative to a white surface's) that lamps and bright windows seem to receive."""
+MIRRORED = 0.12
+"""Share of the light that surfaces of gloss 1 mirror when seen head-on."""
+PUDDLE = 2.5
+"""Size of puddles, metres."""
 
 
-def albedo(scene: Scene, surface: Surface) -> jax.Array:
-    """Reflectance (3, H, W) of the surfaces."""
+def paint(scene: Scene, surface: Surface) -> tuple[jax.Array, jax.Array]:
+    """What the surfaces are made of.
+
+    Returns:
+        Reflectance (3, H, W), and how much of the pattern's accent (H, W) there is.
+    """
     u, v, material = surface.u, surface.v, surface.material
     room = material.pattern == Pattern.ROOM
     # A room's floor is tiles or boards, its walls and ceiling are painted.
@@ -39,7 +47,29 @@ def albedo(scene: Scene, surface: Surface) -> jax.Array:
     contrast = jnp.where(room & ~floor, 0.3, 1) * material.contrast
     seed = scene.seed + material.pattern
     noise = fractal_noise(u / grain, v / grain, seed, surface.footprint / grain)
-    return painted * jnp.clip(1 + contrast * noise, 0.1, 2.0)[None]
+    return painted * jnp.clip(1 + contrast * noise, 0.1, 2.0)[None], mask
+
+
+def mirror_share(scene: Scene, surface: Surface, accent: jax.Array, cosine: jax.Array) -> jax.Array:
+    """Share (H, W) of the light that surfaces mirror, by Schlick's formula.
+
+    Args:
+        scene: the scene.
+        surface: what is seen.
+        accent: (H, W) of `paint`: the panes of walls with windows.
+        cosine: (H, W) of the angle between the line of sight and the normal.
+    """
+    material, ground = surface.material, surface.ground
+    room = material.pattern == Pattern.ROOM
+    puddles = fractal_noise(
+        surface.u / PUDDLE, surface.v / PUDDLE, scene.seed + 55, surface.footprint, octaves=2
+    )
+    part = jnp.where(material.pattern == Pattern.WINDOWS, accent, 1)
+    part = jnp.where(ground, jnp.clip(3 * puddles, 0, 1), part)
+    # Of rooms only the floor is polished.
+    part = jnp.where(room & (surface.normal[1] > -0.7), 0, part)
+    fresnel = MIRRORED + (1 - MIRRORED) * (1 - jnp.clip(cosine, 0, 1)) ** 5
+    return jnp.clip(material.gloss * part * fresnel, 0, 0.9)
 
 
 def _road(ground: Ground, x: jax.Array, z: jax.Array, blur: jax.Array) -> jax.Array:
@@ -65,6 +95,11 @@ def own_light(light: Light, surface: Surface, reflectance: jax.Array) -> jax.Arr
     openness = surface.occlusion * (0.75 - 0.25 * surface.normal[1])
     ambient = light.ambient[:, None, None] * openness[None]
     return reflectance * jnp.where(glows(surface)[None], GLOW, ambient)
+
+
+def casts_shadows(light: Light) -> jax.Array:
+    """Whether the lamp is so much brighter than the rest that shadows can be seen: () bool."""
+    return light.colour.mean() > 0.3 * light.ambient.mean()
 
 
 def glows(surface: Surface) -> jax.Array:

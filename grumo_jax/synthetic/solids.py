@@ -32,6 +32,9 @@ class Solids:
         pattern: (N,) int32, one of `texture.Pattern`.
         grain: (N,) float32 size of the texture's largest features, metres.
         contrast: (N,) float32 strength of the texture's noise.
+        gloss: (N,) float32 how much it mirrors: 0 not at all, 1 as glass and lacquer do; of
+            walls with windows it is the panes that do.
+        velocity: (N, 3) float32 metres per second.
     """
 
     centre: jax.Array
@@ -43,6 +46,8 @@ class Solids:
     pattern: jax.Array
     grain: jax.Array
     contrast: jax.Array
+    gloss: jax.Array
+    velocity: jax.Array
 
 
 def _slab(origin: jax.Array, direction: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -80,8 +80,9 @@ def _ground(key: jax.Array) -> Ground:
         bend=jnp.where(draw.one() < 0.6, draw.one(-3e-3, 3e-3), 0),
         dash=jnp.stack([draw.one(3, 12), draw.one(0.06, 0.1)]),
         colours=jnp.stack([road, marks, walk, verge]),
-        grain=draw.one(0.3, 2.0),
-        contrast=draw.one(0.1, 0.5),
+        grain=draw.one(0.5, 3.0),
+        contrast=draw.one(0.3, 0.9),
+        wetness=jnp.where(draw.one() < 0.25, draw.one(0.4, 1.5), 0),
     )
 
 
@@ -132,6 +133,7 @@ def _houses(key: jax.Array, ground: Ground) -> Solids:
         ),
         grain=jnp.where(windows, draw.each(0.6, 1.6), 0.6),
         contrast=jnp.where(hedge, 1.8, 0.25),
+        gloss=jnp.where(windows, draw.one(0, 5), 0),
     )
 
 
@@ -159,6 +161,10 @@ def _cars(key: jax.Array, ground: Ground) -> tuple[Solids, Solids]:
     yaw = _heading(ground, z) + draw.each(-0.05, 0.05)
     body = jnp.where(van, height - 0.05, 0.56 * height)
     glass = draw.colours(0.04, 0.3, vivid=0.05)
+    # Those of the left lane come towards the camera.
+    speed = jnp.where(drives, side * draw.each(4, 14), 0)
+    velocity = speed[:, None] * jnp.stack([jnp.sin(yaw), 0 * yaw, jnp.cos(yaw)], axis=-1)
+    lacquer = draw.each(0, 1.5)
     bodies = solids(
         x,
         0.02,
@@ -171,6 +177,8 @@ def _cars(key: jax.Array, ground: Ground) -> tuple[Solids, Solids]:
         pattern=Pattern.CAR,
         grain=1.0,
         contrast=0.08,
+        gloss=lacquer,
+        velocity=velocity,
     )
     # The cabin sits a little behind the middle.
     shift = -0.06 * length * jnp.where(side > 0, 1, -1)
@@ -186,6 +194,8 @@ def _cars(key: jax.Array, ground: Ground) -> tuple[Solids, Solids]:
         pattern=Pattern.CABIN,
         grain=1.0,
         contrast=0.08,
+        gloss=jnp.maximum(lacquer, 0.7),
+        velocity=velocity,
     )
     return bodies, cabins
 
@@ -266,6 +276,10 @@ def _people(key: jax.Array, ground: Ground) -> tuple[Solids, Solids]:
     present = draw.chance(0.4)
     height = draw.each(1.3, 1.65)
     clothes = draw.colours(0.05, 0.6, vivid=0.4)
+    # They walk along the road or across it.
+    walk = draw.each(-1.8, 1.8)
+    along = draw.chance(0.6).astype(jnp.float32)
+    velocity = walk[:, None] * jnp.stack([1 - along, 0 * along, along], axis=-1)
     bodies = solids(
         x,
         0,
@@ -276,9 +290,19 @@ def _people(key: jax.Array, ground: Ground) -> tuple[Solids, Solids]:
         accent=0.05,
         grain=0.4,
         contrast=0.5,
+        velocity=velocity,
     )
     skin = draw.shades((0.6, 0.42, 0.32), 0.4, 1.2)
-    heads = solids(x, height, z, (0.2, 0.27, 0.22), active=present, colour=skin, grain=0.1)
+    heads = solids(
+        x,
+        height,
+        z,
+        (0.2, 0.27, 0.22),
+        active=present,
+        colour=skin,
+        grain=0.1,
+        velocity=velocity,
+    )
     return bodies, heads
 
 

@@ -100,6 +100,8 @@ def _look_up(scene: Scene, instance: jax.Array) -> tuple[jax.Array, Solids]:
         pattern=jnp.full_like(unit.pattern, Pattern.PLAIN),
         grain=earth.grain[None],
         contrast=earth.contrast[None],
+        gloss=earth.wetness[None],
+        velocity=0 * unit.velocity,
     )
     table = join([*groups(scene), plain])
     kinds = jnp.array(kind_table(scene), jnp.int32)

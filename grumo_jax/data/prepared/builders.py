@@ -14,15 +14,32 @@ import tensorflow_datasets as tfds
 
 from grumo_jax.data.kitti.raw import KIND
 from grumo_jax.data.prepared.parts import PARTS, VERSION, RawSource, open_raw
-from grumo_jax.data.sample import EncodedSample
+from grumo_jax.data.sample import IMAGES, MOTIONS, REGIONS, EncodedSample
 from grumo_jax.errors import DataError
 
-NEIGHBOURS = ("previous", "following", "stereo")
+EVALUATION = ("image", "depth")
+TRAINING = (*IMAGES, "stereo_offset")
+"""What examples of the real data's splits hold, besides id and intrinsics."""
+
+
+def _feature(name: str) -> Any:
+    """How one part of an example is stored."""
+    if name in IMAGES:
+        return tfds.features.Image(shape=(None, None, 3))
+    if name == "stereo_offset":
+        return tfds.features.Scalar(np.float32)
+    if name == "motions":
+        matrix = tfds.features.Tensor(shape=(4, 4), dtype=np.float32)
+        return tfds.features.FeaturesDict(dict.fromkeys(MOTIONS, matrix))
+    if name == "regions":
+        mask = tfds.features.Tensor(shape=(None, None), dtype=np.bool_, encoding="zlib")
+        return tfds.features.FeaturesDict(dict.fromkeys(REGIONS, mask))
+    return tfds.features.Tensor(shape=(None, None), dtype=np.float32, encoding="zlib")
 
 
 # The type checker sees nothing of TFDS, whose way of keeping a base class unlisted this is.
 class _SourceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
-    """What both data sets have in common.
+    """What the data sets have in common.
 
     Attributes:
         split_files: folder with train_files.txt and val_files.txt, for `eigen_zhou`.
@@ -40,19 +57,11 @@ class _SourceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  
     advance: Callable[[], object] = staticmethod(lambda: None)
 
     def _info(self) -> Any:
-        training = self._training
-        images = ("image", *NEIGHBOURS) if training else ("image",)
         features: dict[str, Any] = {
             "id": tfds.features.Text(),
             "intrinsics": tfds.features.Tensor(shape=(3, 3), dtype=np.float32),
-            **{name: tfds.features.Image(shape=(None, None, 3)) for name in images},
+            **{name: _feature(name) for name in self._parts},
         }
-        if training:
-            features["stereo_offset"] = tfds.features.Scalar(np.float32)
-        else:
-            features["depth"] = tfds.features.Tensor(
-                shape=(None, None), dtype=np.float32, encoding="zlib"
-            )
         return tfds.core.DatasetInfo(
             builder=self,
             description=self.builder_config.description,
@@ -62,8 +71,9 @@ class _SourceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  
         )
 
     @property
-    def _training(self) -> bool:
-        return self.DATASET == "kitti" and KIND[self.builder_config.name] == "training"
+    def _parts(self) -> tuple[str, ...]:
+        """What examples hold, besides id and intrinsics."""
+        return EVALUATION
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
         sources = self.open_sources(dl_manager.manual_dir)
@@ -126,6 +136,9 @@ def to_example(sample: EncodedSample) -> dict[str, Any]:
         example["depth"] = sample.depth
     if sample.stereo_offset is not None:
         example["stereo_offset"] = np.float32(sample.stereo_offset)
+    for name in ("motions", "regions"):
+        if (arrays := getattr(sample, name)) is not None:
+            example[name] = dict(arrays)
     return example
 
 
@@ -142,6 +155,10 @@ class GrumoKitti(_SourceBuilder):
         tfds.core.BuilderConfig(name=name, description=f"Split {name}.") for name in PARTS["kitti"]
     ]
 
+    @property
+    def _parts(self) -> tuple[str, ...]:
+        return TRAINING if KIND[self.builder_config.name] == "training" else EVALUATION
+
 
 class GrumoNyu(_SourceBuilder):
     """NYU Depth V2 in FastDepth's packing: pictures, depth, intrinsics."""
@@ -151,3 +168,22 @@ class GrumoNyu(_SourceBuilder):
     BUILDER_CONFIGS: ClassVar = [
         tfds.core.BuilderConfig(name=name, description=f"Split {name}.") for name in PARTS["nyu"]
     ]
+
+
+class GrumoSynthetic(_SourceBuilder):
+    """The synthetic world: pictures, depth, neighbours and the motion to them, regions."""
+
+    DATASET = "synthetic"
+    MANUAL_DOWNLOAD_INSTRUCTIONS = "Nothing is downloaded: the clips are rendered."
+    BUILDER_CONFIGS: ClassVar = [
+        tfds.core.BuilderConfig(name=name, description=f"Clips of {name}s.")
+        for name in PARTS["synthetic"]
+    ]
+
+    @property
+    def _parts(self) -> tuple[str, ...]:
+        return (*TRAINING, "depth", "motions", "regions")
+
+
+MAKERS = {"kitti": GrumoKitti, "nyu": GrumoNyu, "synthetic": GrumoSynthetic}
+"""{data set: its builder}"""

@@ -1,6 +1,5 @@
 """Which splits are prepared together, under which names."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -10,7 +9,7 @@ from grumo_jax.data.sample import EncodedSample, Source
 from grumo_jax.errors import DataError
 
 VERSION = "1.0.0"
-BUILDERS = {"kitti": "grumo_kitti", "nyu": "grumo_nyu"}
+BUILDERS = {"kitti": "grumo_kitti", "nyu": "grumo_nyu", "synthetic": "grumo_synthetic"}
 """{data set: its name in TFDS}"""
 PARTS = {
     "kitti": {
@@ -24,6 +23,10 @@ PARTS = {
         "val": {"val": "val"},
         "train": {"train": "train", "held_out": "held_out"},
     },
+    "synthetic": {
+        kind: {part: f"{kind}/{part}" for part in ("train", "val", "test")}
+        for kind in ("street", "room")
+    },
 }
 """{data set: {TFDS configuration: {TFDS split: split of the raw source}}}"""
 
@@ -34,14 +37,11 @@ class RawSource(Source, Protocol):
     def encoded(self, index: int) -> EncodedSample:
         """One sample with its pictures still encoded."""
 
-    def paths(self) -> Iterator[Path]:
-        """All files the samples are made of."""
-
 
 def open_raw(
     dataset: str, data_dir: str | Path, split: str, *, split_files: str | Path | None = None
 ) -> RawSource:
-    """Open KITTI's or NYU's original files.
+    """Open KITTI's or NYU's original files, or the synthetic world to render from.
 
     Raises:
         DataError: if there is no such data set or split, or nothing of it.
@@ -50,6 +50,11 @@ def open_raw(
         return KittiRaw(data_dir, split, split_files=split_files)
     if dataset == "nyu":
         return NyuFastDepth(data_dir, split)
+    if dataset == "synthetic":
+        # The renderer takes time to import, which the real data need not spend.
+        from grumo_jax.data.synthetic import SyntheticWorld
+
+        return SyntheticWorld(split)
     raise DataError(f"no data set {dataset!r} to prepare; there are: {', '.join(PARTS)}")
 
 

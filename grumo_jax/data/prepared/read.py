@@ -10,12 +10,11 @@ import numpy as np
 
 from grumo_jax.data.extras import need
 from grumo_jax.data.prepared.parts import BUILDERS, VERSION, locate
-from grumo_jax.data.sample import Crop, EncodedSample, Sample, fingerprint
+from grumo_jax.data.sample import IMAGES, Crop, EncodedSample, Sample, fingerprint
 from grumo_jax.errors import DataError
 
 FOLDER = "prepared"
 """Where prepared data lie below the original ones, unless told otherwise."""
-_IMAGES = ("image", "previous", "following", "stereo")
 
 
 class PreparedSource:
@@ -75,11 +74,13 @@ class PreparedSource:
         depth, offset = record.get("depth"), record.get("stereo_offset")
         return EncodedSample(
             id=key,
-            images={name: record[name] for name in _IMAGES if name in record},
-            origins={name: f"{self.folder}, frame {key}" for name in _IMAGES},
+            images={name: record[name] for name in IMAGES if name in record},
+            origins={name: f"{self.folder}, frame {key}" for name in IMAGES},
             depth=None if depth is None else np.asarray(depth, np.float32),
             intrinsics=np.asarray(record["intrinsics"], np.float32),
             stereo_offset=None if offset is None else float(offset),
+            motions=record.get("motions"),
+            regions=record.get("regions"),
         ).decode()
 
 
@@ -106,7 +107,7 @@ def open_prepared(dataset: str, data_dir: str | Path, split: str) -> PreparedSou
     """Open a split that `grumo prepare` has written.
 
     Args:
-        dataset: "kitti" or "nyu".
+        dataset: "kitti", "nyu" or "synthetic".
         data_dir: the folder of the original data, or that of the prepared ones.
         split: as the raw source calls it, such as "eigen", "moving/train" or "held_out".
 
@@ -122,8 +123,8 @@ def open_prepared(dataset: str, data_dir: str | Path, split: str) -> PreparedSou
     name = locate(dataset, split)[1]
     with _blame(folder, "its files cannot be read"):
         builder = _open_builder(folder)
-        skip = {image: _tfds().decode.SkipDecoding() for image in _IMAGES}
-        decoders = {image: skip[image] for image in _IMAGES if image in builder.info.features}
+        skip = {image: _tfds().decode.SkipDecoding() for image in IMAGES}
+        decoders = {image: skip[image] for image in IMAGES if image in builder.info.features}
         records = builder.as_data_source(name, decoders=decoders)
         facts, has_depth = builder.info.metadata["splits"][name], "depth" in builder.info.features
         return PreparedSource(folder, records, facts, has_depth=has_depth)

@@ -54,9 +54,9 @@ def prepare(
     and the same call starts again. If the data have not changed since, nothing is done.
 
     Args:
-        dataset: "kitti" or "nyu".
+        dataset: "kitti", "nyu" or "synthetic".
         config: one of `PARTS[dataset]`: splits that are prepared together.
-        data_dir: the original data.
+        data_dir: the original data; of "synthetic", which has none, it does not matter.
         out: folder for prepared data.
         split_files: folder with train_files.txt and val_files.txt, for `eigen_zhou`.
         overwrite: write anew even if the data have not changed.
@@ -75,7 +75,7 @@ def prepare(
     need("tensorflow_datasets", "preparing data")
     from grumo_jax.data.prepared import builders
 
-    make = builders.GrumoKitti if dataset == "kitti" else builders.GrumoNyu
+    make = builders.MAKERS[dataset]
     out = Path(out)
     with _only_one(out):
         partial, place = out / _PARTIAL, out / BUILDERS[dataset] / config / VERSION

@@ -1,0 +1,74 @@
+"""What a training step sees of the data."""
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from grumo_jax.errors import GrumoError
+from grumo_jax.network import check_images
+
+VIEWS = ("previous", "following", "stereo")
+"""The other pictures of the scene there may be."""
+
+
+@struct.dataclass
+class TrainingBatch:
+    """Pictures, cameras and true depth, all float32; what is not known is None.
+
+    Attributes:
+        image: (B, H, W, 3) in [0, 1].
+        intrinsics: (B, 3, 3) in pixels of `image`, without skew; the centre of the first pixel
+            is at (0, 0).
+        previous: (B, H, W, 3), the frame before.
+        following: (B, H, W, 3), the frame after.
+        stereo: (B, H, W, 3), what the other camera saw at that moment.
+        stereo_offset: (B,) metres by which the camera of `stereo` lies to the right of this
+            one; negative if it lies to the left.
+        depth: (B, H, W) metres, 0 where unknown.
+    """
+
+    image: jax.Array
+    intrinsics: jax.Array | None = None
+    previous: jax.Array | None = None
+    following: jax.Array | None = None
+    stereo: jax.Array | None = None
+    stereo_offset: jax.Array | None = None
+    depth: jax.Array | None = None
+
+    @property
+    def pictures(self) -> dict[str, jax.Array]:
+        """The image and the views there are, by name.
+
+        Example:
+            >>> import jax.numpy as jnp
+            >>> list(TrainingBatch(jnp.zeros((1, 4, 4, 3)), stereo=jnp.ones((1, 4, 4, 3))).pictures)
+            ['image', 'stereo']
+        """
+        named = {name: getattr(self, name) for name in ("image", *VIEWS)}
+        return {name: picture for name, picture in named.items() if picture is not None}
+
+
+def check_batch(batch: TrainingBatch) -> None:
+    """Raise a `GrumoError` unless all that is there has the shape and dtype it should have."""
+    check_images(batch.image)
+    size, height, width, _ = batch.image.shape
+    expected = {
+        "intrinsics": (size, 3, 3),
+        **dict.fromkeys(VIEWS, batch.image.shape),
+        "stereo_offset": (size,),
+        "depth": (size, height, width),
+    }
+    for name, shape in expected.items():
+        value = getattr(batch, name)
+        if value is None:
+            continue
+        if jnp.shape(value) != shape:
+            raise GrumoError(f"{name} has shape {jnp.shape(value)}; expected {shape}")
+        if jnp.result_type(value) != batch.image.dtype:
+            raise GrumoError(f"{name} is {jnp.result_type(value)}; expected {batch.image.dtype}")
+
+
+def check_within(name: str, value: float, low: float, high: float) -> None:
+    """Raise a `GrumoError` unless low <= value <= high."""
+    if not low <= value <= high:
+        raise GrumoError(f"{name} is {value}; it must lie between {low} and {high}")

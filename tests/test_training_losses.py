@@ -1,0 +1,353 @@
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import grumo_jax
+from grumo_jax.models import DepthOutput
+from grumo_jax.training import Objective, TrainingBatch, objectives, photometric
+
+KEY = jax.random.key(0)
+STILL = jnp.eye(4)[None]
+INTRINSICS = jnp.array([[[8.0, 0, 7.5], [0, 8, 3.5], [0, 0, 1]]])
+SIZE = (1, 8, 16)
+
+
+def gray(value):
+    return jnp.full((*SIZE, 3), value, jnp.float32)
+
+
+def noise(seed):
+    return jnp.float32(np.random.default_rng(seed).random((*SIZE, 3)))
+
+
+def to_depth(disparity):
+    return grumo_jax.Monodepth2().disparity_to_depth(disparity)
+
+
+def predict(disparities, log_sigmas=None):
+    """The output of a network whose maps at each scale are constant or given."""
+    shapes = [(1, SIZE[1] >> s, SIZE[2] >> s) for s in range(len(disparities))]
+
+    def fill(values):
+        pairs = zip(values, shapes, strict=True)
+        return tuple(jnp.broadcast_to(jnp.float32(v), shape) for v, shape in pairs)
+
+    disparities = fill(disparities)
+    return DepthOutput(
+        tuple(map(to_depth, disparities)),
+        disparities,
+        None if log_sigmas is None else fill(log_sigmas),
+    )
+
+
+def constant_error(a, b):
+    """Photometric error of two constant pictures."""
+    ssim = (2 * a * b + 1e-4) / (a * a + b * b + 1e-4)
+    return 0.85 * (1 - ssim) / 2 + 0.15 * abs(a - b)
+
+
+def ssim_in_float64(first, second):
+    distances = []
+    for a, b in zip(np.moveaxis(first, -1, 0), np.moveaxis(second, -1, 0), strict=True):
+        a, b = (
+            np.lib.stride_tricks.sliding_window_view(np.pad(x, 1, mode="reflect"), (3, 3))
+            for x in (a, b)
+        )
+        axes = (-2, -1)
+        mean_a, mean_b = a.mean(axes), b.mean(axes)
+        covariance = ((a - mean_a[..., None, None]) * (b - mean_b[..., None, None])).mean(axes)
+        ssim = (2 * mean_a * mean_b + 1e-4) * (2 * covariance + 9e-4)
+        ssim /= (mean_a**2 + mean_b**2 + 1e-4) * (a.var(axes) + b.var(axes) + 9e-4)
+        distances.append(np.clip((1 - ssim) / 2, 0, 1))
+    return np.mean(distances, axis=0)
+
+
+def test_photometric_error_is_that_of_an_oracle_in_float64():
+    rng = np.random.default_rng(1)
+    first, second = rng.random((2, 2, 7, 9, 3))
+    second[1] = np.clip(first[1] + 0.02 * rng.normal(size=first[1].shape), 0, 1)
+    result = jax.jit(photometric.photometric_error)(jnp.float32(first), jnp.float32(second))
+    for a, b, error in zip(first, second, result, strict=True):
+        expected = 0.85 * ssim_in_float64(a, b) + 0.15 * np.abs(a - b).mean(-1)
+        np.testing.assert_allclose(error, expected, atol=2e-5)
+
+
+def test_photometric_error_of_constant_pictures():
+    photometric_error = jax.jit(photometric.photometric_error)
+    error = photometric_error(gray(0.2), gray(0.6))
+    np.testing.assert_allclose(error, constant_error(0.2, 0.6), atol=2e-5)
+    np.testing.assert_allclose(photometric_error(noise(0), noise(0)), 0, atol=1e-6)
+    only = photometric.photometric_error(gray(0.2), gray(0.6), ssim_weight=0.0)
+    np.testing.assert_allclose(only, 0.4, rtol=1e-6)
+    slope = jax.grad(lambda x: jnp.sum(photometric_error(x, gray(0.5))))(gray(0.5))
+    np.testing.assert_allclose(slope, 0, atol=1e-4)
+
+
+def test_smoothness_of_a_ramp_worked_out_by_hand():
+    ramp = jnp.broadcast_to(jnp.array([1.0, 2.0, 3.0]), (2, 2, 3))
+    smooth = photometric.edge_aware_smoothness(ramp, jnp.zeros((2, 2, 3, 3)))
+    np.testing.assert_allclose(smooth, 1 / 2, rtol=1e-6)
+    edge = jnp.zeros((2, 2, 3, 3)).at[:, :, 2, 0].set(0.6)
+    smooth = photometric.edge_aware_smoothness(7 * ramp, edge)
+    np.testing.assert_allclose(smooth, (0.5 + 0.5 * np.exp(-0.2)) / 2, rtol=1e-6)
+    turned = photometric.edge_aware_smoothness(jnp.swapaxes(ramp, 1, 2), jnp.swapaxes(edge, 1, 2))
+    np.testing.assert_allclose(turned, smooth, rtol=1e-6)
+
+
+def test_smoothness_takes_the_picture_averaged_over_blocks():
+    picture = jnp.zeros((1, 2, 4, 3)).at[:, :, 3].set(0.8)
+    smooth = photometric.edge_aware_smoothness(
+        jnp.array([[[1.0, 3.0], [1.0, 3.0]]]), jnp.repeat(picture, 2, axis=1)
+    )
+    np.testing.assert_allclose(smooth, np.exp(-0.4), rtol=1e-6)
+
+
+def test_likelihood_worked_out_by_hand():
+    s = np.log([0.5, 1.0, 4.0])
+    result = photometric.laplace_likelihood(jnp.full(3, 2.0), jnp.float32(s))
+    np.testing.assert_allclose(result, [4 + np.log(0.5), 2, 0.5 + np.log(4)], rtol=1e-6)
+
+
+@pytest.mark.parametrize("error", [0.0, 1e-3, 80.0])
+def test_likelihood_is_finite_and_leads_back_from_everywhere(error):
+    s = jnp.array([-1e4, -200, -21, -20, 20, 200, 1e4])
+    value, slope = jax.vmap(jax.value_and_grad(photometric.laplace_likelihood, argnums=1))(
+        jnp.full_like(s, error), s
+    )
+    assert np.all(np.isfinite(value))
+    assert np.all(np.isfinite(slope))
+    assert np.all(slope[:4] < 0)
+    assert np.all(slope[4:] > 0)
+
+
+MOTIONS = {"previous": STILL, "following": STILL}
+CONSTANT = TrainingBatch(
+    gray(0.5), INTRINSICS, previous=gray(0.3), following=gray(0.6), stereo=gray(0.45),
+    stereo_offset=jnp.array([0.54]), depth=jnp.full(SIZE, 2.0),
+)  # fmt: skip
+SMALLEST = {
+    "mono": constant_error(0.5, 0.6),
+    "stereo": constant_error(0.5, 0.45),
+    "mono_stereo": constant_error(0.5, 0.45),
+}
+
+
+@pytest.mark.parametrize("supervision", SMALLEST)
+def test_smallest_error_among_the_views_counts(supervision):
+    objective = Objective(supervision, auto_mask=False)
+    loss, terms = jax.jit(objective)(predict([0.2]), CONSTANT, motions=MOTIONS)
+    np.testing.assert_allclose(terms["photometric"], SMALLEST[supervision], atol=2e-5)
+    np.testing.assert_allclose(terms["smoothness"], 0, atol=1e-9)
+    np.testing.assert_allclose(loss, terms["photometric"], rtol=1e-6)
+    if supervision == "stereo":
+        masked, _ = jax.jit(Objective("stereo"))(predict([0.2]), CONSTANT, key=KEY)
+        # The same error once more, with noise: the smaller of the two.
+        assert loss - 2e-5 < masked < loss
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_disparity_that_explains_the_stereo_view_costs_nothing(sign):
+    """A wall that is shifted by two pixels: 8 · 0.1 / depth = 2 in units of 5.4 m."""
+    source = noise(3)
+    target = jnp.roll(source, 2 * sign, axis=2)
+    batch = TrainingBatch(target, INTRINSICS, stereo=source, stereo_offset=jnp.array([sign * 0.54]))
+    right = (1 / 0.4 - 0.01) / 9.99
+    loss = {}
+    for name, disparity in {"right": right, "near": 2 * right, "far": right / 2}.items():
+        output = predict([disparity, disparity])
+        warped = jax.jit(objectives.warp)(
+            source, output.depth, INTRINSICS, objectives.stereo_motion(batch.stereo_offset)
+        )
+        seen = slice(3, None) if sign > 0 else slice(None, -3)
+        error = photometric.photometric_error(warped, target)[:, :, seen]
+        loss[name] = float(jnp.mean(error))
+    assert loss["right"] < 1e-4
+    assert min(loss["near"], loss["far"]) > 0.2
+
+
+def test_smoothness_is_halved_at_each_coarser_scale():
+    fine = np.linspace(0.1, 0.3, 16)[None, None]
+    coarse = fine.reshape(1, 1, 8, 2).mean(-1)
+    objective = Objective("stereo", auto_mask=False, smoothness_weight=0.5)
+    _, terms = jax.jit(objective)(predict([fine, coarse]), CONSTANT)
+    step = 0.2 / 15 / 0.2
+    np.testing.assert_allclose(terms["smoothness"], 0.5 * (step + 2 * step / 2) / 2, rtol=1e-4)
+
+
+def slopes(objective, batch, log_sigma=0.3):
+    """Gradients of the loss with respect to disparity and log σ."""
+    ramp = np.linspace(0.1, 0.3, 16)[None, None]
+
+    def loss(disparities, log_sigmas):
+        output = DepthOutput(tuple(map(to_depth, disparities)), disparities, log_sigmas)
+        return objective(output, batch, key=KEY)[0]
+
+    output = predict([ramp], [log_sigma])
+    return jax.jit(jax.grad(loss, argnums=(0, 1)))(output.disparities, output.log_sigmas)
+
+
+@pytest.mark.parametrize("uncertainty", ["none", "log", "repr"])
+def test_depth_learns_nothing_from_pixels_that_do_not_move(uncertainty):
+    options = {"uncertainty": uncertainty, "smoothness_weight": 0.0}
+    still = CONSTANT.replace(image=noise(0), stereo=noise(0))
+    to_disparity, to_sigma = slopes(Objective("stereo", **options), still)
+    assert all(np.all(np.asarray(g) == 0) for g in to_disparity)
+    assert all(np.all(np.asarray(g) != 0) == (uncertainty != "none") for g in to_sigma)
+    if uncertainty == "none":
+        to_disparity, _ = slopes(Objective("stereo", auto_mask=False, **options), still)
+        assert all(np.any(np.asarray(g) != 0) for g in to_disparity)
+
+
+def test_likelihood_and_regression_of_photometric_errors():
+    e = SMALLEST["stereo"]
+    output = predict([0.2, 0.3], [-1.0, 0.5])
+    _, terms = jax.jit(Objective("stereo", "log"))(output, CONSTANT, key=KEY)
+    expected = np.mean([e * np.exp(1) - 1, e * np.exp(-0.5) + 0.5])
+    np.testing.assert_allclose(terms["likelihood"], expected, atol=5e-5)
+    assert set(terms) == {"likelihood", "smoothness"}
+    _, terms = jax.jit(Objective("stereo", "repr"))(output, CONSTANT, key=KEY)
+    np.testing.assert_allclose(terms["regression"], np.mean([e + 1, 0.5 - e]), atol=5e-5)
+    assert set(terms) == {"photometric", "regression", "smoothness"}
+
+
+def test_teacher_is_imitated_in_disparity():
+    output, teacher = predict([0.2, 0.3], [-1.0, 0.5]), predict([0.4, 0.9])
+    _, terms = Objective("mono", "self")(output, CONSTANT, teacher=teacher)
+    expected = np.mean([0.2 * np.exp(1) - 1, 0.1 * np.exp(-0.5) + 0.5])
+    np.testing.assert_allclose(terms["likelihood"], expected, rtol=1e-5)
+    assert set(terms) == {"likelihood"}
+    slope = jax.grad(
+        lambda t: Objective("mono", "self")(output, CONSTANT, teacher=t)[0], allow_int=True
+    )(teacher)
+    assert all(np.all(np.asarray(leaf) == 0) for leaf in jax.tree.leaves(slope))
+
+
+def measured(depths, log_sigmas=None):
+    maps = tuple(jnp.full((1, 2 >> i, 2 >> i), d) for i, d in enumerate(depths))
+    uncertain = None if log_sigmas is None else tuple(map(jnp.full_like, maps, log_sigmas))
+    return DepthOutput(maps, None, uncertain)
+
+
+TRUTH = TrainingBatch(jnp.zeros((1, 2, 2, 3)), depth=jnp.array([[[2.0, 0.0], [6.0, jnp.nan]]]))
+
+
+def test_supervised_losses_count_known_pixels_only():
+    output = measured([3.0, 8.0], [0.0, np.log(2.0)])
+    loss, terms = Objective("depth")(output, TRUTH)
+    np.testing.assert_allclose(terms["depth"], np.mean([(1 + 3) / 2, (6 + 2) / 2]))
+    assert loss == terms["depth"]
+    _, terms = Objective("depth", "log")(output, TRUTH)
+    np.testing.assert_allclose(terms["likelihood"], np.mean([2, 2 + np.log(2)]), rtol=1e-6)
+    _, terms = Objective("depth", "repr")(output, TRUTH)
+    regression = [(1 + 3) / 2, (6 - np.log(2) + 2 - np.log(2)) / 2]
+    np.testing.assert_allclose(terms["regression"], np.mean(regression), rtol=1e-6)
+    _, terms = Objective("depth", "self")(output, TRUTH, teacher=measured([5.0, 1.0]))
+    np.testing.assert_allclose(terms["likelihood"], np.mean([2, 3 / 2 + np.log(2)]), rtol=1e-6)
+
+
+def test_supervised_gradients_stay_where_truth_is():
+    def loss(depths, truth):
+        return Objective("depth")(DepthOutput((depths,)), TRUTH.replace(depth=truth))[0]
+
+    value_and_grad = jax.jit(jax.value_and_grad(loss))
+    value, slope = value_and_grad(jnp.full((1, 2, 2), 3.0), TRUTH.depth)
+    np.testing.assert_allclose(slope, [[[0.5, 0], [-0.5, 0]]])
+    value, slope = value_and_grad(jnp.full((1, 2, 2), 3.0), jnp.zeros((1, 2, 2)))
+    assert value == 0
+    assert np.all(np.asarray(slope) == 0)
+
+
+ALL = list(
+    itertools.product(["mono", "stereo", "mono_stereo", "depth"], ["none", "log", "self", "repr"])
+)
+
+
+@pytest.mark.parametrize(("supervision", "uncertainty"), ALL)
+def test_every_objective_names_its_terms_and_needs(supervision, uncertainty):
+    objective = Objective(supervision, uncertainty)
+    output = predict([0.2, 0.3], [0.0, 0.0])
+    loss, terms = jax.eval_shape(
+        lambda key: objective(
+            output,
+            CONSTANT,
+            motions=MOTIONS if objective.needs_pose else None,
+            teacher=output if objective.needs_teacher else None,
+            key=key if objective.needs_key else None,
+        ),
+        KEY,
+    )
+    assert all(x.shape == () and x.dtype == jnp.float32 for x in (loss, *terms.values()))
+    warps = supervision != "depth" and uncertainty != "self"
+    assert objective.needs_pose == (warps and "mono" in supervision)
+    assert bool(objective.views) == warps == ("smoothness" in terms)
+    first = {"log": "likelihood", "self": "likelihood"}.get(
+        uncertainty, "photometric" if warps else "depth"
+    )
+    assert set(terms) - {"smoothness"} == {first} | (
+        {"regression"} if uncertainty == "repr" else set()
+    )
+
+
+def test_gradients_are_finite_where_the_camera_drives_through_the_scene():
+    batch = CONSTANT.replace(image=noise(0), previous=noise(1), following=noise(2))
+    through = STILL.at[:, :3, 3].set(jnp.array([0.5, -0.2, -2.0])[None])
+
+    def loss(disparities, log_sigmas, motion):
+        output = DepthOutput(tuple(map(to_depth, disparities)), disparities, log_sigmas)
+        motions = {"previous": motion, "following": -motion}
+        loss, terms = Objective("mono", "log")(output, batch, motions=motions, key=KEY)
+        return loss, (loss, terms)
+
+    output = predict([np.linspace(0, 1, 16)[None, None]], [np.linspace(-90, 90, 16)[None, None]])
+    gradients, (total, terms) = jax.jit(jax.grad(loss, argnums=(0, 1, 2), has_aux=True))(
+        output.disparities, output.log_sigmas, through
+    )
+    np.testing.assert_allclose(total, sum(terms.values()), rtol=1e-6)
+    assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves((gradients, total)))
+
+
+OUTPUT = predict([0.2, 0.3], [0.0, 0.0])
+
+
+@pytest.mark.parametrize(
+    ("objective", "changes", "given", "message"),
+    [
+        (
+            Objective("mono"),
+            {"previous": None},
+            {"motions": MOTIONS, "key": KEY},
+            "needs previous:",
+        ),
+        (Objective("mono"), {}, {}, "needs motions=, key=: give the batch"),
+        (Objective("mono"), {}, {"motions": {"previous": STILL}, "key": KEY}, "needs motions="),
+        (Objective("stereo"), {"stereo_offset": None}, {"key": KEY}, "needs stereo_offset"),
+        (Objective("stereo"), {"intrinsics": None}, {"key": KEY}, "needs intrinsics"),
+        (Objective("depth"), {"depth": None}, {}, "needs depth"),
+        (Objective("mono", "self"), {}, {}, "with uncertainty 'self' needs teacher=:"),
+        (Objective("mono", "self"), {}, {"teacher": measured([1.0])}, "teacher predicts no disp"),
+        (Objective("depth", "self"), {}, {"teacher": measured([1.0])}, "teacher predicts maps of"),
+        (Objective("depth"), {"depth": jnp.zeros((1, 4, 4))}, {}, r"depth has shape \(1, 4, 4\)"),
+        (Objective("depth"), {"stereo": gray(0).astype(jnp.float16)}, {}, "stereo is float16"),
+    ],
+)
+def test_errors_say_what_is_missing(objective, changes, given, message):
+    with pytest.raises(grumo_jax.GrumoError, match=message):
+        objective(OUTPUT, CONSTANT.replace(**changes), **given)
+
+
+def test_errors_name_options_and_heads():
+    with pytest.raises(grumo_jax.GrumoError, match=r"supervision is 'lidar'; .*'mono_stereo'"):
+        Objective("lidar")
+    with pytest.raises(grumo_jax.GrumoError, match="uncertainty is 'sigma'; it must be one of"):
+        Objective("mono", "sigma")
+    with pytest.raises(grumo_jax.GrumoError, match="ssim_weight is 2; it must lie between 0 and 1"):
+        Objective("mono", ssim_weight=2)
+    with pytest.raises(grumo_jax.GrumoError, match="build it with predict_uncertainty=True"):
+        Objective("depth", "log")(predict([0.2]), CONSTANT)
+    with pytest.raises(grumo_jax.GrumoError, match="network predicts no disparity"):
+        Objective("stereo")(DepthOutput(OUTPUT.depths), CONSTANT, key=KEY)
+    with pytest.raises(grumo_jax.GrumoError, match=r"maps of shapes \(1, 4, 8\); expected"):
+        Objective("depth")(DepthOutput(OUTPUT.depths[1:]), CONSTANT)
