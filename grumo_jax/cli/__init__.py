@@ -12,6 +12,7 @@ from grumo_jax.cli.layers import layers
 from grumo_jax.cli.predict import predict
 from grumo_jax.cli.prepare import prepare
 from grumo_jax.cli.report import report
+from grumo_jax.cli.train import train
 from grumo_jax.errors import GrumoError, one_sentence
 
 app = typer.Typer(
@@ -26,7 +27,7 @@ app = typer.Typer(
         "convert`, and run it on your photos with `grumo predict`."
     ),
 )
-for command in (demo, predict, convert, layers, generate, prepare, evaluate, report):
+for command in (demo, predict, convert, layers, generate, prepare, train, evaluate, report):
     app.command()(command)
 
 

@@ -3,7 +3,7 @@
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from tqdm import tqdm
@@ -52,7 +52,7 @@ def generate(
     with tqdm(total=number, unit="frame", disable=not sys.stderr.isatty()) as bar:
         if dataset is Dataset.kitti:
             drives = 2 if drives is None else drives
-            options = {"drives": drives, "frames": frames, "train": train, "seed": seed}
+            options: Any = {"drives": drives, "frames": frames, "train": train, "seed": seed}
             write_kitti(folder, **options, advance=bar.update)
         else:
             write_nyu(folder, val=frames, train=train, seed=seed, advance=bar.update)

@@ -1,5 +1,6 @@
 """What a scene is made of."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -184,9 +185,10 @@ def at_time(scene: Scene, time: jax.Array) -> Scene:
     """The scene so many seconds later: what has a velocity has moved."""
 
     def moved(group: Solids) -> Solids:
-        return group.replace(centre=group.centre + time * group.velocity)
+        return dataclasses.replace(group, centre=group.centre + time * group.velocity)
 
-    return scene.replace(
+    return dataclasses.replace(
+        scene,
         boxes=moved(scene.boxes),
         cylinders=moved(scene.cylinders),
         ellipsoids=moved(scene.ellipsoids),

@@ -1,5 +1,6 @@
 """Filming: a camera that moves through a scene in which things move, and what it records."""
 
+import dataclasses
 from functools import partial
 
 import jax
@@ -101,7 +102,8 @@ def camera_at(take: Take, time: jax.Array | float) -> Camera:
     turned = rotation_matrix(jnp.arctan(2 * trip.bend * way[2]), jnp.float32(0), jnp.float32(0))
     swayed = rotation_matrix(angles[0], angles[1], angles[2])
     aside = jnp.array([1.0, 0.0, 0.0]) * trip.bend * way[2] ** 2
-    return take.camera.replace(
+    return dataclasses.replace(
+        take.camera,
         rotation=turned @ take.camera.rotation @ swayed,
         position=take.camera.position + way + aside + shift,
     )
@@ -109,7 +111,7 @@ def camera_at(take: Take, time: jax.Array | float) -> Camera:
 
 def beside(camera: Camera, offset: jax.Array | float) -> Camera:
     """The camera moved to its right, by metres: the other one of a stereo pair."""
-    return camera.replace(position=camera.position + offset * camera.rotation[:, 0])
+    return dataclasses.replace(camera, position=camera.position + offset * camera.rotation[:, 0])
 
 
 def motion(target: Camera, source: Camera) -> jax.Array:
@@ -147,13 +149,12 @@ def _shoot(take: Take, time: jax.Array, offset: jax.Array, *, size: tuple[int, i
     # The cameras of a pair have different noise, and the same exposure.
     noise_key = jax.random.fold_in(key, (offset != 0).astype(jnp.int32))
     stops = sensor.drift * time + sensor.flicker * jax.random.normal(key)
-    scene = scene.replace(
-        light=scene.light.replace(exposure=scene.light.exposure * jnp.exp2(stops))
-    )
+    light = dataclasses.replace(scene.light, exposure=scene.light.exposure * jnp.exp2(stops))
+    scene = dataclasses.replace(scene, light=light)
     frame = render(scene, beside(camera_at(take, time), offset), size=size)
     grains = sensor.noise * jax.random.normal(noise_key, frame.image.shape)
     noisy = frame.image + grains * jnp.sqrt(0.05 + 0.95 * frame.image)
-    return frame.replace(image=jnp.clip(noisy, 0, 1))
+    return dataclasses.replace(frame, image=jnp.clip(noisy, 0, 1))
 
 
 def _by_car(draw: Dice, scene: Scene) -> tuple[Camera, Trip]:
