@@ -1,34 +1,45 @@
-"""`grumo demo`: from photos to pictures, with a network that comes along."""
+"""`grumo demo`: photos and a synthetic drive to pictures, with a network that comes along."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import jax
 import numpy as np
 import typer
+from tqdm import tqdm
 
 from grumo_jax.checkpoint import shipped_checkpoint
 from grumo_jax.cli.output import Format, write_prediction
 from grumo_jax.cli.predict import make_predictor
 from grumo_jax.images import find_images, read_image, write_atomically
 from grumo_jax.plots import plot_gallery
+from grumo_jax.predictor import Predictor
 
 ESTIMATOR = "grad-averaged"
 PHOTOS = Path(__file__).parents[1] / "photos"
+FRAMES, SHOWN = 12, 4
+"""Frames of the drive, and how many of them are drawn."""
 
 
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("demo"),
     checkpoint: Annotated[
-        Path | None, typer.Option(help="Another checkpoint than the one that comes along.")
+        Path | None, typer.Option(help="Another checkpoint than those that come along.")
     ] = None,
+    scenes: Annotated[int, typer.Option(min=1, help="Held-out scenes of the table.")] = 12,
 ) -> None:
-    """Estimate depth and uncertainty of two real photos, and draw them.
+    """Estimate depth and uncertainty of real photos and of a synthetic drive, and draw them.
 
-    The network that comes along is small and has seen synthetic scenes only: it shows how
-    everything works, not how well a good depth network does.
+    Then compare the estimators on scenes that no network was trained on. The networks that come
+    along are small and have seen synthetic scenes only: they show how everything works, not how
+    well a good depth network does.
     """
-    checkpoint = checkpoint or shipped_checkpoint("synthetic")
+    demo_photos(checkpoint or shipped_checkpoint("synthetic"), out)
+    demo_drive(checkpoint or shipped_checkpoint("synthetic-mono"), out, scenes)
+
+
+def demo_photos(checkpoint: Path, out: Path) -> None:
+    """Draw the photos that come along."""
     predictor = make_predictor(checkpoint, ESTIMATOR)
     predicts = predictor.estimator.network.predicts
     print(f"network: {checkpoint}; estimator: {ESTIMATOR}; depth in metres of its training scenes")
@@ -42,7 +53,27 @@ def demo(
         depths = "".join(f"{d:10.2f}" for d in np.percentile(prediction.depth, (0, 50, 100)))
         worst = np.unravel_index(np.argmax(prediction.uncertainty), prediction.uncertainty.shape)
         print(f"{name:<10}{depths}   row {worst[0]}, column {worst[1]}")
-    figure = plot_gallery(gallery, predicts=predicts)
-    picture = out / "demo.png"
-    write_atomically(picture, lambda stream: figure.savefig(stream, dpi=110, format="png"))
-    print(f"picture: {picture.resolve()}")
+    _save(plot_gallery(gallery, predicts=predicts), out / "demo.png")
+
+
+def demo_drive(checkpoint: Path, out: Path, number: int) -> None:
+    """Draw a drive, and print how well each estimator ranks errors on held-out scenes."""
+    # Importing the renderer takes time that other commands need not spend.
+    from grumo_jax.cli import showcase
+
+    predictor: Predictor = make_predictor(checkpoint, ESTIMATOR)
+    network = predictor.estimator.network
+    print(f"network: {checkpoint}; a drive through a street that it has not seen")
+    film = showcase.drive(predictor, FRAMES)
+    _save(showcase.draw_drive(film[:: FRAMES // SHOWN], network.predicts), out / "drive.png")
+    moving = showcase.animate(film)
+    write_atomically(out / "drive.gif", lambda stream: stream.write(moving))
+    print(f"animation: {(out / 'drive.gif').resolve()}")
+    with tqdm(total=number, desc="held-out scenes", unit="scene", disable=None) as bar:
+        table = showcase.score(network.module, predictor.variables, number, bar.update)
+    print(table.to_markdown().strip())
+
+
+def _save(figure: Any, path: Path) -> None:
+    write_atomically(path, lambda stream: figure.savefig(stream, dpi=110, format="png"))
+    print(f"picture: {path.resolve()}")

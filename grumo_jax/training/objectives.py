@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from grumo_jax.errors import GrumoError
+from grumo_jax.losses import to_space
 from grumo_jax.models.monodepth2 import DepthOutput
 from grumo_jax.scores import resize
 from grumo_jax.training.batch import TrainingBatch, check_batch, check_within
@@ -49,9 +50,10 @@ class Objective:
     - "mono", "stereo", "mono_stereo": "photometric", e, and "smoothness". With "log" the first is
       "likelihood", e·exp(−s) + s, instead; with "repr" there is also "regression", |s − e| with e
       constant; with "self" there is only "likelihood", |disp − disp_T|·exp(−s) + s.
-    - "depth": "depth", |d − d*|. With "log" it is "likelihood", |d − d*|·exp(−s) + s, instead; with
-      "repr" there is also "regression", |s − |d − d*|| with the error constant; with "self" there
-      is only "likelihood", |d − d_T|·exp(−s) + s.
+    - "depth": "depth", |d − d*|, d being depth or, with space "log_depth", its logarithm. With
+      "log" it is "likelihood", |d − d*|·exp(−s) + s, instead; with "repr" there is also
+      "regression", |s − |d − d*|| with the error constant; with "self" there is only "likelihood",
+      |d − d_T|·exp(−s) + s.
 
     e is the smallest photometric error among the warped views, s = log σ the output of the
     uncertainty head, T a teacher that was trained before (disp is the sigmoid disparity), d* the
@@ -71,6 +73,8 @@ class Objective:
         smoothness_weight: of the smoothness of disparity, halved at each coarser scale.
         ssim_weight: part of SSIM in the photometric error.
         auto_mask: whether pixels that do not move are left out.
+        space: what "depth" compares: "depth", as the papers do for rooms, or "log_depth", where
+            errors count relative to depth.
 
     Raises:
         GrumoError: if an option does not exist or is out of range.
@@ -91,9 +95,15 @@ class Objective:
     smoothness_weight: float = 1e-3
     ssim_weight: float = 0.85
     auto_mask: bool = True
+    space: Literal["depth", "log_depth"] = "depth"
 
     def __post_init__(self) -> None:
-        for name, known in (("supervision", Supervision), ("uncertainty", Uncertainty)):
+        spaces = Literal["depth", "log_depth"]
+        for name, known in (
+            ("supervision", Supervision),
+            ("uncertainty", Uncertainty),
+            ("space", spaces),
+        ):
             if (value := getattr(self, name)) not in get_args(known):
                 names = ", ".join(map(repr, get_args(known)))
                 raise GrumoError(f"{name} is {value!r}; it must be one of {names}")
@@ -153,7 +163,7 @@ class Objective:
             terms = self._fit(output, label, jnp.mean)
         elif batch.depth is not None and self.supervision == "depth":
             known = batch.depth > 0
-            label = jnp.where(known, batch.depth, 0)
+            label = jnp.where(known, batch.depth, 1)
             terms = self._fit(output, label, partial(_mean_where, known))
         else:
             terms = self._reproject(output, batch, motions or {}, key)
@@ -203,10 +213,13 @@ class Objective:
         _, *full = label.shape
         terms = []
         for scale, prediction in enumerate(self._labelled(output)):
-            error = absolute(_resize(prediction, full) - label)
+            error = absolute(self._to_space(_resize(prediction, full)) - self._to_space(label))
             log_sigma = _log_sigma(output, scale, full)
             terms.append(self._compare("depth", error, log_sigma, mean=mean))
         return _mean_terms(terms)
+
+    def _to_space(self, maps: jax.Array) -> jax.Array:
+        return to_space(maps, self.space) if self.supervision == "depth" else maps
 
     def _compare(
         self,

@@ -1,0 +1,85 @@
+"""Train the base models of the leaderboard on the streets of the synthetic world.
+
+Command: python experiments/train_synthetic.py --data-dir WORLD --out RUNS
+         python experiments/train_synthetic.py --data-dir WORLD --out RUNS --only Log_0 Self_0
+Data:    street/train, 4000 clips; rendered on first use.
+Time:    see `docs/results.md`; --only shares the trainings between processes. A training that was
+         interrupted goes on; one that is finished is left alone.
+Result:  RUNS/NAME_SEED/model for experiments/synthetic.py. The trainings are those of
+         `grumo train synthetic-mono --base-model …`; "Self" learns from the "Post" of its seed.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from grumo_jax.data import open_source
+from grumo_jax.errors import GrumoError, one_sentence
+from grumo_jax.training import Settings, Weights, preset, train, with_base_model
+from grumo_jax.training.settings import BaseModel
+
+BASE_MODELS: dict[str, BaseModel] = {
+    "Post": "plain",
+    "Log": "log",
+    "Self": "self",
+    "Repr": "repr",
+    "Drop": "drop",
+    "Snap": "snap",
+}
+"""{name in tables: what `grumo train` calls it}; "Boot" is an ensemble of all "Post"."""
+
+
+def all_runs(seeds: int) -> list[str]:
+    """Names of all trainings, teachers first.
+
+    >>> all_runs(1)
+    ['Post_0', 'Log_0', 'Self_0', 'Repr_0', 'Drop_0', 'Snap_0']
+    """
+    return [f"{name}_{seed}" for name in BASE_MODELS for seed in range(seeds)]
+
+
+def settings_of(run: str, steps: int) -> Settings:
+    """The settings of a training such as "Log_1"."""
+    name, _, seed = run.rpartition("_")
+    settings = with_base_model(preset("synthetic-mono"), BASE_MODELS[name])
+    return settings.replace({"seed": int(seed), "steps": steps})
+
+
+def train_one(run: str, options: argparse.Namespace) -> Path:
+    """Train a base model and return its checkpoint."""
+    settings = settings_of(run, options.steps)
+    name, _, seed = run.rpartition("_")
+    teacher = options.out / f"Post_{seed}" if name == "Self" else None
+    source, validation = (
+        open_source("synthetic", options.data_dir, f"street/{part}") for part in ("train", "val")
+    )
+    result = train(
+        settings,
+        source,
+        options.out / run,
+        validation=validation,
+        weights=Weights(teacher=teacher),
+        progress=sys.stderr.isatty(),
+    )
+    return result.checkpoint
+
+
+def main() -> None:
+    """Train what is asked for, one after the other."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data-dir", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--only", nargs="+", help="names of trainings, such as Log_0")
+    options = parser.parse_args()
+    try:
+        for run in options.only or all_runs(options.seeds):
+            print(train_one(run, options))
+    except (GrumoError, OSError) as error:
+        print(one_sentence(error), file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

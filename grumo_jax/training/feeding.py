@@ -1,0 +1,220 @@
+"""From a source's samples to batches of one size, in an order that can be taken up again."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from grumo_jax.data import Loaded, Problem, Sample, Source, center_crop, half_size, load
+from grumo_jax.errors import DataError
+from grumo_jax.training.settings import Settings
+from grumo_jax.training.state import make_objective
+
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Sample → the arrays that training needs of it, at the network's size.
+
+    Pictures are resized with Lanczos' filter and stay uint8, depth to the nearest pixel, and
+    intrinsics follow; nothing is touched that has the size already.
+
+    Attributes:
+        size: (height, width).
+        views: of "previous", "following", "stereo".
+        depth: whether depth is needed.
+        half_and_crop: see `Settings`.
+        farthest: metres from which on depth counts as unknown.
+    """
+
+    size: tuple[int, int]
+    views: tuple[str, ...] = ()
+    depth: bool = False
+    half_and_crop: bool = False
+    farthest: float = float("inf")
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Fit":
+        """What training with these settings needs."""
+        depth = settings.supervision == "depth" and settings.base_model != "self"
+        views = make_objective(settings).views
+        return cls(settings.size, views, depth, settings.half_and_crop, settings.max_depth)
+
+    def __call__(self, sample: Sample) -> Arrays:
+        """Make the arrays of one sample, without the batch axis; see `TrainingBatch`.
+
+        Raises:
+            DataError: if something is missing in the sample.
+        """
+        needed = [*self.views, *(["depth"] if self.depth else [])]
+        needed += ["intrinsics"] if self.views else []
+        needed += ["stereo_offset"] if "stereo" in self.views else []
+        missing = [name for name in needed if getattr(sample, name) is None]
+        if missing:
+            raise DataError(
+                f"{sample.id}: has no {', '.join(missing)}, which this training needs; choose "
+                "another split or supervision"
+            )
+        pictures = ("image", *self.views)
+        arrays = {name: self._picture(getattr(sample, name)) for name in pictures}
+        if self.views:
+            assert sample.intrinsics is not None
+            arrays["intrinsics"] = self._camera(sample.intrinsics, sample.image.shape[:2])
+        if "stereo" in self.views:
+            arrays["stereo_offset"] = np.asarray(sample.stereo_offset, np.float32)
+        if self.depth:
+            assert sample.depth is not None
+            depth = resize_nearest(self._trim(sample.depth), self.size)
+            arrays["depth"] = np.where(depth <= self.farthest, depth, np.float32(0))
+        return arrays
+
+    def _trim(self, array: np.ndarray) -> np.ndarray:
+        return np.asarray(center_crop(half_size(array))) if self.half_and_crop else array
+
+    def _picture(self, picture: np.ndarray) -> np.ndarray:
+        picture = self._trim(picture)
+        if picture.shape[:2] == self.size:
+            return picture
+        size = (self.size[1], self.size[0])
+        resized = Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS)
+        return np.asarray(resized)
+
+    def _camera(self, intrinsics: np.ndarray, size: Sequence[int]) -> np.ndarray:
+        return resize_intrinsics(intrinsics, (size[0], size[1]), self.size)
+
+
+def resize_nearest(depth: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Depth (H, W) at another size: each pixel takes the nearest one's.
+
+    >>> resize_nearest(np.array([[1.0, 2.0, 3.0, 4.0]], np.float32), (1, 2))
+    array([[2., 4.]], dtype=float32)
+    """
+    if depth.shape == size:
+        return depth
+    rows, columns = (
+        ((np.arange(new) + 0.5) * old / new).astype(int)
+        for new, old in zip(size, depth.shape, strict=True)
+    )
+    return depth[rows[:, None], columns]
+
+
+def resize_intrinsics(
+    intrinsics: np.ndarray, old: tuple[int, int], new: tuple[int, int]
+) -> np.ndarray:
+    """Intrinsics float32 (3, 3) after a resize from one (height, width) to another.
+
+    >>> resize_intrinsics(np.array([[8, 0, 3.5], [0, 8, 1.5], [0, 0, 1]]), (4, 8), (2, 2))[0]
+    array([2. , 0. , 0.5], dtype=float32)
+    """
+    scale_y, scale_x = new[0] / old[0], new[1] / old[1]
+    resized = np.array(intrinsics, np.float64)
+    resized[0] *= scale_x
+    resized[1] *= scale_y
+    # The centre of the first pixel is at (0, 0), but pictures are resized about its corner.
+    resized[0, 2] += 0.5 * scale_x - 0.5
+    resized[1, 2] += 0.5 * scale_y - 0.5
+    return resized.astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Fed:
+    """A batch.
+
+    Attributes:
+        arrays: stacked; see `TrainingBatch`.
+        position: samples taken up to here, those that could not be read included.
+    """
+
+    arrays: Arrays
+    position: int
+
+
+def feed(
+    source: Source,
+    fit: Fit,
+    batch_size: int,
+    *,
+    seed: int,
+    start: int = 0,
+    workers: int = 2,
+    report: Callable[[str], None] = lambda sentence: None,
+) -> Iterator[Fed]:
+    """Batches without end, shuffled; an epoch goes over into the next within a batch.
+
+    Samples that cannot be read are skipped and reported, each of them once.
+
+    Args:
+        source: where samples come from.
+        fit: makes arrays of them.
+        batch_size: of every batch.
+        seed: of the order.
+        start: `position` after which to go on.
+        workers: threads that read ahead.
+        report: is told of damaged samples.
+
+    Raises:
+        DataError: if the source is empty, or not one sample of it can be used.
+    """
+    if len(source) == 0:
+        raise DataError(f"{source.name}: no samples to train on")
+    told: set[str] = set()
+    position, kept, bad = start, [], 0
+    for item in load(source, fit, workers=workers, shuffle_seed=seed, start=start, repeat=True):
+        position += 1
+        if isinstance(item, Problem):
+            bad += 1
+            if bad == len(source):
+                raise DataError(f"{source.name}: no sample can be used; {item.sentence}")
+            if item.id not in told:
+                told.add(item.id)
+                report(item.sentence)
+            continue
+        bad = 0
+        kept.append(item)
+        if len(kept) == batch_size:
+            yield Fed(stack(kept), position)
+            kept = []
+
+
+def stack(items: Sequence[Loaded[Arrays]]) -> Arrays:
+    """Samples' arrays with a new first axis."""
+    return {name: np.stack([item.value[name] for item in items]) for name in items[0].value}
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Some samples of a source, as a source.
+
+    Attributes:
+        source: the whole.
+        indices: of the samples.
+    """
+
+    source: Source
+    indices: tuple[int, ...]
+
+    @classmethod
+    def spread(cls, source: Source, number: int) -> "Chosen":
+        """So many samples, spread evenly; all of them if there are no more."""
+        number = min(number, len(source))
+        return cls(source, tuple(i * len(source) // number for i in range(number)))
+
+    def __getattr__(self, name: str) -> Any:
+        # Pickling asks for attributes before there are any.
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self.source, name)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The ids of the chosen ones."""
+        return tuple(self.source.ids[i] for i in self.indices)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.source[self.indices[index]]

@@ -1,0 +1,83 @@
+"""A run's folder: whose it is, and that only one process writes to it."""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from grumo_jax.checkpoint import CARD
+from grumo_jax.errors import GrumoError
+from grumo_jax.images import write_atomically
+from grumo_jax.locks import lock_file
+from grumo_jax.training.settings import Settings
+
+RUN, MODEL, STATES = "run.json", "model", "checkpoints"
+"""In a run's folder: whose it is, the trained network, and the states to resume from."""
+_LOCK = ".lock"
+
+
+@contextmanager
+def open_run(path: Path, identity: Mapping[str, Any]) -> Iterator[Path]:
+    """Make a run's folder, or check that it is of the same run, and lock it.
+
+    Args:
+        path: the folder.
+        identity: all that decides the result, as JSON has it.
+
+    Yields:
+        The folder's absolute path.
+
+    Raises:
+        GrumoError: if it is a file, or of another run, or in use.
+    """
+    path = path.resolve()
+    if path.exists() and not path.is_dir():
+        raise GrumoError(f"{path}: a file; a run needs a folder")
+    if path.exists() and not (path / RUN).exists() and _is_foreign(path):
+        raise GrumoError(f"{path}: holds other files, and no {RUN}; choose a new or empty folder")
+    path.mkdir(parents=True, exist_ok=True)
+    with (path / _LOCK).open("a") as lock:
+        if not lock_file(lock):
+            raise GrumoError(f"{path}: another process is training in this folder")
+        _check_identity(path / RUN, identity)
+        # What a process that was killed left unfinished.
+        for partial in path.glob(f"{STATES}/.*.state"):
+            partial.unlink()
+        yield path
+
+
+def find_checkpoint(path: Path) -> Path:
+    """The checkpoint of a run's folder, or the folder itself if it is one."""
+    return path / MODEL if (path / MODEL / CARD).is_file() else path
+
+
+def _is_foreign(path: Path) -> bool:
+    return any(file.name != _LOCK and not file.name.endswith(RUN) for file in path.iterdir())
+
+
+def _check_identity(file: Path, identity: Mapping[str, Any]) -> None:
+    if not file.exists():
+        text = json.dumps(identity, indent=1) + "\n"
+        write_atomically(file, lambda stream: stream.write(text.encode()))
+        return
+    try:
+        stored = json.loads(file.read_text())
+    except ValueError as error:
+        raise GrumoError(f"{file}: damaged; train into another folder") from error
+    # A setting that is newer than the run had its default then.
+    stored = {**Settings().to_json(), **stored}
+    differences = [
+        f"{name} was {_show(stored.get(name))} and is now {_show(identity.get(name))}"
+        for name in {**stored, **identity}
+        if stored.get(name) != identity.get(name)
+    ]
+    if differences:
+        raise GrumoError(
+            f"{file.parent}: holds a run of other settings ({'; '.join(differences)}); choose "
+            "another folder, or give the same settings to resume it"
+        )
+
+
+def _show(value: Any) -> str:
+    return json.dumps(value)

@@ -1,0 +1,164 @@
+"""What a run tells of itself: CSV files, TensorBoard's event files and pictures."""
+
+import csv
+import io
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+from PIL import Image
+
+from grumo_jax.errors import GrumoError
+from grumo_jax.images import write_atomically
+
+SCALARS, VALIDATION = "log.csv", "validation.csv"
+EVENTS, PICTURES = "events", "pictures"
+
+
+class RunLog:
+    """Writes a run's log; a context manager.
+
+    Args:
+        folder: of the run.
+        step: the step from which the run goes on. Rows of later steps, left behind by a run that
+            was killed, are removed.
+
+    Raises:
+        GrumoError: if tensorboardX is not installed.
+    """
+
+    def __init__(self, folder: Path, step: int = 0):
+        self.folder = folder
+        self._tables = {name: Table(folder / name, step) for name in (SCALARS, VALIDATION)}
+        self._events = _event_writer(folder / EVENTS, step)
+
+    def __enter__(self) -> "RunLog":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._events.close()
+
+    def add(self, name: str, step: int, values: Mapping[str, float]) -> None:
+        """Add a row to `SCALARS` or `VALIDATION`, and the same to the event file."""
+        self._tables[name].append({"step": step, **values})
+        group = name.removesuffix(".csv").replace("log", "training")
+        for key, value in values.items():
+            self._events.add_scalar(f"{group}/{key}", value, step)
+
+    def picture(self, step: int, picture: np.ndarray) -> None:
+        """Add a picture uint8 (H, W, 3), as a PNG and to the event file."""
+        file = self.folder / PICTURES / f"step_{step:09d}.png"
+        write_atomically(file, lambda stream: Image.fromarray(picture).save(stream, format="PNG"))
+        self._events.add_image("validation/pictures", picture, step, dataformats="HWC")
+
+    def flush(self) -> None:
+        """Wait until everything is on disk."""
+        for table in self._tables.values():
+            table.sync()
+        self._events.flush()
+
+
+class Table:
+    """A CSV file that rows are appended to, with a column "step".
+
+    Args:
+        path: the file.
+        step: rows after this step, and an unfinished last line, are cut off.
+    """
+
+    def __init__(self, path: Path, step: int = 0):
+        self.path = path
+        self._columns: list[str] | None = None
+        if not path.exists():
+            return
+        with path.open(newline="") as stream:
+            lines = [line for line in stream if line.endswith("\n")]
+        rows = list(csv.reader(lines))
+        if not rows:
+            path.unlink()
+            return
+        self._columns = rows[0]
+        kept = [line for line, row in zip(lines[1:], rows[1:], strict=True) if int(row[0]) <= step]
+        text = "".join([lines[0], *kept])
+        write_atomically(path, lambda stream: stream.write(text.encode()))
+
+    def append(self, row: Mapping[str, float]) -> None:
+        """Append a row; the first one names the columns.
+
+        Raises:
+            GrumoError: if the file has other columns.
+        """
+        if self._columns is None:
+            self._columns = list(row)
+            self._write(self._columns)
+        if list(row) != self._columns:
+            raise GrumoError(
+                f"{self.path}: has the columns {', '.join(self._columns)}, and a row of "
+                f"{', '.join(row)} does not fit; train into another folder"
+            )
+        self._write([str(v) if isinstance(v, int) else f"{v:.9g}" for v in row.values()])
+
+    def sync(self) -> None:
+        """Wait until all rows are on disk."""
+        if self.path.exists():
+            with self.path.open("ab") as stream:
+                os.fsync(stream.fileno())
+
+    def _write(self, values: list[str]) -> None:
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerow(values)
+        # One write of a whole line: a kill leaves lines that are complete.
+        with self.path.open("ab") as stream:
+            stream.write(text.getvalue().encode())
+
+
+def draw_rows(
+    images: np.ndarray, depths: np.ndarray, uncertainties: np.ndarray | None, *, disparity: bool
+) -> np.ndarray:
+    """Images, predictions and uncertainties side by side, one image a row.
+
+    Args:
+        images: (N, H, W, 3) uint8.
+        depths: (N, H, W).
+        uncertainties: (N, H, W), or None.
+        disparity: draw 1 / depth in `magma`, the way disparity networks are shown, instead of
+            depth in `magma_r`.
+
+    Returns:
+        (N·H, 2·W or 3·W, 3) uint8.
+    """
+    rows = []
+    for i, image in enumerate(images):
+        shown = 1 / np.maximum(depths[i], 1e-6) if disparity else depths[i]
+        low, high = (np.min(shown), np.percentile(shown, 95))
+        row = [image, _colour(shown, low, high, "magma" if disparity else "magma_r")]
+        if uncertainties is not None:
+            u = uncertainties[i]
+            row.append(_colour(u, np.min(u), np.percentile(u, 98), "hot"))
+        rows.append(np.concatenate(row, axis=1))
+    return np.concatenate(rows)
+
+
+def _colour(values: np.ndarray, low: float, high: float, colours: str) -> np.ndarray:
+    scaled = np.clip((values - low) / max(float(high - low), 1e-12), 0, 1)
+    return np.asarray(colormaps[colours](scaled, bytes=True))[..., :3]
+
+
+def _event_writer(folder: Path, step: int) -> Any:
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError as error:
+        raise GrumoError(
+            "training needs tensorboardX, for its log; pip install 'grumo-jax[train]'"
+        ) from error
+    # Whoever reads the files is told to forget what came after this step.
+    return SummaryWriter(str(folder), purge_step=step + 1 if step else None)

@@ -1,0 +1,213 @@
+"""The steps of a run, and what is done between them."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from tqdm import tqdm
+
+from grumo_jax.checkpoint import save_checkpoint
+from grumo_jax.errors import GrumoError
+from grumo_jax.training.feeding import Fed
+from grumo_jax.training.folder import MODEL, STATES
+from grumo_jax.training.log import SCALARS, VALIDATION, RunLog
+from grumo_jax.training.saving import list_states, save_state
+from grumo_jax.training.settings import Settings
+from grumo_jax.training.state import Networks, TrainingState, snapshot_steps
+from grumo_jax.training.step import Metrics, Step, make_statistics, shared
+from grumo_jax.training.validation import Validation
+
+LAG = 3
+"""Metrics are read so many steps later, lest the device wait for Python."""
+
+
+class TrainingInterrupted(GrumoError):
+    """A training that was asked to stop; the same call resumes it."""
+
+
+class TrainingDiverged(GrumoError):
+    """A training in which something is not finite."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Steps between rows of the log, between validations, and between saved states."""
+
+    log: int = 20
+    evaluate: int = 500
+    save: int = 500
+
+    def __post_init__(self) -> None:
+        for name in ("log", "evaluate", "save"):
+            if getattr(self, name) < 1:
+                raise GrumoError(f"{name}_every is {getattr(self, name)}; expected 1 or more")
+
+
+@dataclass
+class Loop:
+    """A run that is going on.
+
+    Attributes:
+        settings, steps, folder: of the run.
+        take_step: from `make_step`.
+        labels: the teacher's variables, or None.
+        batches: position → the batches from there on.
+        mesh: the devices.
+        log: where to.
+        pace: how often what is done.
+        validation: how the network is measured, if it is.
+        should_stop: asked after each step.
+        progress: show a bar.
+        state: changes with every step.
+        done: number of steps done.
+        position: samples used.
+    """
+
+    settings: Settings
+    steps: int
+    folder: Path
+    take_step: Step
+    labels: Any
+    batches: Callable[[int], Iterator[Fed]]
+    mesh: Mesh
+    log: RunLog
+    pace: Pace
+    validation: Validation | None
+    should_stop: Callable[[], bool]
+    progress: bool
+    state: TrainingState
+    done: int
+    position: int
+    _pending: deque[tuple[int, Metrics]] = field(default_factory=deque)
+    _clock: tuple[int, float] | None = None
+
+    def run(self) -> None:
+        """Do the steps that are left, and export the network."""
+        snapshots = snapshot_steps(self.settings, self.steps)
+        bar = tqdm(total=self.steps, initial=self.done, unit="step", disable=not self.progress)
+        with bar, closing(self._feed()) as batches:
+            while self.done < self.steps:
+                self._advance(next(batches), bar)
+                if self._is_due(self.pace.evaluate):
+                    self._validate(bar)
+                if self.done in snapshots:
+                    self._export(f"snapshot_{snapshots[self.done]}", bar)
+                if self._is_due(self.pace.save):
+                    self._save(bar)
+                if self.done < self.steps and self.should_stop():
+                    self._interrupt(bar)
+            self._export(MODEL, bar)
+
+    def _feed(self) -> Any:
+        return self.batches(self.position)
+
+    def _advance(self, fed: Fed, bar: Any) -> None:
+        arrays = jax.device_put(fed.arrays, shared(self.mesh))
+        self.state, metrics = self.take_step(self.state, arrays, self.labels)
+        self.done, self.position = self.done + 1, fed.position
+        self._pending.append((self.done, metrics))
+        self._read_metrics(bar, leave=LAG)
+        bar.update()
+
+    def _is_due(self, every: int) -> bool:
+        return self.done % every == 0 or self.done == self.steps
+
+    def _read_metrics(self, bar: Any, *, leave: int = 0) -> None:
+        """Check the metrics of all steps but the last few, and log those whose turn it is."""
+        while len(self._pending) > leave:
+            step, metrics = self._pending.popleft()
+            values = _in_order({name: float(x) for name, x in jax.device_get(metrics).items()})
+            self._check(step, values)
+            if self._clock is None:
+                # The first step is not timed: it was compiled.
+                self._clock = (step, time.perf_counter())
+            if step % self.pace.log == 0:
+                self._log(step, values)
+                bar.set_postfix(loss=f"{values['loss']:.4g}", refresh=False)
+
+    def _log(self, step: int, values: dict[str, float]) -> None:
+        assert self._clock is not None
+        now, (since, then) = time.perf_counter(), self._clock
+        self._clock = (step, now)
+        rate = (step - since) / max(now - then, 1e-9)
+        self.log.add(SCALARS, step, {**values, "steps_per_second": rate})
+
+    @contextmanager
+    def _untimed(self) -> Iterator[None]:
+        """Stop the clock: what is done here is no part of the steps."""
+        start = time.perf_counter()
+        yield
+        if self._clock is not None:
+            self._clock = (self._clock[0], self._clock[1] + time.perf_counter() - start)
+
+    def _check(self, step: int, values: Mapping[str, float]) -> None:
+        wrong = [f"{name} is {value}" for name, value in values.items() if not np.isfinite(value)]
+        if not wrong:
+            return
+        states = list_states(self.folder / STATES)
+        last = f"the last good state is {states[-1]}" if states else "no state was saved before"
+        raise TrainingDiverged(
+            f"step {step}: {', '.join(wrong)}; neither this step nor any after it was taken, and "
+            f"{last}; train into another folder with a lower learning rate or gradient_clip"
+            + (f", from there if you like (--init {self.folder})" if states else "")
+        )
+
+    def _validate(self, bar: Any) -> None:
+        if self.validation is None:
+            return
+        self._read_metrics(bar)
+        with self._untimed():
+            values = self.validation.measure(self.state, self.labels)
+            self.log.add(VALIDATION, self.done, values)
+            self.log.picture(self.done, self.validation.draw(self.state))
+
+    def _save(self, bar: Any) -> None:
+        # All steps so far must have been good, and their rows be on disk before the state is.
+        self._read_metrics(bar)
+        with self._untimed():
+            self.log.flush()
+            save_state(self.folder / STATES, self.done, self.position, self.state)
+
+    def _interrupt(self, bar: Any) -> None:
+        self._save(bar)
+        raise TrainingInterrupted(
+            f"stopped after step {self.done} of {self.steps}, which is saved in {self.folder}; "
+            "give the same command again to resume"
+        )
+
+    def _export(self, name: str, bar: Any) -> None:
+        self._read_metrics(bar)
+        with self._untimed():
+            variables = jax.device_get(self._final_variables())
+            model = Networks.of(self.settings).depth.clone(dtype=None)
+            save_checkpoint(self.folder / name, model, variables, overwrite=True)
+
+    def _final_variables(self) -> dict[str, Any]:
+        """The network's variables, with statistics of many batches if that is asked for."""
+        variables, number = self.state.variables, self.settings.statistics_batches
+        if not number:
+            return variables
+        statistics = make_statistics(self.settings, mesh=self.mesh)
+        key, total = jax.random.key(self.settings.seed), None
+        with closing(self._feed()) as batches:
+            for i in range(number):
+                arrays = jax.device_put(next(batches).arrays, shared(self.mesh))
+                # Training counts from 0 up; these keys come from the other end.
+                one = statistics(variables, arrays, jax.random.fold_in(key, 2**32 - 1 - i))
+                total = one if total is None else jax.tree.map(np.add, total, one)
+                total = jax.device_get(total)
+        return {**variables, "batch_stats": jax.tree.map(lambda x: x / np.float32(number), total)}
+
+
+def _in_order(values: dict[str, float]) -> dict[str, float]:
+    """Metrics as they are to be read: the loss, its terms, and what the optimiser does."""
+    last = ("learning_rate", "gradient_norm", "update_norm")
+    terms = [name for name in values if name not in ("loss", *last)]
+    return {name: values[name] for name in ("loss", *terms, *last)}

@@ -1,0 +1,140 @@
+"""What a training starts from: random weights, an ImageNet encoder, or another network."""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+
+from grumo_jax.checkpoint import checkpoint_hash, load_checkpoint
+from grumo_jax.errors import CheckpointError
+from grumo_jax.porting.monodepth2 import ENCODER_RULES
+from grumo_jax.porting.rules import State, apply_rules, match_shapes
+from grumo_jax.porting.torch_files import load_torch_state
+from grumo_jax.training.folder import STATES, find_checkpoint
+from grumo_jax.training.saving import list_states, read_leaves
+from grumo_jax.training.settings import Settings
+from grumo_jax.training.state import initial_variables
+
+Variables = dict[str, Any]
+
+
+def start_variables(
+    settings: Settings, *, encoder: str | Path | None = None, init: str | Path | None = None
+) -> Variables:
+    """The variables of all networks before the first step.
+
+    Args:
+        settings: of the run.
+        encoder: a torchvision ResNet's weights (.pth), such as those trained on ImageNet, for the
+            encoders of both networks.
+        init: a checkpoint, or the folder of another run, to start from. Output heads that it does
+            not have start at random, and so does the pose network unless it is a run's folder.
+
+    Returns:
+        {"depth", and "pose" if there is one: {"params", "batch_stats"}}.
+
+    Raises:
+        WeightsError: if the encoder's file cannot be read, or is of another network.
+        CheckpointError: if the checkpoint cannot be read, or is of another network.
+    """
+    variables = initial_variables(settings)
+    if encoder is not None:
+        variables = insert_encoder(variables, load_torch_state(encoder), str(encoder))
+    if init is not None:
+        variables = _insert_checkpoint(variables, Path(init))
+    return variables
+
+
+def hash_of_weights(path: str | Path | None) -> str | None:
+    """A hash of the file, checkpoint or run that a training starts from; None for None."""
+    if path is None:
+        return None
+    path = Path(path)
+    file = _last_state(path) if _is_unfinished(path) else path
+    if file.is_file():
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    return checkpoint_hash(find_checkpoint(path))
+
+
+def insert_encoder(variables: Variables, state: State, source: str = "encoder") -> Variables:
+    """Give the encoders of all networks a torchvision ResNet's weights.
+
+    The first convolution of the pose network, which sees two pictures, gets the weights twice,
+    halved, so that two equal pictures give what one gives in the depth network.
+
+    Args:
+        variables: of all networks.
+        state: torchvision's names ("conv1.weight", "layer1.0.bn1.running_mean", …) to arrays;
+            "fc.…" are left out.
+        source: what the weights are called in errors.
+
+    Raises:
+        WeightsError: if an entry is missing, surplus or misshapen.
+    """
+    prefix = "" if any(name.startswith("encoder.") for name in state) else "encoder."
+    ported = apply_rules({prefix + name: v for name, v in state.items()}, ENCODER_RULES, source)
+    first = "params/encoder/conv1/kernel"
+    result = {}
+    for network, tree in variables.items():
+        weights = dict(ported)
+        if network == "pose" and first in weights:
+            weights[first] = np.concatenate([weights[first]] * 2, axis=2) / 2
+        wanted = {kind: {"encoder": tree[kind]["encoder"]} for kind in tree}
+        new = match_shapes(weights, wanted, f"{source}, for the {network} network")
+        result[network] = {kind: {**tree[kind], **new[kind]} for kind in tree}
+    return result
+
+
+def _insert_checkpoint(variables: Variables, path: Path) -> Variables:
+    states = list_states(path / STATES)
+    leaves = read_leaves(states[-1]) if states else {}
+    result = dict(variables)
+    if "pose" in variables and (pose := _nest(leaves, "pose")):
+        result["pose"] = _take_over(variables["pose"], pose, path)
+    if _is_unfinished(path):
+        stored = _nest(leaves, "depth")
+    else:
+        _, stored = load_checkpoint(find_checkpoint(path))
+    return {**result, "depth": _take_over(variables["depth"], stored, path)}
+
+
+def _take_over(variables: Any, stored: Any, path: Path) -> Any:
+    """Replace all leaves by those stored; heads that were not stored stay as they are."""
+    wanted = traverse_util.flatten_dict(variables, sep="/")
+    found = traverse_util.flatten_dict(stored, sep="/")
+    for name, leaf in wanted.items():
+        if name not in found:
+            if "/uncertainty_head_" in name:
+                continue
+            raise CheckpointError(f"{path}: has no {name}; it is of a network of another form")
+        if found[name].shape != leaf.shape:
+            raise CheckpointError(
+                f"{path}: {name} has shape {found[name].shape}, and this training needs "
+                f"{leaf.shape}; choose the widths of that network, with --set"
+            )
+        wanted[name] = found[name]
+    return traverse_util.unflatten_dict(wanted, sep="/")
+
+
+def _is_unfinished(path: Path) -> bool:
+    """Whether this is the folder of a run that has saved states, but no network yet."""
+    return find_checkpoint(path) == path and bool(list_states(path / STATES))
+
+
+def _last_state(path: Path) -> Path:
+    return list_states(path / STATES)[-1]
+
+
+def _nest(leaves: Mapping[str, np.ndarray], network: str) -> Any:
+    """One network's variables from a state's leaves, called such as .params['depth']['a']['b']."""
+    nested = {}
+    for name, leaf in leaves.items():
+        kind, *path = re.findall(r"\w+", name)
+        if kind in ("params", "batch_stats") and path[0] == network:
+            nested[(kind, *path[1:])] = jnp.asarray(leaf)
+    return traverse_util.unflatten_dict(nested)

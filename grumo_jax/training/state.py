@@ -1,0 +1,228 @@
+"""What a training run updates: networks, optimiser, and the state that both live in."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import struct
+
+from grumo_jax.models.monodepth2 import Monodepth2
+from grumo_jax.models.pose import PoseNetwork
+from grumo_jax.training.objectives import Objective
+from grumo_jax.training.settings import Settings
+
+Schedule = Callable[[Any], Any]
+"""Number of steps done → learning rate, traced or not."""
+
+
+@struct.dataclass
+class TrainingState:
+    """All that a step changes. A run is resumed from it alone.
+
+    Attributes:
+        step: () int32, number of steps done.
+        params: {"depth", and "pose" if there is one: parameters}, float32.
+        batch_stats: {the same: BatchNorm's running averages}, float32.
+        optimiser: optax's state.
+        average: {"params", "batch_stats"}: moving averages of the depth network's variables, or
+            None.
+        diverged: () bool, whether a step gave something that is not finite. That step was not
+            taken, and none after it is.
+    """
+
+    step: jax.Array
+    params: dict[str, Any]
+    batch_stats: dict[str, Any]
+    optimiser: Any
+    average: Any
+    diverged: jax.Array
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """The depth network's variables: averaged, if averages are taken."""
+        if self.average is not None:
+            return self.average
+        return {"params": self.params["depth"], "batch_stats": self.batch_stats["depth"]}
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The networks of a run.
+
+    Attributes:
+        depth: what is trained.
+        pose: predicts the camera's motion between frames; None where that is not needed.
+    """
+
+    depth: Monodepth2
+    pose: PoseNetwork | None
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Networks":
+        """The networks that the settings describe.
+
+        Example:
+            >>> Networks.of(Settings("stereo", base_model="log")).depth.predict_uncertainty
+            True
+        """
+        dtype = jnp.bfloat16 if settings.bfloat16 else None
+        depth = Monodepth2(
+            num_layers=settings.num_layers,
+            output="depth" if settings.supervision == "depth" else "disparity",
+            predict_uncertainty=settings.predicts_uncertainty,
+            dropout_rate=settings.dropout_rate if settings.base_model == "drop" else 0.0,
+            encoder_widths=settings.encoder_widths,
+            decoder_widths=settings.decoder_widths,
+            min_depth=settings.min_depth,
+            max_depth=settings.max_depth,
+            input_size=settings.size,
+            dtype=dtype,
+        )
+        pose = None
+        if make_objective(settings).needs_pose:
+            pose = PoseNetwork(
+                num_layers=settings.pose_layers,
+                encoder_widths=settings.pose_encoder_widths,
+                width=settings.pose_width,
+                dtype=dtype,
+            )
+        return cls(depth, pose)
+
+
+def make_objective(settings: Settings) -> Objective:
+    """The loss that the settings describe."""
+    return Objective(
+        settings.supervision,
+        settings.base_model if settings.base_model in ("log", "self", "repr") else "none",
+        smoothness_weight=settings.smoothness_weight,
+        auto_mask=settings.auto_mask,
+        space=settings.space,
+    )
+
+
+def make_schedule(settings: Settings, steps: int) -> Schedule:
+    """The learning rate as a function of the number of steps done.
+
+    Args:
+        settings: see `Settings.schedule`.
+        steps: of the whole run.
+
+    Example:
+        >>> rate = make_schedule(Settings(learning_rate=1.0), steps=20)
+        >>> [round(float(rate(step)), 3) for step in (0, 14, 15, 19)]
+        [1.0, 1.0, 0.1, 0.1]
+    """
+    peak, warmup = settings.learning_rate, min(settings.warmup_steps, steps - 1)
+    if settings.schedule == "cyclic":
+        return lambda step: _cosine(peak, ((step * settings.cycles) % steps) / steps)
+    after = {
+        "constant": lambda step: jnp.full((), peak, jnp.float32),
+        "cosine": lambda step: _cosine(peak, step / (steps - warmup)),
+        "step": optax.piecewise_constant_schedule(
+            peak, {max(round(settings.decay_at * steps) - warmup, 0): settings.decay_factor}
+        ),
+    }[settings.schedule]
+    if not warmup:
+        return after
+    return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), after], [warmup])
+
+
+def _cosine(peak: float, share: Any) -> jax.Array:
+    return peak * 0.5 * (1 + jnp.cos(jnp.pi * share))
+
+
+def snapshot_steps(settings: Settings, steps: int) -> dict[int, int]:
+    """{step after which a snapshot is kept: number of its cycle}.
+
+    Example:
+        >>> settings = Settings(base_model="snap", schedule="cyclic", cycles=4, snapshots=2)
+        >>> snapshot_steps(settings, 10)
+        {8: 2, 10: 3}
+    """
+    if settings.base_model != "snap":
+        return {}
+    kept = range(settings.cycles - settings.snapshots, settings.cycles)
+    return {-(-(cycle + 1) * steps // settings.cycles): cycle for cycle in kept}
+
+
+def make_optimiser(settings: Settings, schedule: Schedule) -> optax.GradientTransformation:
+    """Adam (AdamW with weight decay), with the gradients' norm limited if that is asked for."""
+    adam = (
+        optax.adamw(schedule, weight_decay=settings.weight_decay)
+        if settings.weight_decay
+        else optax.adam(schedule)
+    )
+    if settings.gradient_clip is None:
+        return adam
+    return optax.chain(optax.clip_by_global_norm(settings.gradient_clip), adam)
+
+
+def initial_variables(settings: Settings) -> dict[str, Any]:
+    """Random variables of all networks: {"depth", "pose": {"params", "batch_stats"}}.
+
+    Kernels are normal with variance 1 / (number of inputs), as in Flax; biases are 0. They are
+    drawn with NumPy: compiling Flax's own initialisers takes longer than many a small training.
+    """
+    networks, variables = Networks.of(settings), {}
+    images = jax.ShapeDtypeStruct((1, *settings.size, 3), jnp.float32)
+    key = jax.random.key(0)  # of the shapes alone
+    rng = np.random.Generator(np.random.Philox(settings.seed))
+    shapes = jax.eval_shape(networks.depth.clone(dtype=None).init, key, images)
+    variables["depth"] = _draw(dict(shapes), rng, settings)
+    if networks.pose is not None:
+        shapes = jax.eval_shape(networks.pose.clone(dtype=None).init, key, images, images)
+        variables["pose"] = _draw(dict(shapes), rng, settings)
+    return variables
+
+
+def _draw(shapes: Any, rng: np.random.Generator, settings: Settings) -> Any:
+    def draw(path: Any, leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+        *_, layer, name = (entry.key for entry in path)
+        if name == "kernel":
+            scale = math.prod(leaf.shape[:-1]) ** -0.5
+            return np.float32(scale) * rng.standard_normal(leaf.shape, np.float32)
+        value = 1.0 if name in ("scale", "var") else 0.0
+        if name == "bias" and layer.startswith("head_") and settings.initial_depth is not None:
+            value = _head_bias(settings)
+        return np.full(leaf.shape, value, leaf.dtype)
+
+    return jax.tree.map_with_path(draw, shapes)
+
+
+def _head_bias(settings: Settings) -> float:
+    """What the output head starts with, so that `initial_depth` is predicted."""
+    assert settings.initial_depth is not None
+    if settings.supervision == "depth":
+        return settings.initial_depth
+    low, high = 1 / settings.max_depth, 1 / settings.min_depth
+    disparity = (1 / settings.initial_depth - low) / (high - low)
+    disparity = min(max(disparity, 1e-6), 1 - 1e-6)
+    return math.log(disparity / (1 - disparity))
+
+
+def initial_state(
+    variables: dict[str, Any], optimiser: optax.GradientTransformation, *, average: bool = False
+) -> TrainingState:
+    """The state before the first step.
+
+    Args:
+        variables: of all networks, as `initial_variables` gives them.
+        optimiser: from `make_optimiser`.
+        average: take moving averages.
+    """
+    params = {name: tree["params"] for name, tree in variables.items()}
+    # A copy: a buffer that is given away to the step must not occur twice.
+    averaged = jax.tree.map(jnp.array, variables["depth"]) if average else None
+    return TrainingState(
+        step=jnp.int32(0),
+        params=params,
+        batch_stats={name: tree["batch_stats"] for name, tree in variables.items()},
+        optimiser=optimiser.init(params),
+        average=averaged,
+        diverged=jnp.bool_(False),
+    )

@@ -1,0 +1,275 @@
+"""One training step: jitted, on all devices, with a guard against what is not finite."""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from grumo_jax.errors import GrumoError
+from grumo_jax.models.monodepth2 import DepthOutput, Monodepth2
+from grumo_jax.training.augment import Augmented, Jitter, augment
+from grumo_jax.training.batch import VIEWS, TrainingBatch
+from grumo_jax.training.geometry import frame_pairs, motions_from_poses
+from grumo_jax.training.settings import Settings
+from grumo_jax.training.state import (
+    Networks,
+    TrainingState,
+    make_objective,
+    make_optimiser,
+    make_schedule,
+)
+
+Arrays = dict[str, Any]
+"""A batch as it comes from the data: pictures uint8, the rest float32; see `TrainingBatch`."""
+Metrics = dict[str, jax.Array]
+Step = Callable[[TrainingState, Arrays, Any], tuple[TrainingState, Metrics]]
+
+_MOMENTUM = 0.9
+"""Of the networks' BatchNorm: the share of the old statistics that an update keeps."""
+
+
+def make_step(
+    settings: Settings,
+    steps: int,
+    *,
+    teacher: Monodepth2 | None = None,
+    mesh: Mesh | None = None,
+) -> Step:
+    """The jitted training step.
+
+    What it does depends on settings, state and batch only; what it draws, on the settings' seed
+    and the number of the step.
+
+    Args:
+        settings: of the run.
+        steps: of the whole run, for the schedule.
+        teacher: the network whose predictions are the labels of the base model "self".
+        mesh: the devices, from `make_mesh`; by default the first one alone.
+
+    Returns:
+        (state, arrays, teacher's variables or None) → (state, metrics). The state given is
+        used up. Metrics are () float32: "loss", its terms, "learning_rate" (the one used),
+        "gradient_norm" (before it is limited) and "update_norm". If one of them is not finite,
+        the state comes back as it was, but for `diverged`, and so do all later steps.
+
+    Example:
+        >>> step = make_step(Settings("stereo"), steps=100)
+    """
+    setup, key = _Setup(without_seed(settings), steps, teacher, mesh), jax.random.key(settings.seed)
+
+    def step(state: TrainingState, arrays: Arrays, labels: Any) -> tuple[TrainingState, Metrics]:
+        return _step(state, arrays, labels, key, setup)
+
+    return step
+
+
+def without_seed(settings: Settings) -> Settings:
+    """What programs are compiled for: they are the same for all seeds."""
+    return dataclasses.replace(settings, seed=0)
+
+
+@dataclass(frozen=True)
+class _Setup:
+    """What a step is compiled for; equal ones share the program."""
+
+    settings: Settings
+    steps: int = 0
+    teacher: Monodepth2 | None = None
+    mesh: Mesh | None = None
+
+    def place(self, tree: Any) -> Any:
+        """All of it on every device."""
+        if self.mesh is None:
+            return tree
+        return jax.lax.with_sharding_constraint(tree, replicated(self.mesh))
+
+
+@partial(jax.jit, static_argnames="setup", donate_argnames="state")
+def _step(
+    state: TrainingState, arrays: Arrays, labels: Any, key: jax.Array, setup: _Setup
+) -> tuple[TrainingState, Metrics]:
+    settings = setup.settings
+    schedule = make_schedule(settings, setup.steps)
+    loss = _make_loss(settings, Networks.of(settings), setup.teacher)
+    key = jax.random.fold_in(key, state.step)
+    (total, (terms, batch_stats)), gradients = jax.value_and_grad(loss, has_aux=True)(
+        state.params, state.batch_stats, arrays, labels, key
+    )
+    # Optax does not do without implicit promotion, which users may have forbidden.
+    with jax.numpy_dtype_promotion("standard"):
+        optimiser = make_optimiser(settings, schedule)
+        updates, moments = optimiser.update(gradients, state.optimiser, state.params)
+        rate = jnp.asarray(schedule(state.step), jnp.float32)
+    metrics = {
+        "loss": total,
+        **terms,
+        "learning_rate": rate,
+        "gradient_norm": _norm(gradients),
+        # An infinite update may come from gradients that are finite.
+        "update_norm": _norm(updates),
+    }
+    new = dataclasses.replace(
+        state,
+        step=state.step + 1,
+        params=optax.apply_updates(state.params, updates),
+        batch_stats=batch_stats,
+        optimiser=moments,
+    )
+    finite = jnp.all(jnp.isfinite(jnp.stack(list(metrics.values()))))
+    guarded = _guard(state, _averaged(new, state, settings.average_decay), finite)
+    return setup.place((guarded, metrics))
+
+
+def make_statistics(settings: Settings, *, mesh: Mesh | None = None) -> Callable[..., Any]:
+    """A jitted function: the BatchNorm statistics of one batch alone.
+
+    (the depth network's variables, arrays, key) → batch_stats.
+    """
+    return partial(_statistics, setup=_Setup(without_seed(settings), mesh=mesh))
+
+
+@partial(jax.jit, static_argnames="setup")
+def _statistics(variables: Any, arrays: Arrays, key: jax.Array, setup: _Setup) -> Any:
+    augment_key, _, dropout_key = jax.random.split(key, 3)
+    images = _augment(setup.settings, arrays, augment_key).inputs["image"]
+    nothing = jax.tree.map(jnp.zeros_like, variables["batch_stats"])
+    _, updated = Networks.of(setup.settings).depth.apply(
+        {"params": variables["params"], "batch_stats": nothing},
+        images,
+        train=True,
+        mutable=["batch_stats"],
+        rngs={"dropout": dropout_key},
+    )
+    # Nothing is what BatchNorm kept a share of, so this share is all there is.
+    return setup.place(jax.tree.map(lambda x: x / (1 - _MOMENTUM), updated["batch_stats"]))
+
+
+def make_mesh(devices: list[jax.Device], batch_size: int) -> Mesh:
+    """The devices in a row, which share the images of a batch.
+
+    Raises:
+        GrumoError: if they cannot share them evenly.
+    """
+    number = len(devices)
+    if batch_size % number:
+        near = max(round(batch_size / number), 1) * number
+        raise GrumoError(
+            f"a batch of {batch_size} images cannot be shared evenly between {number} devices; "
+            f"make it {near} (--batch {near})"
+        )
+    return jax.make_mesh((number,), ("data",), (AxisType.Auto,), devices=devices)
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """All of it on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def shared(mesh: Mesh) -> NamedSharding:
+    """The first axis cut up between the devices."""
+    return NamedSharding(mesh, PartitionSpec("data"))
+
+
+def to_batch(arrays: Arrays) -> TrainingBatch:
+    """Pictures of a batch from uint8 to float32 in [0, 1]."""
+    pictures = ("image", *VIEWS)
+    return TrainingBatch(
+        **{
+            name: value.astype(jnp.float32) / 255 if name in pictures else value
+            for name, value in arrays.items()
+        }
+    )
+
+
+def _augment(settings: Settings, arrays: Arrays, key: jax.Array) -> Augmented:
+    jitter = None
+    if settings.jitter:
+        jitter = Jitter(
+            settings.jitter,
+            settings.brightness,
+            settings.contrast,
+            settings.saturation,
+            settings.hue,
+        )
+    return augment(
+        to_batch(arrays),
+        key,
+        flip=settings.flip,
+        jitter=jitter,
+        zoom=settings.zoom,
+        rotation_degrees=settings.rotation_degrees,
+    )
+
+
+def _make_loss(
+    settings: Settings, networks: Networks, teacher: Monodepth2 | None
+) -> Callable[..., tuple[jax.Array, tuple[dict[str, jax.Array], Any]]]:
+    objective = make_objective(settings)
+
+    def loss(params: Any, batch_stats: Any, arrays: Arrays, labels: Any, key: jax.Array) -> Any:
+        augment_key, objective_key, dropout_key = jax.random.split(key, 3)
+        augmented = _augment(settings, arrays, augment_key)
+        output, updated = networks.depth.apply(
+            {"params": params["depth"], "batch_stats": batch_stats["depth"]},
+            augmented.inputs["image"],
+            train=True,
+            mutable=["batch_stats"],
+            rngs={"dropout": dropout_key},
+        )
+        new_stats, motions = {"depth": updated["batch_stats"]}, None
+        if networks.pose is not None:
+            poses, updated = networks.pose.apply(
+                {"params": params["pose"], "batch_stats": batch_stats["pose"]},
+                *frame_pairs(augmented.inputs),
+                train=True,
+                mutable=["batch_stats"],
+            )
+            new_stats["pose"], motions = updated["batch_stats"], motions_from_poses(poses)
+        total, terms = objective(
+            output,
+            augmented.plain,
+            motions=motions,
+            teacher=predict_labels(teacher, labels, augmented.plain.image),
+            key=objective_key,
+        )
+        return total, (terms, new_stats)
+
+    return loss
+
+
+def predict_labels(
+    teacher: Monodepth2 | None, variables: Any, images: jax.Array
+) -> DepthOutput | None:
+    """The teacher's view of the images, in colours that were left alone; a constant."""
+    if teacher is None:
+        return None
+    output: Any = teacher.apply(variables, images)
+    return jax.lax.stop_gradient(output)
+
+
+def _norm(tree: Any) -> jax.Array:
+    return jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(tree)))
+
+
+def _averaged(new: TrainingState, old: TrainingState, decay: float | None) -> TrainingState:
+    if decay is None:
+        return new
+    # At the beginning the average follows more quickly, lest random weights stay in it.
+    step = new.step.astype(jnp.float32)
+    share = jnp.minimum(decay, (1 + step) / (10 + step))
+    current = {"params": new.params["depth"], "batch_stats": new.batch_stats["depth"]}
+    average = jax.tree.map(lambda a, x: share * a + (1 - share) * x, old.average, current)
+    return dataclasses.replace(new, average=average)
+
+
+def _guard(old: TrainingState, new: TrainingState, finite: jax.Array) -> TrainingState:
+    """The new state if all is well, and always was; else the old one, marked."""
+    good = finite & ~old.diverged
+    state: TrainingState = jax.tree.map(lambda a, b: jnp.where(good, b, a), old, new)
+    return dataclasses.replace(state, diverged=~good)

@@ -1,0 +1,239 @@
+"""Training: from a source of images to a checkpoint that the other commands take."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from grumo_jax.checkpoint import CARD, load_checkpoint
+from grumo_jax.data import Source
+from grumo_jax.errors import GrumoError
+from grumo_jax.models.monodepth2 import Monodepth2
+from grumo_jax.training.feeding import Fed, Fit, feed
+from grumo_jax.training.folder import MODEL, STATES, find_checkpoint, open_run
+from grumo_jax.training.log import RunLog
+from grumo_jax.training.loop import Loop, Pace
+from grumo_jax.training.saving import list_states, load_latest
+from grumo_jax.training.settings import Settings
+from grumo_jax.training.starting import hash_of_weights, start_variables
+from grumo_jax.training.state import (
+    TrainingState,
+    initial_state,
+    initial_variables,
+    make_optimiser,
+    make_schedule,
+    snapshot_steps,
+)
+from grumo_jax.training.step import make_mesh, make_step, replicated
+from grumo_jax.training.validation import Validation
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """A finished training.
+
+    Attributes:
+        steps: number of steps.
+        model: the network.
+        variables: {"params", "batch_stats"} of it.
+        checkpoint: where both were saved, for `grumo predict` and `grumo evaluate`.
+        snapshots: checkpoints of the base model "snap"; else empty.
+    """
+
+    steps: int
+    model: Monodepth2
+    variables: Any
+    checkpoint: Path
+    snapshots: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Files that a training starts from or learns from; None for none.
+
+    Attributes:
+        encoder: a torchvision ResNet's weights (.pth), for the encoders of both networks.
+        init: checkpoint, or another run's folder, to start from.
+        teacher: checkpoint, or run's folder, of the base model "self".
+    """
+
+    encoder: str | Path | None = None
+    init: str | Path | None = None
+    teacher: str | Path | None = None
+
+    def hashes(self) -> dict[str, str | None]:
+        """What identifies each."""
+        return {
+            field.name: hash_of_weights(getattr(self, field.name))
+            for field in dataclasses.fields(self)
+        }
+
+
+NO_WEIGHTS = Weights()
+
+
+def train(
+    settings: Settings,
+    source: Source,
+    out: str | Path,
+    *,
+    validation: Source | None = None,
+    weights: Weights = NO_WEIGHTS,
+    devices: Sequence[jax.Device] | None = None,
+    log_every: int = 20,
+    evaluate_every: int = 500,
+    save_every: int = 500,
+    validation_images: int = 128,
+    workers: int = 2,
+    progress: bool = False,
+    should_stop: Callable[[], bool] = lambda: False,
+    report: Report = lambda sentence: None,
+) -> TrainingResult:
+    """Train a network, or go on with a training that was interrupted.
+
+    The same call on the same folder resumes from the last state saved, and ends with the same
+    bits as a training that was never interrupted (on the same machine and devices). In the
+    folder: `run.json`, `log.csv`, `validation.csv`, `events/` (TensorBoard), `pictures/`,
+    `checkpoints/` (the last two states), and at the end `model/`.
+
+    Args:
+        settings: everything that decides the result.
+        source: the training images.
+        out: the run's folder, made or continued.
+        validation: held-out images to measure the network on; see `Validation`.
+        weights: what to start from, and a teacher.
+        devices: share the batch; all local ones by default.
+        log_every, evaluate_every, save_every: steps between rows of the log, between
+            validations, and between states; a kill costs at most `save_every` steps.
+        validation_images: images of `validation` that are used.
+        workers: threads that read and resize ahead.
+        progress: show a bar on standard error.
+        should_stop: asked after each step; if true, the state is saved and the training ends.
+        report: is told, in a sentence each, what goes wrong without ending the training.
+
+    Returns:
+        The trained network and where it is.
+
+    Raises:
+        TrainingInterrupted: if `should_stop` said so.
+        TrainingDiverged: if something is not finite; the sentence says what, and when.
+        GrumoError: if settings, data and folder do not go together.
+    """
+    mesh = make_mesh(list(jax.local_devices() if devices is None else devices), settings.batch_size)
+    pace, steps = Pace(log_every, evaluate_every, save_every), _count_steps(settings, source)
+    _check_teacher(settings, weights)
+    identity = {**settings.to_json(), "source": source.name, "contents": source.fingerprint}
+    with open_run(Path(out), {**identity, **weights.hashes(), "total_steps": steps}) as folder:
+        state, done, position = _resume(settings, steps, weights, folder, report)
+        if done == steps and (folder / MODEL / CARD).is_file():
+            return _result(settings, steps, folder)
+        teacher, labels = _load_teacher(weights)
+
+        def batches(start: int) -> Iterator[Fed]:
+            options: Any = {"seed": settings.seed, "workers": workers, "report": report}
+            return feed(source, Fit.of(settings), settings.batch_size, start=start, **options)
+
+        validator = None
+        if validation is not None:
+            validator = Validation(settings, validation, teacher, validation_images, workers)
+        with RunLog(folder, done) as log:
+            Loop(
+                settings=settings,
+                steps=steps,
+                folder=folder,
+                take_step=make_step(settings, steps, teacher=teacher, mesh=mesh),
+                labels=jax.device_put(labels, replicated(mesh)),
+                batches=batches,
+                mesh=mesh,
+                log=log,
+                pace=pace,
+                validation=validator,
+                should_stop=should_stop,
+                progress=progress,
+                state=jax.device_put(state, replicated(mesh)),
+                done=done,
+                position=position,
+            ).run()
+        return _result(settings, steps, folder)
+
+
+def train_members(
+    settings: Settings, source: Source, out: str | Path, *, members: int = 8, **options: Any
+) -> list[TrainingResult]:
+    """Train the same network several times from different seeds: the base model "boot".
+
+    Members go to `out/member_0`, `out/member_1`, …, with the seeds `seed`, `seed` + 1, …. The
+    same call resumes; members that are finished are left alone.
+
+    Args:
+        settings, source, out: as of `train`.
+        members: how many.
+        options: of `train`.
+
+    Raises:
+        GrumoError: as `train`, or if there are fewer than two members.
+    """
+    if members < 2:
+        raise GrumoError(f"an ensemble of {members} is none; train 2 members or more")
+    return [
+        train(
+            settings.replace({"seed": (settings.seed + i) % 2**32}),
+            source,
+            Path(out) / f"member_{i}",
+            **options,
+        )
+        for i in range(members)
+    ]
+
+
+def _count_steps(settings: Settings, source: Source) -> int:
+    steps = settings.number_of_steps(len(source))
+    if settings.base_model == "snap" and steps < settings.cycles:
+        raise GrumoError(f"{steps} steps are too few for {settings.cycles} cycles")
+    return steps
+
+
+def _check_teacher(settings: Settings, weights: Weights) -> None:
+    if (settings.base_model == "self") == (weights.teacher is not None):
+        return
+    if weights.teacher is None:
+        raise GrumoError(
+            "the base model self learns from a network that was trained before; name it: --teacher"
+        )
+    raise GrumoError(f"the base model {settings.base_model} has no teacher; only self has one")
+
+
+def _load_teacher(weights: Weights) -> tuple[Monodepth2 | None, Any]:
+    if weights.teacher is None:
+        return None, None
+    return load_checkpoint(find_checkpoint(Path(weights.teacher)))
+
+
+def _resume(
+    settings: Settings, steps: int, weights: Weights, folder: Path, report: Report
+) -> tuple[TrainingState, int, int]:
+    """The last state saved, or the first one: (state, number of steps done, samples used)."""
+    optimiser = make_optimiser(settings, make_schedule(settings, steps))
+    average = settings.average_decay is not None
+
+    if list_states(folder / STATES):
+
+        def begin() -> TrainingState:
+            return initial_state(initial_variables(settings), optimiser, average=average)
+
+        saved = load_latest(folder / STATES, jax.eval_shape(begin), report)
+        return saved.state, saved.step, saved.position
+    variables = start_variables(settings, encoder=weights.encoder, init=weights.init)
+    return initial_state(variables, optimiser, average=average), 0, 0
+
+
+def _result(settings: Settings, steps: int, folder: Path) -> TrainingResult:
+    model, variables = load_checkpoint(folder / MODEL)
+    cycles = snapshot_steps(settings, steps).values()
+    snapshots = tuple(folder / f"snapshot_{cycle}" for cycle in cycles)
+    return TrainingResult(steps, model, variables, folder / MODEL, snapshots)

@@ -1,0 +1,161 @@
+"""How good the network is on held-out images, while it is being trained."""
+
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from grumo_jax.data import Loaded, Problem, Source, load
+from grumo_jax.errors import DataError
+from grumo_jax.evaluation.protocol import STEREO_SCALE
+from grumo_jax.metrics import depth_errors
+from grumo_jax.models.monodepth2 import Monodepth2
+from grumo_jax.training.feeding import Arrays, Chosen, Fit, stack
+from grumo_jax.training.geometry import frame_pairs, motions_from_poses
+from grumo_jax.training.log import draw_rows
+from grumo_jax.training.settings import Settings
+from grumo_jax.training.state import Networks, TrainingState, make_objective
+from grumo_jax.training.step import predict_labels, to_batch, without_seed
+
+SHOWN = 4
+"""Images of which pictures are drawn."""
+NEAREST = 1e-3
+FARTHEST = {"nyu": 10.0}
+"""Metres up to which ground truth counts, by data set; 80 for all others."""
+METRICS = ("abs_rel", "rmse", "a1")
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Measures a network on images of one source, at the size it is trained at.
+
+    With ground truth: depth metrics, of predictions scaled by the medians (mono) or by 5.4
+    (stereo). Without: the loss of the training, images and colours as they are. These numbers
+    are to watch a training by; `grumo evaluate` gives those to report.
+
+    Attributes:
+        settings: of the run.
+        source: held-out images.
+        teacher: of the base model "self".
+        number: images that are used, spread evenly over the source.
+        workers: threads that read.
+    """
+
+    settings: Settings
+    source: Source
+    teacher: Monodepth2 | None = None
+    number: int = 128
+    workers: int = 2
+
+    def measure(self, state: TrainingState, labels: Any = None) -> dict[str, float]:
+        """Mean of each measure over the images.
+
+        Args:
+            state: of the training.
+            labels: the teacher's variables.
+        """
+        rows = []
+        for arrays, real in self._batches:
+            if self.source.has_depth:
+                measured = _scores(state.variables, arrays, self._program)
+                rows += [{k: v[i] for k, v in jax.device_get(measured).items()} for i in real]
+            else:
+                terms = _loss(_all_variables(state), labels, arrays, self._program, self.teacher)
+                rows.append(jax.device_get(terms))
+        names = METRICS if self.source.has_depth else sorted(rows[0], key=lambda n: n != "loss")
+        return {name: float(np.mean([row[name] for row in rows])) for name in names}
+
+    def draw(self, state: TrainingState) -> np.ndarray:
+        """Image, disparity (or depth) and uncertainty of a few images: uint8 (H, W, 3)."""
+        images = np.concatenate([arrays["image"] for arrays, _ in self._batches])[:SHOWN]
+        depths, log_sigmas = jax.device_get(_predict(state.variables, images, self._program))
+        disparity = self.settings.supervision != "depth"
+        return draw_rows(images, depths, log_sigmas, disparity=disparity)
+
+    @property
+    def _program(self) -> Settings:
+        return without_seed(self.settings)
+
+    @cached_property
+    def _batches(self) -> list[tuple[Arrays, range]]:
+        """The images in batches of one size, the last one filled up, and which of them count."""
+        training = Fit.of(self.settings)
+        fit = Fit(training.size, half_and_crop=training.half_and_crop, depth=True)
+        chosen = Chosen.spread(self.source, self.number)
+        read = load(chosen, fit if self.source.has_depth else training, workers=self.workers)
+        items = [item for item in read if isinstance(item, Loaded)]
+        if not items:
+            problems = (item.sentence for item in load(chosen, fit) if isinstance(item, Problem))
+            raise DataError(f"{self.source.name}: nothing to validate on; {next(problems, '')}")
+        size, batches = min(self.settings.batch_size, len(items)), []
+        for start in range(0, len(items), size):
+            part: list[Loaded[Arrays]] = items[start : start + size]
+            filled = part + items[: size - len(part)]
+            batches.append((stack(filled), range(len(part))))
+        return batches
+
+
+@partial(jax.jit, static_argnames="settings")
+def _scores(variables: Any, arrays: Arrays, settings: Settings) -> dict[str, jax.Array]:
+    """Depth metrics of each image."""
+    batch, farthest = to_batch(arrays), FARTHEST.get(settings.dataset, 80.0)
+    assert batch.depth is not None
+    output: Any = Networks.of(settings).depth.apply(variables, batch.image)
+    known = (batch.depth > NEAREST) & (batch.depth < farthest)
+    depth = output.depth
+    if settings.supervision == "mono":
+        depth = depth * _median_ratio(batch.depth, depth, known)
+    elif settings.supervision != "depth":
+        depth = depth * STEREO_SCALE
+    errors = depth_errors(batch.depth, jnp.clip(depth, NEAREST, farthest), known)
+    return {name: getattr(errors, name) for name in METRICS}
+
+
+@partial(jax.jit, static_argnames=("settings", "teacher"))
+def _loss(
+    variables: Any, labels: Any, arrays: Arrays, settings: Settings, teacher: Monodepth2 | None
+) -> dict[str, jax.Array]:
+    """The loss and its terms, of a batch as it is."""
+    networks, batch, motions = Networks.of(settings), to_batch(arrays), None
+    output: Any = networks.depth.apply(variables["depth"], batch.image)
+    if networks.pose is not None:
+        poses: Any = networks.pose.apply(variables["pose"], *frame_pairs(batch.pictures))
+        motions = motions_from_poses(poses)
+    total, terms = make_objective(settings)(
+        output,
+        batch,
+        motions=motions,
+        teacher=predict_labels(teacher, labels, batch.image),
+        key=jax.random.key(0),
+    )
+    return {"loss": total, **terms}
+
+
+@partial(jax.jit, static_argnames="settings")
+def _predict(
+    variables: Any, images: jax.Array, settings: Settings
+) -> tuple[jax.Array, jax.Array | None]:
+    output: Any = Networks.of(settings).depth.apply(variables, images.astype(jnp.float32) / 255)
+    return output.depth, output.log_sigma
+
+
+def _all_variables(state: TrainingState) -> dict[str, Any]:
+    """The variables of all networks, the depth network's averaged if averages are taken."""
+    variables = {"depth": state.variables}
+    if "pose" in state.params:
+        pose = {"params": state.params["pose"], "batch_stats": state.batch_stats["pose"]}
+        variables["pose"] = pose
+    return variables
+
+
+def _median_ratio(truth: jax.Array, depth: jax.Array, known: jax.Array) -> jax.Array:
+    """Each image's ratio of medians over the pixels that count: (B, 1, 1)."""
+    medians = (
+        jnp.nanmedian(jnp.where(known, values, jnp.nan), axis=(1, 2)) for values in (truth, depth)
+    )
+    ratio = next(medians) / next(medians)
+    # Where nothing counts there is no median, and no error either.
+    return jnp.where(jnp.isnan(ratio), 1.0, ratio)[:, None, None]
