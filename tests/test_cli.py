@@ -40,7 +40,8 @@ def photos(tmp_path):
 def test_help_teaches():
     result = grumo("--help")
     assert result.returncode == 0
-    for command in ("demo", "predict", "convert", "layers", "prepare", "evaluate", "report"):
+    commands = ("demo", "train", "predict", "convert", "layers", "prepare", "evaluate", "report")
+    for command in commands:
         assert command in result.stdout
         detail = grumo(command, "--help")
         assert detail.returncode == 0

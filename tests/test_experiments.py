@@ -11,10 +11,12 @@ import sys
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 from PIL import Image
 
 import grumo_jax
+from grumo_jax.data.synthetic import SyntheticWorld
 from grumo_jax.errors import GrumoError
 from grumo_jax.estimators import named_estimator
 from grumo_jax.evaluation import read_results
@@ -125,6 +127,67 @@ def test_checkpoints_are_found_by_base_model(experiment, checkpoints, tmp_path):
     options.checkpoints = tmp_path
     with pytest.raises(GrumoError, match="no checkpoint called Post, Log, Self, Drop or Boot_0"):
         common.find_networks(module.EXPERIMENT, options)
+
+
+@pytest.fixture
+def runs(tiny, tmp_path):
+    """What train_synthetic.py leaves: two trainings of Post, one of Log, snapshots."""
+    model = tiny[0].clone(input_size=(32, 64))
+    folder = tmp_path / "runs"
+    names = (
+        "Post_0/model",
+        "Post_1/model",
+        "Log_0/model",
+        "Snap_0/snapshot_9",
+        "Snap_0/snapshot_10",
+    )
+    for i, name in enumerate(names):
+        variables = jax.tree.map(lambda x, i=i: x * (1 + 0.05 * i), tiny[1])
+        grumo_jax.save_checkpoint(folder / name, model, variables)
+    return folder
+
+
+def test_leaderboard(runs, tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    module = importlib.import_module("synthetic")
+    small = SyntheticWorld("street/test", size=(32, 64), number=2)
+    monkeypatch.setattr(module, "open_source", lambda *arguments: small)
+    monkeypatch.setattr(
+        module, "methods", lambda name, model: {"post": named_estimator("post", model)}
+    )
+    one_device = functools.partial(module.evaluate, devices=jax.devices()[:1])
+    monkeypatch.setattr(module, "evaluate", one_device)
+    out = tmp_path / "out"
+    arguments = ["--data-dir", str(tmp_path), "--runs", str(runs), "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", ["experiments/synthetic.py", *arguments])
+    module.main()
+    assert (out / "leaderboard.md").read_text().strip() in capsys.readouterr().out
+    found = {(row["base model"], row["estimator"]): row for row in rows(out / "leaderboard.csv")}
+    assert {name for name, _ in found} == {"Post", "Log", "Boot", "Snap"}
+    post = found["Post", "post"]
+    assert post["trainings"] == "2"
+    both = [read_results(out / f"Post_{seed}" / "results.jsonl").rows() for seed in (0, 1)]
+    ause = [
+        np.mean([row["estimators"]["post"]["ause"]["abs_rel"] for row in results])
+        for results in both
+    ]
+    assert float(post["AUSE"]) == pytest.approx(np.mean(ause), rel=1e-5)
+    assert float(post["AUSE sd"]) == pytest.approx(np.std(ause, ddof=1), rel=1e-3)
+    assert found["Log", "post"]["AUSE sd"] == ""
+    assert float(found["Log", "post"]["shadow AUSE"]) >= 0
+    for name in ("leaderboard.png", "report.html"):
+        assert (out / name).stat().st_size > 10_000
+
+
+def test_nothing_trained_is_a_sentence(tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    module = importlib.import_module("synthetic")
+    arguments = ["--data-dir", str(tmp_path), "--runs", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["experiments/synthetic.py", *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        module.main()
+    assert stopped.value.code == 2
+    assert "no trained network; experiments/train_synthetic.py writes" in capsys.readouterr().err
 
 
 def test_base_models_have_the_papers_methods(experiment):

@@ -248,6 +248,15 @@ def test_supervised_losses_count_known_pixels_only():
     np.testing.assert_allclose(terms["likelihood"], np.mean([2, 3 / 2 + np.log(2)]), rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("space", "expected"),
+    [("log_depth", [np.log(1.5), np.log(2)]), ("relative", [1 / 2, 3 / 6])],
+)
+def test_errors_of_depth_count_as_asked(space, expected):
+    _, terms = Objective("depth", space=space)(measured([3.0]), TRUTH)
+    np.testing.assert_allclose(terms["depth"], np.mean(expected), rtol=1e-6)
+
+
 def test_supervised_gradients_stay_where_truth_is():
     def loss(depths, truth):
         return Objective("depth")(DepthOutput((depths,)), TRUTH.replace(depth=truth))[0]

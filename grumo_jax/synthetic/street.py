@@ -132,7 +132,7 @@ def _houses(key: jax.Array, ground: Ground) -> Solids:
             jnp.where(hedge, Pattern.PLAIN.value, draw.pick(Pattern.BRICKS, Pattern.PLAIN)),
         ),
         grain=jnp.where(windows, draw.each(0.6, 1.6), 0.6),
-        contrast=jnp.where(hedge, 1.8, 0.25),
+        contrast=jnp.where(hedge, 1.8, draw.each(0.15, 0.6)),
         gloss=jnp.where(windows, draw.one(0, 5), 0),
     )
 

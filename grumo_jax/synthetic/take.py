@@ -164,11 +164,11 @@ def _by_car(draw: Dice, scene: Scene) -> tuple[Camera, Trip]:
         pitch=draw.one(-0.008, 0.008),
         roll=draw.one(-0.004, 0.004),
     )
-    speed, bend = draw.one(5, 13), scene.ground.bend
+    speed, bend = draw.one(6, 14), scene.ground.bend
     trip = Trip(
         velocity=jnp.stack([jnp.float32(0), jnp.float32(0), speed]),
         bend=bend,
-        sway=jnp.array([[0.002, 0.006, 0.004], [0.01, 0.02, 0.0]]) * draw.one(0, 1),
+        sway=jnp.array([[0.001, 0.002, 0.001], [0.005, 0.01, 0.0]]) * draw.one(0, 1),
         rhythm=_rhythm(draw, 5, 12),
     )
     return camera, trip

@@ -27,6 +27,7 @@ from grumo_jax.training.photometric import (
 
 Supervision = Literal["mono", "stereo", "mono_stereo", "depth"]
 Uncertainty = Literal["none", "log", "self", "repr"]
+Space = Literal["depth", "log_depth", "relative"]
 Terms = dict[str, jax.Array]
 
 VIEWS_OF: dict[str, tuple[str, ...]] = {
@@ -50,10 +51,9 @@ class Objective:
     - "mono", "stereo", "mono_stereo": "photometric", e, and "smoothness". With "log" the first is
       "likelihood", e·exp(−s) + s, instead; with "repr" there is also "regression", |s − e| with e
       constant; with "self" there is only "likelihood", |disp − disp_T|·exp(−s) + s.
-    - "depth": "depth", |d − d*|, d being depth or, with space "log_depth", its logarithm. With
-      "log" it is "likelihood", |d − d*|·exp(−s) + s, instead; with "repr" there is also
-      "regression", |s − |d − d*|| with the error constant; with "self" there is only "likelihood",
-      |d − d_T|·exp(−s) + s.
+    - "depth": "depth", |d − d*|, counted as `space` says. With "log" it is "likelihood",
+      |d − d*|·exp(−s) + s, instead; with "repr" there is also "regression", |s − |d − d*|| with the
+      error constant; with "self" there is only "likelihood", |d − d_T|·exp(−s) + s.
 
     e is the smallest photometric error among the warped views, s = log σ the output of the
     uncertainty head, T a teacher that was trained before (disp is the sigmoid disparity), d* the
@@ -73,8 +73,8 @@ class Objective:
         smoothness_weight: of the smoothness of disparity, halved at each coarser scale.
         ssim_weight: part of SSIM in the photometric error.
         auto_mask: whether pixels that do not move are left out.
-        space: what "depth" compares: "depth", as the papers do for rooms, or "log_depth", where
-            errors count relative to depth.
+        space: how errors of depth count: "depth", in metres, as in the papers; "log_depth", of
+            the logarithms; or "relative", divided by the true depth.
 
     Raises:
         GrumoError: if an option does not exist or is out of range.
@@ -95,15 +95,11 @@ class Objective:
     smoothness_weight: float = 1e-3
     ssim_weight: float = 0.85
     auto_mask: bool = True
-    space: Literal["depth", "log_depth"] = "depth"
+    space: Space = "depth"
 
     def __post_init__(self) -> None:
-        spaces = Literal["depth", "log_depth"]
-        for name, known in (
-            ("supervision", Supervision),
-            ("uncertainty", Uncertainty),
-            ("space", spaces),
-        ):
+        options = {"supervision": Supervision, "uncertainty": Uncertainty, "space": Space}
+        for name, known in options.items():
             if (value := getattr(self, name)) not in get_args(known):
                 names = ", ".join(map(repr, get_args(known)))
                 raise GrumoError(f"{name} is {value!r}; it must be one of {names}")
@@ -213,13 +209,17 @@ class Objective:
         _, *full = label.shape
         terms = []
         for scale, prediction in enumerate(self._labelled(output)):
-            error = absolute(self._to_space(_resize(prediction, full)) - self._to_space(label))
+            error = self._difference(_resize(prediction, full), label)
             log_sigma = _log_sigma(output, scale, full)
             terms.append(self._compare("depth", error, log_sigma, mean=mean))
         return _mean_terms(terms)
 
-    def _to_space(self, maps: jax.Array) -> jax.Array:
-        return to_space(maps, self.space) if self.supervision == "depth" else maps
+    def _difference(self, prediction: jax.Array, label: jax.Array) -> jax.Array:
+        if self.supervision != "depth" or self.space == "depth":
+            return absolute(prediction - label)
+        if self.space == "relative":
+            return absolute(prediction - label) / label
+        return absolute(to_space(prediction, "log_depth") - to_space(label, "log_depth"))
 
     def _compare(
         self,

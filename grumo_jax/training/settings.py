@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from grumo_jax.errors import GrumoError
+from grumo_jax.training.objectives import Space, Supervision
 
-Supervision = Literal["mono", "stereo", "mono_stereo", "depth"]
 BaseModel = Literal["plain", "log", "self", "repr", "drop", "boot", "snap"]
 Schedule = Literal["constant", "step", "cosine", "cyclic"]
 
@@ -106,7 +106,7 @@ stereo, mono_stereo, depth
     statistics_batches: int = 0
     smoothness_weight: float = 1e-3
     auto_mask: bool = True
-    space: Literal["depth", "log_depth"] = "depth"
+    space: Space = "depth"
     flip: float = 0.5
     jitter: float = 0.5
     brightness: float = 0.2
