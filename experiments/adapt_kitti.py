@@ -2,8 +2,8 @@
 
 Command: python experiments/adapt_kitti.py --data-dir KITTI --init checkpoints/synthetic-mono
 Data:    one drive of KITTI's raw data with both cameras and some laser scans. Trained on its first
-         two thirds, without any depth; evaluated on all frames with a scan (projected velodyne, Eigen
-         crop, 80 m, median scaling): those trained on, and those after them.
+         two thirds, without any depth; evaluated on all frames with a scan (projected velodyne,
+         Eigen crop, 80 m, median scaling): those trained on, and those after them.
 Time:    15 minutes on one CPU core.
 Result:  docs/results.md. Written: run/ (the training, with curves and pictures), before/ and after/
          (tables, curves, pages), adaptation.md.
