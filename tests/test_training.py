@@ -13,12 +13,13 @@ from flax import linen as nn
 from helpers import assert_trees_close
 
 import grumo_jax
-from grumo_jax import checkpoint
+from grumo_jax import checkpoint, synthetic
 from grumo_jax.data import Sample
 from grumo_jax.errors import DataError
 from grumo_jax.training import state as state_module
 from grumo_jax.training.feeding import Chosen, Fit, feed, resize_intrinsics
 from grumo_jax.training.folder import open_run
+from grumo_jax.training.geometry import predict_motions
 from grumo_jax.training.log import RunLog, Table
 from grumo_jax.training.loop import TrainingDiverged, TrainingInterrupted
 from grumo_jax.training.saving import load_latest, save_state
@@ -766,6 +767,21 @@ def test_the_first_guess_is_the_initial_depth(real_networks):
     kernel = same["params"]["decoder"]["up_4_0"]["conv"]["kernel"]
     np.testing.assert_allclose(jnp.std(kernel), (9 * 8) ** -0.5, rtol=0.2)
     assert not np.allclose(kernel, other["params"]["decoder"]["up_4_0"]["conv"]["kernel"])
+
+
+def test_the_first_guess_is_the_initial_motion(real_networks):
+    settings = Settings("mono", **TINY, initial_motion=0.25)
+    variables = initial_variables(settings)["pose"]
+    # Without the last layer's weights, what is left is its bias.
+    head = {**variables["params"]["pose"], "kernel": 0 * variables["params"]["pose"]["kernel"]}
+    variables = {**variables, "params": {**variables["params"], "pose": head}}
+    frames = dict.fromkeys(("previous", "image", "following"), jnp.ones((1, *settings.size, 3)))
+    pose = Networks.of(settings).pose
+    motions = predict_motions(lambda a, b: pose.apply(variables, a, b), frames)
+    for name, time in (("previous", -1), ("following", 1)):
+        ahead = synthetic.make_camera().replace(position=jnp.array([0.0, -1.65, 0.25 * time]))
+        expected = synthetic.motion(synthetic.make_camera(), ahead)
+        np.testing.assert_allclose(motions[name][0], expected, atol=1e-6)
 
 
 def test_networks_are_those_of_the_settings(real_networks):

@@ -12,12 +12,13 @@ _SUPERVISION: dict[str, Supervision] = {
     "mono-stereo": "mono_stereo",
     "depth": "depth",
 }
-# Stereo gives the scale, 5.4 m; without it any will do, and the papers' start is kept.
-_INITIAL_DEPTH: dict[Supervision, float | None] = {
-    "mono": None,
-    "stereo": 2.0,
-    "mono_stereo": 2.0,
-    "depth": 10.0,
+_START: dict[Supervision, dict[str, float]] = {
+    # Streets are about 12 m deep, and cars move a metre from frame to frame. Stereo gives the unit,
+    # 5.4 m; without it the papers' first guess of 0.2 makes the unit 60 m.
+    "mono": {"initial_motion": 0.015},
+    "stereo": {"initial_depth": 2.0},
+    "mono_stereo": {"initial_depth": 2.0, "initial_motion": 0.18},
+    "depth": {"initial_depth": 10.0, "learning_rate": 1e-3},
 }
 
 
@@ -32,18 +33,16 @@ def _synthetic(supervision: Supervision) -> Settings:
         decoder_widths=(8, 16, 24, 32, 48),
         pose_encoder_widths=(16, 16, 32, 64, 128),
         pose_width=64,
-        initial_depth=_INITIAL_DEPTH[supervision],
         batch_size=8,
         steps=8000,
-        # Higher, self-supervised training can end in a world that is turned inside out.
-        learning_rate=1e-3 if supervision == "depth" else 5e-4,
+        learning_rate=5e-4,
         schedule="cosine",
         warmup_steps=500,
         gradient_clip=1.0,
         statistics_batches=64,
         # Streets reach from 3 to 100 m: in metres, the far end would be all that counts.
         space="relative",
-    )
+    ).replace(_START[supervision])
 
 
 PRESETS: dict[str, Settings] = {

@@ -34,6 +34,10 @@ class Settings:
         dropout_rate: of the base model "drop".
         initial_depth: the depth predicted before training, in the network's units; None leaves
             the output head at zero.
+        initial_motion: how far the pose network has the camera move ahead before training, from a
+            frame to the next, in the depth network's units. Cameras of cars move ahead; where
+            nothing says so, a training without pretrained encoders may settle in a world that is
+            turned inside out, through which they reverse.
         pose_layers, pose_encoder_widths, pose_width: as of `PoseNetwork`.
         bfloat16: compute in bfloat16; parameters, BatchNorm and losses stay float32.
         batch_size: images of a step, of all devices together.
@@ -86,6 +90,7 @@ stereo, mono_stereo, depth
     max_depth: float = 100.0
     dropout_rate: float = 0.2
     initial_depth: float | None = None
+    initial_motion: float = 0.0
     pose_layers: int = 18
     pose_encoder_widths: tuple[int, ...] = (64, 64, 128, 256, 512)
     pose_width: int = 256
@@ -263,8 +268,8 @@ _RANGES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
         "more than 0",
     ),
     (
-        "warmup_steps weight_decay statistics_batches smoothness_weight brightness contrast "
-        "saturation hue rotation_degrees",
+        "initial_motion warmup_steps weight_decay statistics_batches smoothness_weight "
+        "brightness contrast saturation hue rotation_degrees",
         lambda x: 0 <= x < float("inf"),
         "0 or more",
     ),

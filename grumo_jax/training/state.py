@@ -12,9 +12,12 @@ import optax
 from flax import struct
 
 from grumo_jax.models.monodepth2 import Monodepth2
-from grumo_jax.models.pose import PoseNetwork
+from grumo_jax.models.pose import POSE_SCALE, PoseNetwork
 from grumo_jax.training.objectives import Objective
 from grumo_jax.training.settings import Settings
+
+POSE_HEAD, FORWARD = "pose", 5
+"""The pose network's last layer, and which of its outputs is the motion along z."""
 
 Schedule = Callable[[Any], Any]
 """Number of steps done → learning rate, traced or not."""
@@ -186,10 +189,13 @@ def _draw(shapes: Any, rng: np.random.Generator, settings: Settings) -> Any:
         if name == "kernel":
             scale = math.prod(leaf.shape[:-1]) ** -0.5
             return np.float32(scale) * rng.standard_normal(leaf.shape, np.float32)
-        value = 1.0 if name in ("scale", "var") else 0.0
+        drawn = np.full(leaf.shape, name in ("scale", "var"), leaf.dtype)
         if name == "bias" and layer.startswith("head_") and settings.initial_depth is not None:
-            value = _head_bias(settings)
-        return np.full(leaf.shape, value, leaf.dtype)
+            drawn[:] = _head_bias(settings)
+        if name == "bias" and layer == POSE_HEAD:
+            # Ahead means that points come closer.
+            drawn[FORWARD] = -settings.initial_motion / POSE_SCALE
+        return drawn
 
     return jax.tree.map_with_path(draw, shapes)
 
