@@ -35,7 +35,7 @@ def demo(
     well a good depth network does.
     """
     demo_photos(checkpoint or shipped_checkpoint("synthetic"), out)
-    demo_drive(checkpoint or shipped_checkpoint("synthetic-mono"), out, scenes)
+    demo_drive(checkpoint or shipped_checkpoint("synthetic-depth"), out, scenes)
 
 
 def demo_photos(checkpoint: Path, out: Path) -> None:
