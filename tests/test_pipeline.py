@@ -1,6 +1,7 @@
 """From generated data to a report, through the installed command line alone."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,8 +17,10 @@ GRUMO = Path(sys.executable).with_name("grumo")
 
 def grumo(folder, *arguments):
     """Run a command that must succeed, and return what it says."""
+    # Pictures of full size are rendered: that takes code that runs fast, whatever it costs.
+    options = {"env": {**os.environ, "XLA_FLAGS": ""}, "cwd": folder}
     result = subprocess.run(
-        [GRUMO, *map(str, arguments)], capture_output=True, text=True, cwd=folder, check=False
+        [GRUMO, *map(str, arguments)], capture_output=True, text=True, check=False, **options
     )
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""

@@ -206,7 +206,7 @@ def test_the_world_is_the_one_of_its_version():
         depth = np.minimum(sample.depth, 80)
         means.append([sample.image.mean(), depth.mean(), sample.regions["shadow"].mean()])
     assert world.WORLD == 3
-    expected = [[182.14, 17.358, 0.1549], [172.70, 2.995, 0.0778]]
+    expected = [[157.97, 13.999, 0.0311], [130.27, 2.432, 0.0627]]
     np.testing.assert_allclose(means, expected, rtol=0.02)
 
 

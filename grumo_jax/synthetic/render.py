@@ -93,10 +93,9 @@ def render(scene: Scene, camera: Camera, *, size: tuple[int, int] = (192, 640)) 
         >>> import jax
         >>> from grumo_jax import synthetic
         >>> scene = synthetic.random_scene(jax.random.key(0), "room")
-        >>> draw = jax.jit(synthetic.render, static_argnames="size")
-        >>> frame = draw(scene, synthetic.make_camera(), size=(24, 32))
+        >>> frame = jax.eval_shape(synthetic.render, scene, synthetic.make_camera())
         >>> frame.image.shape, frame.depth.dtype
-        ((24, 32, 3), dtype('float32'))
+        ((192, 640, 3), dtype('float32'))
     """
     rays = pixel_rays(camera, size)
     ray, origin = _unit(rays), components(camera.position)

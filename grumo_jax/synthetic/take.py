@@ -84,10 +84,10 @@ def make_take(scene: Scene, key: jax.Array, *, kind: Kind = "street") -> Take:
         >>> import jax
         >>> from grumo_jax import synthetic
         >>> scene_key, key = jax.random.split(jax.random.key(0))
-        >>> take = synthetic.make_take(synthetic.random_scene(scene_key), key)
-        >>> frame = synthetic.shoot(take, 0.5, size=(24, 80))
-        >>> frame.image.shape
-        (24, 80, 3)
+        >>> take = jax.jit(synthetic.make_take)(synthetic.random_scene(scene_key), key)
+        >>> later = synthetic.camera_at(take, 0.5)
+        >>> bool(later.position[2] > 3)  # metres ahead; `shoot(take, 0.5)` films it
+        True
     """
     draw = Dice(key)
     camera, trip = _by_car(draw, scene) if kind == "street" else _by_hand(draw)
