@@ -1,5 +1,7 @@
 """A straightforward PyTorch Monodepth2 (ResNet-18) to compare with; names as in .pth files."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -32,16 +34,16 @@ class BasicBlock(nn.Module):
 
 
 class ResNet18(nn.Module):
-    """Images to five feature maps."""
+    """Images, or several side by side in the channels, to five feature maps."""
 
-    def __init__(self) -> None:
+    def __init__(self, widths: Sequence[int] = WIDTHS, channels: int = 3):
         super().__init__()
         encoder = nn.Module()
-        encoder.conv1 = nn.Conv2d(3, WIDTHS[0], 7, 2, 3, bias=False)
-        encoder.bn1 = nn.BatchNorm2d(WIDTHS[0])
+        encoder.conv1 = nn.Conv2d(channels, widths[0], 7, 2, 3, bias=False)
+        encoder.bn1 = nn.BatchNorm2d(widths[0])
         for i in range(1, 5):
-            blocks = [BasicBlock(WIDTHS[i - 1], WIDTHS[i], 1 if i == 1 else 2)]
-            blocks.append(BasicBlock(WIDTHS[i], WIDTHS[i], 1))
+            blocks = [BasicBlock(widths[i - 1], widths[i], 1 if i == 1 else 2)]
+            blocks.append(BasicBlock(widths[i], widths[i], 1))
             setattr(encoder, f"layer{i}", nn.Sequential(*blocks))
         self.encoder = encoder
 
@@ -83,29 +85,30 @@ class UpConv(nn.Module):
 class Decoder(nn.Module):
     """Features to disparities at four scales."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self, encoder_widths: Sequence[int] = WIDTHS, widths: Sequence[int] = DECODER_WIDTHS
+    ):
         super().__init__()
         layers: list[nn.Module] = []
         for i in range(4, -1, -1):
-            inputs = WIDTHS[-1] if i == 4 else DECODER_WIDTHS[i + 1]
-            skip = WIDTHS[i - 1] if i > 0 else 0
-            layers.append(UpConv(inputs, DECODER_WIDTHS[i]))
-            layers.append(UpConv(DECODER_WIDTHS[i] + skip, DECODER_WIDTHS[i]))
-        layers += [PaddedConv(DECODER_WIDTHS[s], 1) for s in range(4)]
+            inputs = encoder_widths[-1] if i == 4 else widths[i + 1]
+            skip = encoder_widths[i - 1] if i > 0 else 0
+            layers.append(UpConv(inputs, widths[i]))
+            layers.append(UpConv(widths[i] + skip, widths[i]))
+        layers += [PaddedConv(widths[s], 1) for s in range(4)]
         self.decoder = nn.ModuleList(layers)
 
-    def forward(self, features: list[torch.Tensor]) -> torch.Tensor:
-        """Return sigmoid disparity (B, 1, H, W); the coarser heads are computed as in training."""
-        x = features[-1]
-        disparity = x
+    def forward(self, features: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Return sigmoid disparities (B, 1, h, w), finest first."""
+        x, disparities = features[-1], []
         for n, i in enumerate(range(4, -1, -1)):
             x = F.interpolate(self.decoder[2 * n](x), scale_factor=2, mode="nearest")
             if i > 0:
                 x = torch.cat([x, features[i - 1]], 1)
             x = self.decoder[2 * n + 1](x)
             if i < 4:
-                disparity = torch.sigmoid(self.decoder[10 + i](x))
-        return disparity
+                disparities.append(torch.sigmoid(self.decoder[10 + i](x)))
+        return disparities[::-1]
 
 
 class Monodepth2(nn.Module):
@@ -118,7 +121,7 @@ class Monodepth2(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Map (B, 3, H, W) in [0, 1] to depth."""
-        return 1 / (0.01 + 9.99 * self.depth(self.encoder(images)))
+        return 1 / (0.01 + 9.99 * self.depth(self.encoder(images))[0])
 
     def captured_layer(self) -> nn.Module:
         """The convolution whose output's gradient is read."""

@@ -8,52 +8,10 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch_monodepth2 import BasicBlock, Decoder, PaddedConv, ResNet18, UpConv
+from torch_monodepth2 import Decoder, ResNet18
 
 Pictures = dict[str, torch.Tensor]
 VIEWS = ("previous", "following")
-
-
-class Encoder(ResNet18):
-    """A ResNet-18 of any widths and number of input channels."""
-
-    def __init__(self, widths: Sequence[int], channels: int = 3):
-        nn.Module.__init__(self)
-        encoder = nn.Module()
-        encoder.conv1 = nn.Conv2d(channels, widths[0], 7, 2, 3, bias=False)
-        encoder.bn1 = nn.BatchNorm2d(widths[0])
-        for i in range(1, 5):
-            blocks = [BasicBlock(widths[i - 1], widths[i], 1 if i == 1 else 2)]
-            blocks.append(BasicBlock(widths[i], widths[i], 1))
-            setattr(encoder, f"layer{i}", nn.Sequential(*blocks))
-        self.encoder = encoder
-
-
-class FourScales(Decoder):
-    """Features to disparities at all four scales, of any widths."""
-
-    def __init__(self, encoder_widths: Sequence[int], widths: Sequence[int]):
-        nn.Module.__init__(self)
-        layers: list[nn.Module] = []
-        for i in range(4, -1, -1):
-            inputs = encoder_widths[-1] if i == 4 else widths[i + 1]
-            skip = encoder_widths[i - 1] if i > 0 else 0
-            layers.append(UpConv(inputs, widths[i]))
-            layers.append(UpConv(widths[i] + skip, widths[i]))
-        layers += [PaddedConv(widths[s], 1) for s in range(4)]
-        self.decoder = nn.ModuleList(layers)
-
-    def forward(self, features: list[torch.Tensor]) -> list[torch.Tensor]:
-        """Return sigmoid disparities (B, 1, h, w), finest first."""
-        x, disparities = features[-1], []
-        for n, i in enumerate(range(4, -1, -1)):
-            x = F.interpolate(self.decoder[2 * n](x), scale_factor=2, mode="nearest")
-            if i > 0:
-                x = torch.cat([x, features[i - 1]], 1)
-            x = self.decoder[2 * n + 1](x)
-            if i < 4:
-                disparities.append(torch.sigmoid(self.decoder[10 + i](x)))
-        return disparities[::-1]
 
 
 class Pose(nn.Module):
@@ -61,7 +19,7 @@ class Pose(nn.Module):
 
     def __init__(self, encoder_widths: Sequence[int], width: int):
         super().__init__()
-        self.encoder = Encoder(encoder_widths, 6)
+        self.encoder = ResNet18(encoder_widths, 6)
         self.squeeze = nn.Conv2d(encoder_widths[-1], width, 1)
         self.conv1 = nn.Conv2d(width, width, 3, 1, 1)
         self.conv2 = nn.Conv2d(width, width, 3, 1, 1)
@@ -86,8 +44,8 @@ class Networks(nn.Module):
         pose_width: int,
     ):
         super().__init__()
-        self.encoder = Encoder(encoder_widths)
-        self.depth = FourScales(encoder_widths, decoder_widths)
+        self.encoder = ResNet18(encoder_widths)
+        self.depth = Decoder(encoder_widths, decoder_widths)
         self.pose = Pose(pose_encoder_widths, pose_width)
 
     def forward(self, pictures: Pictures) -> tuple[list[torch.Tensor], dict[str, torch.Tensor]]:

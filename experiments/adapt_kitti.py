@@ -1,11 +1,11 @@
 """Adapt a network of the synthetic world to real KITTI frames, self-supervised.
 
-Command: python experiments/adapt_kitti.py --data-dir KITTI --init checkpoints/synthetic-mono
+Command: python experiments/adapt_kitti.py --data-dir KITTI --init RUNS/mono/model
 Data:    one drive of KITTI's raw data with both cameras and some laser scans. Trained on its first
          two thirds, without any depth; evaluated on all frames with a scan (projected velodyne,
          Eigen crop, 80 m, median scaling): those trained on, and those after them.
-Time:    15 minutes on one CPU core.
-Result:  docs/results.md. Written: run/ (the training, with curves and pictures), before/ and after/
+Time:    not measured yet.
+Result:  none yet. Written: run/ (the training, with curves and pictures), before/ and after/
          (tables, curves, pages), adaptation.md.
 
 A proof that the training learns from real images; the network that comes of it is not for use: the

@@ -4,8 +4,8 @@ Command: python experiments/synthetic.py --data-dir WORLD --runs RUNS
 Data:    street/test, 200 clips with exact depth and masks of what moves, lies in shadow, or is
          mirrored; depths up to 80 m, median scaling. RUNS is what experiments/train_synthetic.py
          wrote: Post_0, Post_1, …, Log_0, …
-Time:    one CPU core, 3 s an image for each of Post, Log, Self and Repr.
-Result:  docs/results.md. Written: leaderboard.md and .csv (means over clips; then mean and standard
+Time:    not measured yet.
+Result:  none yet. Written: leaderboard.md and .csv (means over clips; then mean and standard
          deviation over trainings), leaderboard.png, and for the first seed tables, curves, a page.
 
 AUSE and AURG of a region are those of its pixels alone. "Boot" is the ensemble of all trainings of

@@ -3,7 +3,7 @@
 Command: python experiments/train_synthetic.py --data-dir WORLD --out RUNS
          python experiments/train_synthetic.py --data-dir WORLD --out RUNS --only Log_0 Self_0
 Data:    street/train, 4000 clips; rendered on first use.
-Time:    see `docs/results.md`; --only shares the trainings between processes. A training that was
+Time:    not measured yet; --only shares the trainings between processes. A training that was
          interrupted goes on; one that is finished is left alone.
 Result:  RUNS/NAME_SEED/model for experiments/synthetic.py. The trainings are those of
          `grumo train synthetic-mono --base-model …`; "Self" learns from the "Post" of its seed.

@@ -68,3 +68,44 @@ def mixed(tmp_path):
         "d": {"grad": found(9.0, pixels=0), "depth": found(9.0, pixels=0)},
     }
     return write(tmp_path / "mixed.jsonl", images, missing=["e"])
+
+
+@pytest.fixture
+def grumo(monkeypatch, capsys):
+    """Function arguments → (exit status, stdout, stderr) of the program, in this process."""
+    from grumo_jax.cli import main
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["grumo", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        return stopped.value.code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def small_networks(monkeypatch):
+    """Trainings train networks of two layers, which can be saved and loaded as Monodepth2 is."""
+    from training_runs import Small, SmallPose
+
+    from grumo_jax import checkpoint
+    from grumo_jax.training import state
+
+    def of(cls, settings):
+        output = "depth" if settings.supervision == "depth" else "disparity"
+        dtype = jax.numpy.bfloat16 if settings.bfloat16 else None
+        depth = Small(settings.predicts_uncertainty, output, dtype)
+        needs_pose = state.make_objective(settings).needs_pose
+        return cls(depth, SmallPose() if needs_pose else None)
+
+    with monkeypatch.context() as small:
+        small.setattr(state.Networks, "of", classmethod(of))
+        small.setitem(checkpoint.MODELS, "Small", Small)
+        yield small
+
+
+@pytest.fixture
+def real_networks(small_networks):
+    """Take back that networks are small; for what compiles nothing."""
+    small_networks.undo()

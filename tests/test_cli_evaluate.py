@@ -1,14 +1,12 @@
 """`grumo evaluate`: from a checkpoint and a folder to a report, and its sentences."""
 
 import json
-import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import grumo_jax
-from grumo_jax.cli import main
 
 
 @pytest.fixture(scope="module")
@@ -16,19 +14,6 @@ def checkpoint(tiny, tmp_path_factory):
     folder = tmp_path_factory.mktemp("checkpoints") / "tiny"
     grumo_jax.save_checkpoint(folder, tiny[0].clone(input_size=(32, 64)), tiny[1])
     return folder
-
-
-@pytest.fixture
-def grumo(monkeypatch, capsys):
-    """Function arguments → (exit status, stdout, stderr) of the program, in this process."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["grumo", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        return stopped.value.code, *capsys.readouterr()
-
-    return run
 
 
 @pytest.fixture

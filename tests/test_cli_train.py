@@ -14,7 +14,6 @@ import pytest
 from layouts import write_nyu
 
 import grumo_jax
-from grumo_jax.cli import main
 from grumo_jax.cli.train import stop_on_signals
 
 pytest.importorskip("h5py", reason="h5py is not installed (extra: data)")
@@ -37,19 +36,6 @@ def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("nyu")
     write_nyu(folder, [f"train/attic/{i:05d}" for i in range(2, 8)])
     return folder
-
-
-@pytest.fixture
-def grumo(monkeypatch, capsys):
-    """Function arguments → (exit status, stdout, stderr) of the program, in this process."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["grumo", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        return stopped.value.code, *capsys.readouterr()
-
-    return run
 
 
 @pytest.fixture

@@ -22,8 +22,6 @@ from grumo_jax.errors import ResultsError
 from grumo_jax.evaluation import Protocol, evaluate, named_protocol, read_results
 from grumo_jax.evaluation.measure import measure
 from grumo_jax.evaluation.targets import Prepare, batch_targets, inside_crop, read_at
-from grumo_jax.report import summarize
-from grumo_jax.report.tables import make_tables
 
 SIZE = (32, 64)
 METRES = Protocol("test", limit_truth=True, crop=None, size=SIZE, bands=(0.0, 10.0, 40.0))
@@ -130,65 +128,6 @@ def test_devices_batches_and_companions_change_nothing(whole, run, estimators, t
             found, expected = (r["estimators"]["grad"] for r in (row, expected))
             for group in ("errors", "ause", "aurg"):
                 assert found[group] == pytest.approx(expected[group], rel=1e-3, abs=1e-3)
-
-
-def test_a_region_is_evaluated_as_if_nothing_else_were_known(small, images, tmp_path):
-    network, variables = small
-    rng = np.random.default_rng(3)
-    shape = images.shape[1:3]
-    depth = rng.uniform(2, 40, shape).astype(np.float32)
-    inside = rng.random(shape) < 0.3
-    regions = {"moving": inside, "nowhere": np.zeros(shape, bool)}
-    sample = Sample("a", np.uint8(255 * np.asarray(images[0])), depth, regions=regions)
-    estimators = {"post": grumo_jax.PostProcessing(network)}
-    # Not scaled by the median, which is of all pixels.
-    metres = dataclasses.replace(METRES, scale=2.0)
-
-    def row(sample):
-        results = evaluate(
-            estimators,
-            variables,
-            Listed([sample]),
-            tmp_path / f"{sample.id}.jsonl",
-            protocol=metres,
-            size=shape,
-        )
-        return next(iter(results.rows()))["estimators"]["post"]
-
-    found = row(sample)["regions"]
-    alone = row(dataclasses.replace(sample, id="b", depth=np.where(inside, depth, 0), regions=None))
-    assert "regions" not in alone
-    assert found["moving"]["pixels"] == alone["pixels"] > 100
-    for kind in ("errors", "ause", "aurg"):
-        for metric, value in found["moving"][kind].items():
-            assert value == pytest.approx(alone[kind][metric], rel=1e-4)
-    assert found["nowhere"]["pixels"] == 0
-    means = summarize(tmp_path / "a.jsonl").estimators["post"]
-    assert means.region_images == {"moving": 1, "nowhere": 0}
-    assert means.regions["moving"]["ause.rmse"] == pytest.approx(alone["ause"]["rmse"], rel=1e-4)
-    tables = {table.name: table for table in make_tables([summarize(tmp_path / "a.jsonl")])}
-    header, line = tables["regions_rmse"].to_csv().splitlines()[:2]
-    cells = dict(zip(header.split(","), line.split(","), strict=True))
-    assert float(cells["ause.rmse@moving"]) == means.regions["moving"]["ause.rmse"]
-
-
-class Listed:
-    """Samples that are in memory already."""
-
-    name, missing, fingerprint, crop, has_depth = "listed", (), "0", None, True
-
-    def __init__(self, samples):
-        self._samples = samples
-
-    @property
-    def ids(self):
-        return tuple(sample.id for sample in self._samples)
-
-    def __len__(self):
-        return len(self._samples)
-
-    def __getitem__(self, index):
-        return self._samples[index]
 
 
 def test_protocols():
