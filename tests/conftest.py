@@ -96,7 +96,7 @@ def small_networks(monkeypatch):
         output = "depth" if settings.supervision == "depth" else "disparity"
         dtype = jax.numpy.bfloat16 if settings.bfloat16 else None
         depth = Small(settings.predicts_uncertainty, output, dtype)
-        needs_pose = state.make_objective(settings).needs_pose
+        needs_pose = settings.motion == "network" and state.make_objective(settings).needs_motions
         return cls(depth, SmallPose() if needs_pose else None)
 
     with monkeypatch.context() as small:

@@ -8,6 +8,7 @@ import pytest
 import grumo_jax
 from grumo_jax.models import DepthOutput
 from grumo_jax.training import Objective, TrainingBatch, objectives, photometric
+from grumo_jax.training.objectives import shrink_batch
 
 KEY = jax.random.key(0)
 STILL = jnp.eye(4)[None]
@@ -177,6 +178,26 @@ def test_smoothness_is_halved_at_each_coarser_scale():
     np.testing.assert_allclose(terms["smoothness"], 0.5 * (step + 2 * step / 2) / 2, rtol=1e-4)
 
 
+def test_scales_are_compared_at_their_own_size_if_that_is_asked_for():
+    fine = CONSTANT.replace(image=noise(0), stereo=noise(1), depth=None)
+    coarse = shrink_batch(fine, (4, 8))
+    objective = Objective("stereo", resolution="own", smoothness_weight=0.0)
+    both, _ = jax.jit(objective)(predict([0.2, 0.3]), fine, key=KEY)
+    first, _ = jax.jit(objective)(predict([0.2]), fine, key=KEY)
+    output = predict([0.1, 0.3])
+    second = DepthOutput(output.depths[1:], output.disparities[1:])
+    alone, _ = jax.jit(Objective("stereo", smoothness_weight=0.0))(second, coarse, key=KEY)
+    np.testing.assert_allclose(both, (first + alone) / 2, rtol=1e-5)
+
+
+def test_shrunk_cameras_see_the_same_rays():
+    small = shrink_batch(CONSTANT, (2, 4))
+    # The centre of the first block of 4×4 pixels lies at (1.5, 1.5).
+    for matrix, x in ((CONSTANT.intrinsics, 1.5), (small.intrinsics, 0.0)):
+        ray = np.linalg.solve(matrix[0], [x, x, 1])
+        np.testing.assert_allclose(ray, np.linalg.solve(INTRINSICS[0], [1.5, 1.5, 1]), rtol=1e-5)
+
+
 def slopes(objective, batch, log_sigma=0.3):
     """Gradients of the loss with respect to disparity and log σ."""
     ramp = np.linspace(0.1, 0.3, 16)[None, None]
@@ -282,7 +303,7 @@ def test_every_objective_names_its_terms_and_needs(supervision, uncertainty):
         lambda key: objective(
             output,
             CONSTANT,
-            motions=MOTIONS if objective.needs_pose else None,
+            motions=MOTIONS if objective.needs_motions else None,
             teacher=output if objective.needs_teacher else None,
             key=key if objective.needs_key else None,
         ),
@@ -290,7 +311,7 @@ def test_every_objective_names_its_terms_and_needs(supervision, uncertainty):
     )
     assert all(x.shape == () and x.dtype == jnp.float32 for x in (loss, *terms.values()))
     warps = supervision != "depth" and uncertainty != "self"
-    assert objective.needs_pose == (warps and "mono" in supervision)
+    assert objective.needs_motions == (warps and "mono" in supervision)
     assert bool(objective.views) == warps == ("smoothness" in terms)
     first = {"log": "likelihood", "self": "likelihood"}.get(
         uncertainty, "photometric" if warps else "depth"

@@ -9,6 +9,7 @@ from grumo_jax.cli.demo import demo
 from grumo_jax.cli.evaluate import evaluate
 from grumo_jax.cli.generate import generate
 from grumo_jax.cli.layers import layers
+from grumo_jax.cli.memory import keep_memory
 from grumo_jax.cli.predict import predict
 from grumo_jax.cli.prepare import prepare
 from grumo_jax.cli.report import report
@@ -33,6 +34,7 @@ for command in (demo, predict, convert, layers, generate, prepare, train, evalua
 
 def main() -> None:
     """Run the command line: one sentence and status 2 for a user's mistake, no traceback."""
+    keep_memory()
     try:
         app()
     except (GrumoError, OSError) as error:

@@ -162,7 +162,7 @@ def back_project(depth: jax.Array, intrinsics: jax.Array) -> jax.Array:
         (B, H, W, 3) float32, in the unit of `depth`.
     """
     _, height, width = depth.shape
-    fx, fy, cx, cy = _pinhole(intrinsics)
+    fx, fy, cx, cy = pinhole(intrinsics)
     x = (jnp.arange(width, dtype=depth.dtype)[None, None, :] - cx) / fx
     y = (jnp.arange(height, dtype=depth.dtype)[None, :, None] - cy) / fy
     return jnp.stack([x * depth, y * depth, depth], axis=-1)
@@ -180,20 +180,34 @@ def project(points: jax.Array, intrinsics: jax.Array, transform: jax.Array) -> j
         Pixel coordinates (x, y), (B, H, W, 2) float32: finite also for points behind the camera
         (see `SMALLEST_Z`), not limited to the image.
     """
-    fx, fy, cx, cy = _pinhole(intrinsics)
-    x, y, z = points[..., 0], points[..., 1], points[..., 2]
-    rows = transform[:, :, None, None, :]
-    x, y, z = (
-        row[..., 0] * x + row[..., 1] * y + row[..., 2] * z + row[..., 3]
-        for row in (rows[:, i] for i in range(3))
-    )
+    fx, fy, cx, cy = pinhole(intrinsics)
+    moved = transform_points(points, transform)
+    x, y, z = moved[..., 0], moved[..., 1], moved[..., 2]
     z = jnp.maximum(z, SMALLEST_Z)
     return jnp.stack([fx * (x / z) + cx, fy * (y / z) + cy], axis=-1)
 
 
-def _pinhole(intrinsics: jax.Array) -> tuple[jax.Array, ...]:
+def transform_points(points: jax.Array, transform: jax.Array) -> jax.Array:
+    """Move points (B, H, W, 3) by motions (B, 4, 4)."""
+    x, y, z = points[..., 0], points[..., 1], points[..., 2]
+    rows = (transform[:, i, None, None, :] for i in range(3))
+    moved = (r[..., 0] * x + r[..., 1] * y + r[..., 2] * z + r[..., 3] for r in rows)
+    return jnp.stack(list(moved), axis=-1)
+
+
+def pinhole(intrinsics: jax.Array) -> tuple[jax.Array, ...]:
+    """fx, fy, cx, cy, each (B, 1, 1), of intrinsics (B, 3, 3)."""
     entries = ((0, 0), (1, 1), (0, 2), (1, 2))
     return tuple(intrinsics[:, i, j][:, None, None] for i, j in entries)
+
+
+def shrink_intrinsics(intrinsics: jax.Array, factor: int) -> jax.Array:
+    """Intrinsics (B, 3, 3) of pictures that were made smaller by a factor, about their corner."""
+    by = jnp.array([[factor, 1, factor], [1, factor, factor], [1, 1, 1]], intrinsics.dtype)
+    # The corner is at (-0.5, -0.5).
+    shift = 0.5 / factor - 0.5
+    move = jnp.array([[0, 0, shift], [0, 0, shift], [0, 0, 0]], intrinsics.dtype)
+    return intrinsics / by[None] + move[None]
 
 
 def sample_bilinear(images: jax.Array, coordinates: jax.Array) -> jax.Array:

@@ -4,6 +4,7 @@ Self-supervised: Godard et al., ICCV 2019. Uncertainty ("log", "self", "repr"): 
 the uncertainty of self-supervised monocular depth estimation", CVPR 2020.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
@@ -17,17 +18,19 @@ from grumo_jax.losses import to_space
 from grumo_jax.models.monodepth2 import DepthOutput
 from grumo_jax.scores import resize
 from grumo_jax.training.batch import TrainingBatch, check_batch, check_within
-from grumo_jax.training.geometry import stereo_motion, warp
+from grumo_jax.training.geometry import shrink_intrinsics, stereo_motion, warp
 from grumo_jax.training.photometric import (
     absolute,
     edge_aware_smoothness,
     laplace_likelihood,
     photometric_error,
+    shrink,
 )
 
 Supervision = Literal["mono", "stereo", "mono_stereo", "depth"]
 Uncertainty = Literal["none", "log", "self", "repr"]
 Space = Literal["depth", "log_depth", "relative"]
+Resolution = Literal["full", "own"]
 Terms = dict[str, jax.Array]
 
 VIEWS_OF: dict[str, tuple[str, ...]] = {
@@ -73,6 +76,10 @@ class Objective:
         smoothness_weight: of the smoothness of disparity, halved at each coarser scale.
         ssim_weight: part of SSIM in the photometric error.
         auto_mask: whether pixels that do not move are left out.
+        resolution: at which coarser scales are compared: "full", where depth is enlarged to the
+            picture's size (Godard et al., 2019), or their "own", where pictures are shrunk to
+            depth's (Zhou et al., CVPR 2017), which takes a third of the time, and leads to the
+            right depth from further away. For supervision by depth it is always "full".
         space: how errors of depth count: "depth", in metres, as in the papers; "log_depth", of
             the logarithms; or "relative", divided by the true depth.
 
@@ -95,10 +102,16 @@ class Objective:
     smoothness_weight: float = 1e-3
     ssim_weight: float = 0.85
     auto_mask: bool = True
+    resolution: Resolution = "full"
     space: Space = "depth"
 
     def __post_init__(self) -> None:
-        options = {"supervision": Supervision, "uncertainty": Uncertainty, "space": Space}
+        options = {
+            "supervision": Supervision,
+            "uncertainty": Uncertainty,
+            "resolution": Resolution,
+            "space": Space,
+        }
         for name, known in options.items():
             if (value := getattr(self, name)) not in get_args(known):
                 names = ", ".join(map(repr, get_args(known)))
@@ -112,7 +125,7 @@ class Objective:
         return () if self.uncertainty == "self" else VIEWS_OF[self.supervision]
 
     @property
-    def needs_pose(self) -> bool:
+    def needs_motions(self) -> bool:
         """Whether the loss needs the motions of frames before and after."""
         return "previous" in self.views
 
@@ -141,7 +154,7 @@ class Objective:
             output: what the network predicts for `batch.image` (with changed colours).
             batch: the pictures that are compared, colours unchanged, and what else is needed.
             motions: {"previous", "following": (B, 4, 4) float32}, motions from the target's
-                camera to the view's, as `predict_motions` gives them; where `needs_pose`.
+                camera to the view's, as `predict_motions` gives them; where `needs_motions`.
             teacher: what the teacher predicts for the same images; where `needs_teacher`. No
                 gradient flows into it.
             key: typed PRNG key for auto-masking's noise; where `needs_key`.
@@ -172,16 +185,20 @@ class Objective:
         motions: Mapping[str, jax.Array],
         key: jax.Array | None,
     ) -> Terms:
-        _, *full, _ = batch.image.shape
         if batch.stereo_offset is not None:
             motions = {**motions, "stereo": stereo_motion(batch.stereo_offset)}
-        still = None if key is None or not self.auto_mask else self._identity_error(batch, key)
-        terms = []
+        _, full_height, *_ = batch.image.shape
+        still, terms = None, []
         for scale, disparity in enumerate(self._labelled(output)):
-            depth = 1 / _resize(1 / output.depths[scale], full)
+            if self.resolution == "own":
+                batch = shrink_batch(batch, disparity.shape[1:3])
+            if self.auto_mask and (scale == 0 or self.resolution == "own"):
+                still = self._identity_error(batch, key)
+            _, *size, _ = batch.image.shape
+            depth = 1 / _resize(1 / output.depths[scale], size)
             error = self._warped_error(batch, depth, motions)
-            compared = self._compare("photometric", error, _log_sigma(output, scale, full), still)
-            weight = self.smoothness_weight * disparity.shape[1] / full[0]
+            compared = self._compare("photometric", error, _log_sigma(output, scale, size), still)
+            weight = self.smoothness_weight * disparity.shape[1] / full_height
             smoothness = weight * edge_aware_smoothness(disparity, batch.image)
             terms.append({**compared, "smoothness": smoothness})
         return _mean_terms(terms)
@@ -194,7 +211,7 @@ class Objective:
         warped = (warp(batch.pictures[v], depth, intrinsics, motions[v]) for v in self.views)
         return reduce(jnp.minimum, (self._error(picture, batch.image) for picture in warped))
 
-    def _identity_error(self, batch: TrainingBatch, key: jax.Array) -> jax.Array:
+    def _identity_error(self, batch: TrainingBatch, key: Any) -> jax.Array:
         """Smallest photometric error (B, H, W) of the views as they are, with noise."""
         errors = jnp.stack([self._error(batch.pictures[v], batch.image) for v in self.views])
         return jnp.min(errors + TIE_BREAK * jax.random.normal(key, errors.shape), axis=0)
@@ -264,7 +281,7 @@ class Objective:
             "intrinsics": batch.intrinsics is not None or not self.views,
             "stereo_offset": batch.stereo_offset is not None or "stereo" not in self.views,
             "depth": batch.depth is not None or self.supervision != "depth" or self.needs_teacher,
-            "motions=": not self.needs_pose or {"previous", "following"} <= set(motions),
+            "motions=": not self.needs_motions or {"previous", "following"} <= set(motions),
             "teacher=": teacher is not None or not self.needs_teacher,
             "key=": key is not None or not self.needs_key,
         }
@@ -292,6 +309,17 @@ class Objective:
                 f"the {name} predicts maps of shapes {', '.join(map(str, sizes))}; expected "
                 f"{(size, height, width)} first, as the image has it, then whole fractions of it"
             )
+
+
+def shrink_batch(batch: TrainingBatch, size: Sequence[int]) -> TrainingBatch:
+    """The pictures of a batch at a size that divides theirs, and the cameras that go with them."""
+    height, width = size
+    factor = batch.image.shape[1] // height
+    if factor == 1:
+        return batch
+    pictures = {name: shrink(p, (height, width)) for name, p in batch.pictures.items()}
+    intrinsics = None if batch.intrinsics is None else shrink_intrinsics(batch.intrinsics, factor)
+    return dataclasses.replace(batch, **pictures, intrinsics=intrinsics)
 
 
 def _resize(maps: jax.Array, size: Sequence[int]) -> jax.Array:

@@ -120,7 +120,7 @@ def edge_aware_smoothness(disparity: jax.Array, images: jax.Array) -> jax.Array:
         >>> edge_aware_smoothness(jnp.array([[[1.0, 3.0], [1.0, 3.0]]]), jnp.zeros((1, 4, 4, 3)))
         Array(1., dtype=float32)
     """
-    images = _shrink(images, disparity.shape[1:3])
+    images = shrink(images, disparity.shape[1:3])
     # Disparities in (0, 1) may underflow to 0 all over an image.
     mean = jnp.mean(disparity, axis=(1, 2), keepdims=True)
     normalized = disparity / (mean + 1e-7)
@@ -132,7 +132,8 @@ def edge_aware_smoothness(disparity: jax.Array, images: jax.Array) -> jax.Array:
     return along(2) + along(1)
 
 
-def _shrink(images: jax.Array, size: tuple[int, ...]) -> jax.Array:
+def shrink(images: jax.Array, size: tuple[int, ...]) -> jax.Array:
+    """Average images (B, H, W, C) over blocks of pixels; `size` divides theirs."""
     batch, height, width, channels = images.shape
     rows, columns = height // size[0], width // size[1]
     if (rows, columns) == (1, 1):

@@ -12,12 +12,13 @@ _SUPERVISION: dict[str, Supervision] = {
     "mono-stereo": "mono_stereo",
     "depth": "depth",
 }
-_START: dict[Supervision, dict[str, float]] = {
+_START: dict[Supervision, dict[str, float | str]] = {
     # Streets are about 12 m deep, and cars move a metre from frame to frame. Stereo gives the unit,
-    # 5.4 m; without it the papers' first guess of 0.2 makes the unit 60 m.
-    "mono": {"initial_motion": 0.015},
+    # 5.4 m. Without it the first guesses do, here 25 m: nothing nearer than a tenth of the unit can
+    # be predicted, and the papers' first guess of 0.2 would cut off all that is nearer than 6 m.
+    "mono": {"motion": "alignment", "initial_depth": 0.5, "initial_motion": 0.04},
     "stereo": {"initial_depth": 2.0},
-    "mono_stereo": {"initial_depth": 2.0, "initial_motion": 0.18},
+    "mono_stereo": {"motion": "alignment", "initial_depth": 2.0, "initial_motion": 0.18},
     "depth": {"initial_depth": 10.0, "learning_rate": 1e-3},
 }
 
@@ -40,6 +41,7 @@ def _synthetic(supervision: Supervision) -> Settings:
         warmup_steps=500,
         gradient_clip=1.0,
         statistics_batches=64,
+        resolution="own",
         # Streets reach from 3 to 100 m: in metres, the far end would be all that counts.
         space="relative",
     ).replace(_START[supervision])

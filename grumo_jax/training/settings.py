@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from grumo_jax.errors import GrumoError
-from grumo_jax.training.objectives import Space, Supervision
+from grumo_jax.training.objectives import Resolution, Space, Supervision
 
 BaseModel = Literal["plain", "log", "self", "repr", "drop", "boot", "snap"]
 Schedule = Literal["constant", "step", "cosine", "cyclic"]
+Motion = Literal["network", "alignment"]
 
 
 @dataclass(frozen=True)
@@ -34,10 +35,14 @@ class Settings:
         dropout_rate: of the base model "drop".
         initial_depth: the depth predicted before training, in the network's units; None leaves
             the output head at zero.
-        initial_motion: how far the pose network has the camera move ahead before training, from a
-            frame to the next, in the depth network's units. Cameras of cars move ahead; where
-            nothing says so, a training without pretrained encoders may settle in a world that is
-            turned inside out, through which they reverse.
+        motion: where the camera's motion between frames comes from: "network", a pose network
+            that is trained along, as in the papers; or "alignment" of the pictures by the depth
+            predicted so far (see `align_views`), which needs no training.
+        initial_motion: how far the camera is first taken to move ahead, from a frame to the next,
+            in the depth network's units: by the pose network before training, or by alignment
+            before it starts. Cameras of cars move ahead; where nothing says so, a training
+            without pretrained encoders may settle in a world that is turned inside out, through
+            which they reverse.
         pose_layers, pose_encoder_widths, pose_width: as of `PoseNetwork`.
         bfloat16: compute in bfloat16; parameters, BatchNorm and losses stay float32.
         batch_size: images of a step, of all devices together.
@@ -55,7 +60,7 @@ class Settings:
             variables; None exports the last ones.
         statistics_batches: batches over which BatchNorm's statistics are taken anew at the end;
             0 keeps the running averages, which look back on about ten batches.
-        smoothness_weight, auto_mask, space: as of `Objective`.
+        smoothness_weight, auto_mask, resolution, space: as of `Objective`.
         flip: probability of mirroring.
         jitter: probability of changing the colours of an image.
         brightness, contrast, saturation, hue: largest changes of colours.
@@ -90,6 +95,7 @@ stereo, mono_stereo, depth
     max_depth: float = 100.0
     dropout_rate: float = 0.2
     initial_depth: float | None = None
+    motion: Motion = "network"
     initial_motion: float = 0.0
     pose_layers: int = 18
     pose_encoder_widths: tuple[int, ...] = (64, 64, 128, 256, 512)
@@ -111,6 +117,7 @@ stereo, mono_stereo, depth
     statistics_batches: int = 0
     smoothness_weight: float = 1e-3
     auto_mask: bool = True
+    resolution: Resolution = "full"
     space: Space = "depth"
     flip: float = 0.5
     jitter: float = 0.5

@@ -59,7 +59,8 @@ class Networks:
 
     Attributes:
         depth: what is trained.
-        pose: predicts the camera's motion between frames; None where that is not needed.
+        pose: predicts the camera's motion between frames; None where that is not needed, or found
+            by alignment.
     """
 
     depth: Monodepth2
@@ -87,7 +88,7 @@ class Networks:
             dtype=dtype,
         )
         pose = None
-        if make_objective(settings).needs_pose:
+        if settings.motion == "network" and make_objective(settings).needs_motions:
             pose = PoseNetwork(
                 num_layers=settings.pose_layers,
                 encoder_widths=settings.pose_encoder_widths,
@@ -104,6 +105,7 @@ def make_objective(settings: Settings) -> Objective:
         settings.base_model if settings.base_model in ("log", "self", "repr") else "none",
         smoothness_weight=settings.smoothness_weight,
         auto_mask=settings.auto_mask,
+        resolution=settings.resolution,
         space=settings.space,
     )
 

@@ -13,6 +13,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from grumo_jax.errors import GrumoError
 from grumo_jax.models.monodepth2 import DepthOutput, Monodepth2
+from grumo_jax.training.alignment import align_views
 from grumo_jax.training.augment import Augmented, Jitter, augment
 from grumo_jax.training.batch import VIEWS, TrainingBatch
 from grumo_jax.training.geometry import frame_pairs, motions_from_poses
@@ -231,6 +232,8 @@ def _make_loss(
                 mutable=["batch_stats"],
             )
             new_stats["pose"], motions = updated["batch_stats"], motions_from_poses(poses)
+        elif objective.needs_motions:
+            motions = _align(output, augmented.plain, settings.initial_motion)
         total, terms = objective(
             output,
             augmented.plain,
@@ -241,6 +244,12 @@ def _make_loss(
         return total, (terms, new_stats)
 
     return loss
+
+
+def _align(output: DepthOutput, batch: TrainingBatch, ahead: float) -> dict[str, jax.Array] | None:
+    if batch.intrinsics is None:
+        return None  # the objective says what is missing
+    return align_views(batch.pictures, output.depth, batch.intrinsics, ahead=ahead)
 
 
 def predict_labels(

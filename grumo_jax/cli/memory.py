@@ -1,0 +1,21 @@
+"""How the program's process holds on to memory."""
+
+import ctypes
+
+_TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8  # glibc's malloc.h
+
+
+def keep_memory() -> None:
+    """Keep freed memory for the next call instead of giving it back to the system (glibc only).
+
+    On CPUs every call of a compiled program allocates all its temporary memory anew. By default
+    glibc maps blocks of more than 32 MB each time, and the system clears them page by page: a
+    third of the time of a training step (`benchmarks/memory.py`). One arena, since XLA allocates
+    from changing threads.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:
+        return
+    mallopt(_ARENA_MAX, 1)
+    mallopt(_MMAP_MAX, 0)
+    mallopt(_TRIM_THRESHOLD, 2**31 - 1)

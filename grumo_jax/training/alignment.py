@@ -1,0 +1,180 @@
+"""The camera's motion without a network: two pictures are aligned directly, given depth.
+
+Gauss-Newton on the difference of brightness, from coarse to fine. A pose network that starts from
+random weights needs tens of thousands of steps before it sees how fast the camera moves; until
+then, depth is blurred by a fifth and more. Alignment is right as far as depth is.
+
+Reference: Wang et al., "Learning Depth from Monocular Videos using Direct Methods", CVPR 2018;
+Kerl et al., "Robust Odometry Estimation for RGB-D Cameras", ICRA 2013, for the robust weights.
+"""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+
+from grumo_jax.training.geometry import (
+    SMALLEST_Z,
+    back_project,
+    pinhole,
+    sample_bilinear,
+    shrink_intrinsics,
+    transform_matrix,
+    transform_points,
+)
+
+ROUNDS = ((1, 6), (0, 4))
+"""(How often pictures are halved, steps of Gauss-Newton), one after the other."""
+
+LARGEST_TURN, LARGEST_SHIFT = 0.01, 0.02
+"""Of one step: radians, and share of the mean depth."""
+
+USUAL_TURN = 0.01
+"""Radians, standard deviation of the turns that are expected from frame to frame."""
+
+PIXELS_PER_FACT = 300
+"""Errors of neighbouring pixels come from the same wrong depth, so many of them say one thing.
+Without it, constant depth would have cars pitch down rather than have the ground come closer."""
+
+State = tuple[jax.Array, jax.Array, jax.Array]
+"""Motion (B, 4, 4), all turns so far (B, 3), changes of contrast and brightness (B, 2)."""
+
+Level = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
+"""Target, source (B, H, W), depth (B, H, W) and intrinsics (B, 3, 3) at one size."""
+
+
+def align_views(
+    pictures: Mapping[str, jax.Array], depth: jax.Array, intrinsics: jax.Array, *, ahead: float
+) -> dict[str, jax.Array]:
+    """Motions from the target's camera to those of the frames before and after.
+
+    Args:
+        pictures: {"previous", "image", "following": (B, H, W, 3) float32 in [0, 1]}, H and W even.
+        depth: (B, H, W) float32 of the image, positive, in any unit.
+        intrinsics: (B, 3, 3) float32 of all three, without skew.
+        ahead: how far the camera is first taken to move from a frame to the next, along z, in the
+            unit of `depth`.
+
+    Returns:
+        {"previous": (B, 4, 4), "following": (B, 4, 4)} float32, constants: no gradient flows
+        through them.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from grumo_jax.training.geometry import stereo_motion, warp
+        >>> x = jnp.arange(32.0)
+        >>> image = 0.5 + 0.4 * jnp.sin(x[:, None] / 3) * jnp.cos(x / 4)
+        >>> image = jnp.broadcast_to(image[None, :, :, None], (1, 32, 32, 3))
+        >>> camera = jnp.array([[[30.0, 0, 15.5], [0, 30.0, 15.5], [0, 0, 1]]])
+        >>> depth, true = jnp.full((1, 32, 32), 2.0), stereo_motion(jnp.array([0.27]))
+        >>> there = warp(image, depth, camera, true)
+        >>> pictures = {"previous": image, "image": there, "following": image}
+        >>> motions = align_views(pictures, depth, camera, ahead=0.0)
+        >>> motions["following"][0, 0, 3].round(2)
+        Array(-0.05, dtype=float32)
+    """
+    depth = jax.lax.stop_gradient(depth)
+    targets = _brightness(jnp.concatenate([pictures["image"]] * 2))
+    sources = _brightness(jnp.concatenate([pictures["previous"], pictures["following"]]))
+    # Ahead means that points come closer.
+    way = jnp.repeat(jnp.array([ahead, -ahead], depth.dtype), len(depth))
+    zero = jnp.zeros_like(way)
+    still = jnp.zeros((len(way), 3), depth.dtype)
+    start = transform_matrix(still, jnp.stack([zero, zero, way], axis=-1))
+    inverse, cameras = jnp.concatenate([1 / depth] * 2), jnp.concatenate([intrinsics] * 2)
+    before, after = jnp.split(_align(targets, sources, inverse, cameras, start), 2)
+    return {"previous": before, "following": after}
+
+
+def _align(
+    target: jax.Array, source: jax.Array, inverse: jax.Array, camera: jax.Array, motion: jax.Array
+) -> jax.Array:
+    levels: list[Level] = [(target, source, inverse, camera)]
+    for _ in range(max(level for level, _ in ROUNDS)):
+        target, source, inverse, camera = levels[-1]
+        maps = _halve(target), _halve(source), _halve(inverse)
+        levels.append((*maps, shrink_intrinsics(camera, 2)))
+    state = motion, jnp.zeros_like(motion[:, :3, 3]), jnp.zeros_like(motion[:, :2, 3])
+    for level, steps in ROUNDS:
+        target, source, inverse, camera = levels[level]
+        state = _gauss_newton((target, source, 1 / inverse, camera), state, steps)
+    return state[0]
+
+
+def _gauss_newton(level: Level, state: State, steps: int) -> State:
+    target, source, depth, camera = level
+    slopes = jnp.stack([source, *_slopes(source)], axis=-1)
+    points = back_project(depth, camera)
+    farthest = LARGEST_SHIFT * jnp.mean(depth, axis=(1, 2))[:, None]
+
+    def step(state: State, _: None) -> tuple[State, None]:
+        motion, turn, light = state
+        moved = transform_points(points, motion)
+        change = _solve(*_observe(target, slopes, moved, camera, light), turn)
+        turned = jnp.clip(change[:, :3], -LARGEST_TURN, LARGEST_TURN)
+        shifted = jnp.clip(change[:, 3:6], -farthest, farthest)
+        update = transform_matrix(turned, shifted)
+        motion = jnp.matmul(update, motion, precision="highest")
+        return (motion, turn + turned, light + change[:, 6:]), None
+
+    state, _ = jax.lax.scan(step, state, None, length=steps)
+    return state
+
+
+def _observe(
+    target: jax.Array, slopes: jax.Array, points: jax.Array, camera: jax.Array, light: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """What the source shows at the points (B, H, W, 3) of its camera.
+
+    Returns:
+        The error of brightness (B, H, W); its derivatives (B, 8, H, W) by turn, shift, contrast
+        and brightness; and whether the points are seen (B, H, W), 0 or 1.
+    """
+    fx, fy, cx, cy = pinhole(camera)
+    z = jnp.maximum(points[..., 2], SMALLEST_Z)
+    x, y = points[..., 0] / z, points[..., 1] / z
+    column, row = fx * x + cx, fy * y + cy
+    _, height, width = target.shape
+    inside = (column >= 0) & (column <= width - 1) & (row >= 0) & (row <= height - 1)
+    found = sample_bilinear(slopes, jnp.stack([column, row], axis=-1))
+    # By the point's own x, y and z; a turn moves it at right angles to axis and point.
+    a, b = found[..., 1] * fx / z, found[..., 2] * fy / z
+    c = -(a * x + b * y)
+    turns = ((c * y - b) * z, (a - c * x) * z, (b * x - a * y) * z)
+    rows = jnp.stack([*turns, a, b, c, target, jnp.ones_like(target)], axis=1)
+    seen = inside & (points[..., 2] > SMALLEST_Z)
+    contrast, brightness = light[:, 0, None, None], light[:, 1, None, None]
+    error = found[..., 0] - (1 - contrast) * target + brightness
+    return error, rows, seen.astype(target.dtype)
+
+
+def _solve(error: jax.Array, rows: jax.Array, seen: jax.Array, turn: jax.Array) -> jax.Array:
+    """One step of Gauss-Newton, (B, 8), with Cauchy's weights; `turn` is how far it has turned."""
+    spread = jnp.sum(jnp.abs(error) * seen, axis=(1, 2)) / (jnp.sum(seen, axis=(1, 2)) + 1) + 1e-4
+    weighted = rows * (seen / (1 + jnp.square(error / spread[:, None, None])))[:, None]
+    normal = jnp.einsum("bihw,bjhw->bij", weighted, rows, precision="highest")
+    slope = jnp.einsum("bihw,bhw->bi", weighted, error, precision="highest")
+    held = PIXELS_PER_FACT * jnp.square(spread / USUAL_TURN)[:, None]
+    slope = slope.at[:, :3].add(held * turn)
+    # A little more than there is, so that pictures without any texture leave all as it was.
+    diagonal = 1e-9 + 1e-3 * jnp.diagonal(normal, axis1=1, axis2=2)
+    diagonal = diagonal.at[:, :3].add(held)
+    normal += diagonal[:, :, None] * jnp.eye(8, dtype=error.dtype)[None]
+    return -jnp.linalg.solve(normal, slope[..., None])[..., 0]
+
+
+def _brightness(pictures: jax.Array) -> jax.Array:
+    return 0.3 * pictures[..., 0] + 0.59 * pictures[..., 1] + 0.11 * pictures[..., 2]
+
+
+def _slopes(image: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Central differences along x and y."""
+    padded = jnp.pad(image, ((0, 0), (1, 1), (1, 1)), mode="edge")
+    along_x = padded[:, 1:-1, 2:] - padded[:, 1:-1, :-2]
+    along_y = padded[:, 2:, 1:-1] - padded[:, :-2, 1:-1]
+    return along_x / 2, along_y / 2
+
+
+def _halve(image: jax.Array) -> jax.Array:
+    batch, height, width = image.shape
+    return jnp.mean(image.reshape(batch, height // 2, 2, width // 2, 2), axis=(2, 4))
