@@ -89,11 +89,12 @@ def main() -> None:
 
 
 def case_settings(name: str, size: list[int] | None, batch: int | None) -> Settings:
-    """The preset, without what differs between the sides or from step to step."""
+    """The preset with the papers' loss, without what differs from step to step."""
     default_size, default_batch = CASES[name]
     changes = {"size": size or default_size, "batch_size": batch or default_batch}
     plain = {"flip": 0, "jitter": 0, "schedule": "constant", "warmup_steps": 0}
-    return preset(name).replace({**changes, **plain})
+    papers = {"motion": "network", "resolution": "full", "initial_depth": None}
+    return preset(name).replace({**changes, **plain, **papers})
 
 
 def on_gpu() -> bool:

@@ -178,16 +178,21 @@ def test_smoothness_is_halved_at_each_coarser_scale():
     np.testing.assert_allclose(terms["smoothness"], 0.5 * (step + 2 * step / 2) / 2, rtol=1e-4)
 
 
-def test_scales_are_compared_at_their_own_size_if_that_is_asked_for():
+def test_a_pyramid_compares_each_scale_at_its_own_and_smaller_sizes():
     fine = CONSTANT.replace(image=noise(0), stereo=noise(1), depth=None)
     coarse = shrink_batch(fine, (4, 8))
-    objective = Objective("stereo", resolution="own", smoothness_weight=0.0)
-    both, _ = jax.jit(objective)(predict([0.2, 0.3]), fine, key=KEY)
-    first, _ = jax.jit(objective)(predict([0.2]), fine, key=KEY)
-    output = predict([0.1, 0.3])
-    second = DepthOutput(output.depths[1:], output.disparities[1:])
-    alone, _ = jax.jit(Objective("stereo", smoothness_weight=0.0))(second, coarse, key=KEY)
-    np.testing.assert_allclose(both, (first + alone) / 2, rtol=1e-5)
+
+    def loss(disparities, batch, resolution="full", scale=0):
+        maps = predict(disparities)
+        output = DepthOutput(maps.depths[scale:], maps.disparities[scale:])
+        objective = Objective("stereo", resolution=resolution, smoothness_weight=0.0)
+        return float(jax.jit(objective)(output, batch, key=KEY)[0])
+
+    first = (loss([0.2], fine) + loss([0.2, 0.2], coarse, scale=1)) / 2
+    second = loss([0.1, 0.3], coarse, scale=1)
+    assert first != pytest.approx(second, rel=1e-3)
+    pyramid = loss([0.2, 0.3], fine, "pyramid")
+    assert pyramid == pytest.approx((first + second) / 2, rel=1e-5)
 
 
 def test_shrunk_cameras_see_the_same_rays():

@@ -23,7 +23,7 @@ def evaluate(
         list[Path],
         typer.Argument(help="Checkpoint directory; several are evaluated as one ensemble."),
     ],
-    dataset: Annotated[str, typer.Option(help="kitti, nyu or folder.")],
+    dataset: Annotated[str, typer.Option(help="kitti, nyu, synthetic or folder.")],
     data_dir: Annotated[
         Path, typer.Option(help="What `grumo prepare` was given, or a folder of photos.")
     ],
@@ -36,7 +36,10 @@ def evaluate(
     ],
     out: Annotated[Path, typer.Option(help="Folder for results and report.")] = Path("evaluation"),
     split: Annotated[
-        str | None, typer.Option(help="kitti: eigen, eigen_benchmark or velodyne. nyu: val.")
+        str | None,
+        typer.Option(
+            help="kitti: eigen, eigen_benchmark or velodyne. nyu: val. synthetic: street/test."
+        ),
     ] = None,
     estimator: Annotated[
         list[str] | None,

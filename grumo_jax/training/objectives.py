@@ -30,7 +30,7 @@ from grumo_jax.training.photometric import (
 Supervision = Literal["mono", "stereo", "mono_stereo", "depth"]
 Uncertainty = Literal["none", "log", "self", "repr"]
 Space = Literal["depth", "log_depth", "relative"]
-Resolution = Literal["full", "own"]
+Resolution = Literal["full", "pyramid"]
 Terms = dict[str, jax.Array]
 
 VIEWS_OF: dict[str, tuple[str, ...]] = {
@@ -76,10 +76,10 @@ class Objective:
         smoothness_weight: of the smoothness of disparity, halved at each coarser scale.
         ssim_weight: part of SSIM in the photometric error.
         auto_mask: whether pixels that do not move are left out.
-        resolution: at which coarser scales are compared: "full", where depth is enlarged to the
-            picture's size (Godard et al., 2019), or their "own", where pictures are shrunk to
-            depth's (Zhou et al., CVPR 2017), which takes a third of the time, and leads to the
-            right depth from further away. For supervision by depth it is always "full".
+        resolution: at which size views are compared: "full", the picture's, to which coarser
+            scales of depth are enlarged (Godard et al., 2019); or a "pyramid", where each scale of
+            depth is compared at its own size and all smaller ones. That takes half the time, and
+            from further away leads to the right depth. Supervision by depth is always "full".
         space: how errors of depth count: "depth", in metres, as in the papers; "log_depth", of
             the logarithms; or "relative", divided by the true depth.
 
@@ -187,21 +187,31 @@ class Objective:
     ) -> Terms:
         if batch.stereo_offset is not None:
             motions = {**motions, "stereo": stereo_motion(batch.stereo_offset)}
-        _, full_height, *_ = batch.image.shape
-        still, terms = None, []
-        for scale, disparity in enumerate(self._labelled(output)):
-            if self.resolution == "own":
-                batch = shrink_batch(batch, disparity.shape[1:3])
-            if self.auto_mask and (scale == 0 or self.resolution == "own"):
-                still = self._identity_error(batch, key)
-            _, *size, _ = batch.image.shape
-            depth = 1 / _resize(1 / output.depths[scale], size)
-            error = self._warped_error(batch, depth, motions)
-            compared = self._compare("photometric", error, _log_sigma(output, scale, size), still)
-            weight = self.smoothness_weight * disparity.shape[1] / full_height
+        disparities = self._labelled(output)
+        batches = self._compared_at([d.shape[1:3] for d in disparities], batch)
+        still = [self._identity_error(b, key) if self.auto_mask else None for b in batches]
+        terms = []
+        for scale, disparity in enumerate(disparities):
+            weight = self.smoothness_weight * disparity.shape[1] / batch.image.shape[1]
             smoothness = weight * edge_aware_smoothness(disparity, batch.image)
-            terms.append({**compared, "smoothness": smoothness})
+            compared = []
+            first = scale if self.resolution == "pyramid" else 0
+            for seen, unmoved in list(zip(batches, still, strict=True))[first:]:
+                _, *size, _ = seen.image.shape
+                depth = 1 / _resize(1 / output.depths[scale], size)
+                error = self._warped_error(seen, depth, motions)
+                log_sigma = _log_sigma(output, scale, size)
+                compared.append(self._compare("photometric", error, log_sigma, unmoved))
+            terms.append({**_mean_terms(compared), "smoothness": smoothness})
         return _mean_terms(terms)
+
+    def _compared_at(
+        self, sizes: Sequence[Sequence[int]], batch: TrainingBatch
+    ) -> list[TrainingBatch]:
+        """The batch at the sizes at which views are compared."""
+        if self.resolution == "full":
+            return [batch]
+        return [shrink_batch(batch, size) for size in sizes]
 
     def _warped_error(
         self, batch: TrainingBatch, depth: jax.Array, motions: Mapping[str, jax.Array]
@@ -323,7 +333,11 @@ def shrink_batch(batch: TrainingBatch, size: Sequence[int]) -> TrainingBatch:
 
 
 def _resize(maps: jax.Array, size: Sequence[int]) -> jax.Array:
-    return resize(maps, (size[0], size[1]))
+    """Maps (B, h, w) at another size: bilinearly enlarged, or averaged over blocks."""
+    height, width = size
+    if height < maps.shape[1]:
+        return shrink(maps[..., None], (height, width))[..., 0]
+    return resize(maps, (height, width))
 
 
 def _log_sigma(output: DepthOutput, scale: int, size: Sequence[int]) -> Any:

@@ -19,7 +19,7 @@ _START: dict[Supervision, dict[str, float | str]] = {
     "mono": {"motion": "alignment", "initial_depth": 0.5, "initial_motion": 0.04},
     "stereo": {"initial_depth": 2.0},
     "mono_stereo": {"motion": "alignment", "initial_depth": 2.0, "initial_motion": 0.18},
-    "depth": {"initial_depth": 10.0, "learning_rate": 1e-3},
+    "depth": {"initial_depth": 10.0},
 }
 
 
@@ -36,12 +36,12 @@ def _synthetic(supervision: Supervision) -> Settings:
         pose_width=64,
         batch_size=8,
         steps=8000,
-        learning_rate=5e-4,
+        learning_rate=1e-3,
         schedule="cosine",
         warmup_steps=500,
         gradient_clip=1.0,
         statistics_batches=64,
-        resolution="own",
+        resolution="pyramid",
         # Streets reach from 3 to 100 m: in metres, the far end would be all that counts.
         space="relative",
     ).replace(_START[supervision])
