@@ -63,7 +63,7 @@ def align_views(
         >>> import jax.numpy as jnp
         >>> from grumo_jax.training.geometry import stereo_motion, warp
         >>> x = jnp.arange(32.0)
-        >>> image = 0.5 + 0.4 * jnp.sin(x[:, None] / 3) * jnp.cos(x / 4)
+        >>> image = 0.5 + 0.4 * jnp.outer(jnp.sin(x / 3), jnp.cos(x / 4))
         >>> image = jnp.broadcast_to(image[None, :, :, None], (1, 32, 32, 3))
         >>> camera = jnp.array([[[30.0, 0, 15.5], [0, 30.0, 15.5], [0, 0, 1]]])
         >>> depth, true = jnp.full((1, 32, 32), 2.0), stereo_motion(jnp.array([0.27]))
