@@ -21,7 +21,6 @@ def main() -> None:
     """Start both sides, let them take turns, print a table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--preset", default="synthetic-depth")
     parser.add_argument("--alone", type=int, choices=(0, 1), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.alone is not None:

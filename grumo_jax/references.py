@@ -55,6 +55,12 @@ LUMA = (0.2989, 0.587, 0.114)
 """Weights of red, green and blue in ITU-R 601 gray."""
 
 
+def to_gray(images: jax.Array) -> jax.Array:
+    """Brightness (…, 1) of images (…, 3)."""
+    red, green, blue = (weight * images[..., i : i + 1] for i, weight in enumerate(LUMA))
+    return red + green + blue
+
+
 @dataclass(frozen=True)
 class Reference:
     """Base of all references. `draws` says whether one needs a random key."""
@@ -114,7 +120,7 @@ class Gray(ImageReference):
 
     def augment(self, images: jax.Array, key: jax.Array | None = None) -> jax.Array:
         """Gray (B, H, W, 3)."""
-        luma = sum(weight * images[..., i : i + 1] for i, weight in enumerate(LUMA))
+        luma = to_gray(images)
         return jnp.broadcast_to(luma, images.shape)
 
 

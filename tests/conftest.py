@@ -96,8 +96,7 @@ def small_networks(monkeypatch):
         output = "depth" if settings.supervision == "depth" else "disparity"
         dtype = jax.numpy.bfloat16 if settings.bfloat16 else None
         depth = Small(settings.predicts_uncertainty, output, dtype)
-        needs_pose = settings.motion == "network" and state.make_objective(settings).needs_motions
-        return cls(depth, SmallPose() if needs_pose else None)
+        return cls(depth, SmallPose() if state.needs_pose(settings) else None)
 
     with monkeypatch.context() as small:
         small.setattr(state.Networks, "of", classmethod(of))

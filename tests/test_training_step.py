@@ -93,14 +93,18 @@ def test_steps_depend_on_seed_and_number_alone():
     assert step(later, arrays, None)[1]["loss"] != first
 
 
-def test_devices_share_the_batch():
-    (arrays,) = arrays_of(SETTINGS)
+ALIGNED = Settings("mono", **TINY, motion="alignment", initial_motion=0.01, jitter=0.0)
+
+
+@pytest.mark.parametrize("settings", [SETTINGS, ALIGNED], ids=["depth", "mono, aligned"])
+def test_devices_share_the_batch(settings):
+    (arrays,) = arrays_of(settings)
     results = []
     for number in (1, 2):
         mesh = make_mesh(jax.devices()[:number], 4)
-        state = jax.device_put(begin(SETTINGS), replicated(mesh))
+        state = jax.device_put(begin(settings), replicated(mesh))
         placed = jax.device_put(arrays, shared(mesh))
-        state, metrics = make_step(SETTINGS, 6, mesh=mesh)(state, placed, None)
+        state, metrics = make_step(settings, 6, mesh=mesh)(state, placed, None)
         assert len(state.step.sharding.device_set) == number
         results.append(jax.device_get((state.params, state.batch_stats, metrics)))
     assert_trees_close(*results, rtol=1e-4, atol=1e-6)

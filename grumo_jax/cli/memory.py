@@ -1,6 +1,7 @@
 """How the program's process holds on to memory."""
 
 import ctypes
+import sys
 
 _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8  # glibc's malloc.h
 
@@ -10,10 +11,11 @@ def keep_memory() -> None:
 
     On CPUs every call of a compiled program allocates all its temporary memory anew. By default
     glibc maps blocks of more than 32 MB each time, and the system clears them page by page: a
-    third of the time of a training step (`benchmarks/memory.py`). One arena, since XLA allocates
+    fifth of the time of a training step (`benchmarks/memory.py`). One arena, since XLA allocates
     from changing threads.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+    mallopt = getattr(libc, "mallopt", None)  # musl has none
     if mallopt is None:
         return
     mallopt(_ARENA_MAX, 1)

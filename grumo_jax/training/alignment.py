@@ -1,8 +1,8 @@
 """The camera's motion without a network: two pictures are aligned directly, given depth.
 
-Gauss-Newton on the difference of brightness, from coarse to fine. A pose network that starts from
-random weights needs tens of thousands of steps before it sees how fast the camera moves; until
-then, depth is blurred by a fifth and more. Alignment is right as far as depth is.
+Gauss-Newton on the difference of brightness, from coarse to fine. A small pose network that starts
+from random weights hardly sees how fast the camera moves after thousands of steps
+(docs/training.md), and depth can be no better than motion. Alignment is right as far as depth is.
 
 Reference: Wang et al., "Learning Depth from Monocular Videos using Direct Methods", CVPR 2018;
 Kerl et al., "Robust Odometry Estimation for RGB-D Cameras", ICRA 2013, for the robust weights.
@@ -13,6 +13,7 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 
+from grumo_jax.references import to_gray
 from grumo_jax.training.geometry import (
     SMALLEST_Z,
     back_project,
@@ -22,6 +23,7 @@ from grumo_jax.training.geometry import (
     transform_matrix,
     transform_points,
 )
+from grumo_jax.training.photometric import shrink
 
 ROUNDS = ((1, 6), (0, 4))
 """(How often pictures are halved, steps of Gauss-Newton), one after the other."""
@@ -74,8 +76,8 @@ def align_views(
         Array(-0.05, dtype=float32)
     """
     depth = jax.lax.stop_gradient(depth)
-    targets = _brightness(jnp.concatenate([pictures["image"]] * 2))
-    sources = _brightness(jnp.concatenate([pictures["previous"], pictures["following"]]))
+    targets = to_gray(jnp.concatenate([pictures["image"]] * 2))[..., 0]
+    sources = to_gray(jnp.concatenate([pictures["previous"], pictures["following"]]))[..., 0]
     # Ahead means that points come closer.
     way = jnp.repeat(jnp.array([ahead, -ahead], depth.dtype), len(depth))
     zero = jnp.zeros_like(way)
@@ -92,8 +94,9 @@ def _align(
     levels: list[Level] = [(target, source, inverse, camera)]
     for _ in range(max(level for level, _ in ROUNDS)):
         target, source, inverse, camera = levels[-1]
-        maps = _halve(target), _halve(source), _halve(inverse)
-        levels.append((*maps, shrink_intrinsics(camera, 2)))
+        half = target.shape[1] // 2, target.shape[2] // 2
+        target, source, inverse = (shrink(x, half) for x in (target, source, inverse))
+        levels.append((target, source, inverse, shrink_intrinsics(camera, 2)))
     state = motion, jnp.zeros_like(motion[:, :3, 3]), jnp.zeros_like(motion[:, :2, 3])
     for level, steps in ROUNDS:
         target, source, inverse, camera = levels[level]
@@ -163,18 +166,9 @@ def _solve(error: jax.Array, rows: jax.Array, seen: jax.Array, turn: jax.Array) 
     return -jnp.linalg.solve(normal, slope[..., None])[..., 0]
 
 
-def _brightness(pictures: jax.Array) -> jax.Array:
-    return 0.3 * pictures[..., 0] + 0.59 * pictures[..., 1] + 0.11 * pictures[..., 2]
-
-
 def _slopes(image: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Central differences along x and y."""
     padded = jnp.pad(image, ((0, 0), (1, 1), (1, 1)), mode="edge")
     along_x = padded[:, 1:-1, 2:] - padded[:, 1:-1, :-2]
     along_y = padded[:, 2:, 1:-1] - padded[:, :-2, 1:-1]
     return along_x / 2, along_y / 2
-
-
-def _halve(image: jax.Array) -> jax.Array:
-    batch, height, width = image.shape
-    return jnp.mean(image.reshape(batch, height // 2, 2, width // 2, 2), axis=(2, 4))

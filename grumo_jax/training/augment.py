@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from grumo_jax.errors import GrumoError
-from grumo_jax.references import LUMA
+from grumo_jax.references import to_gray
 from grumo_jax.training.batch import VIEWS, TrainingBatch, check_batch, check_within
 from grumo_jax.training.geometry import sample_bilinear, take_pixels
 
@@ -224,14 +224,9 @@ def change_colors(
         return jnp.clip(other + factor[:, None, None, None] * (images - other), 0, 1)
 
     images = blend(images, jnp.zeros((1, 1, 1, 1), images.dtype), brightness)
-    images = blend(images, jnp.mean(_gray(images), axis=(1, 2), keepdims=True), contrast)
-    images = blend(images, _gray(images), saturation)
+    images = blend(images, jnp.mean(to_gray(images), axis=(1, 2), keepdims=True), contrast)
+    images = blend(images, to_gray(images), saturation)
     return _turn_hue(images, hue)
-
-
-def _gray(images: jax.Array) -> jax.Array:
-    red, green, blue = (weight * images[..., i : i + 1] for i, weight in enumerate(LUMA))
-    return red + green + blue
 
 
 def _turn_hue(images: jax.Array, hue: jax.Array) -> jax.Array:

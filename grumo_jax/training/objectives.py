@@ -78,8 +78,8 @@ class Objective:
         auto_mask: whether pixels that do not move are left out.
         resolution: at which size views are compared: "full", the picture's, to which coarser
             scales of depth are enlarged (Godard et al., 2019); or a "pyramid", where each scale of
-            depth is compared at its own size and all smaller ones. That takes half the time, and
-            from further away leads to the right depth. Supervision by depth is always "full".
+            depth is compared at its own size and all smaller ones, where large motions are found
+            sooner, but things' edges are mixed. Supervision by depth is always "full".
         space: how errors of depth count: "depth", in metres, as in the papers; "log_depth", of
             the logarithms; or "relative", divided by the true depth.
 
@@ -189,14 +189,15 @@ class Objective:
             motions = {**motions, "stereo": stereo_motion(batch.stereo_offset)}
         disparities = self._labelled(output)
         batches = self._compared_at([d.shape[1:3] for d in disparities], batch)
-        still = [self._identity_error(b, key) if self.auto_mask else None for b in batches]
+        key = key if self.auto_mask else None
+        still = [None if key is None else self._identity_error(b, key) for b in batches]
+        views = list(zip(batches, still, strict=True))
         terms = []
         for scale, disparity in enumerate(disparities):
             weight = self.smoothness_weight * disparity.shape[1] / batch.image.shape[1]
             smoothness = weight * edge_aware_smoothness(disparity, batch.image)
             compared = []
-            first = scale if self.resolution == "pyramid" else 0
-            for seen, unmoved in list(zip(batches, still, strict=True))[first:]:
+            for seen, unmoved in views[scale:] if self.resolution == "pyramid" else views:
                 _, *size, _ = seen.image.shape
                 depth = 1 / _resize(1 / output.depths[scale], size)
                 error = self._warped_error(seen, depth, motions)
@@ -221,7 +222,7 @@ class Objective:
         warped = (warp(batch.pictures[v], depth, intrinsics, motions[v]) for v in self.views)
         return reduce(jnp.minimum, (self._error(picture, batch.image) for picture in warped))
 
-    def _identity_error(self, batch: TrainingBatch, key: Any) -> jax.Array:
+    def _identity_error(self, batch: TrainingBatch, key: jax.Array) -> jax.Array:
         """Smallest photometric error (B, H, W) of the views as they are, with noise."""
         errors = jnp.stack([self._error(batch.pictures[v], batch.image) for v in self.views])
         return jnp.min(errors + TIE_BREAK * jax.random.normal(key, errors.shape), axis=0)
@@ -336,7 +337,7 @@ def _resize(maps: jax.Array, size: Sequence[int]) -> jax.Array:
     """Maps (B, h, w) at another size: bilinearly enlarged, or averaged over blocks."""
     height, width = size
     if height < maps.shape[1]:
-        return shrink(maps[..., None], (height, width))[..., 0]
+        return shrink(maps, (height, width))
     return resize(maps, (height, width))
 
 

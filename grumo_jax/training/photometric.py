@@ -133,12 +133,12 @@ def edge_aware_smoothness(disparity: jax.Array, images: jax.Array) -> jax.Array:
 
 
 def shrink(images: jax.Array, size: tuple[int, ...]) -> jax.Array:
-    """Average images (B, H, W, C) over blocks of pixels; `size` divides theirs."""
-    batch, height, width, channels = images.shape
+    """Average images (B, H, W) or (B, H, W, C) over blocks of pixels; `size` divides theirs."""
+    batch, height, width, *channels = images.shape
     rows, columns = height // size[0], width // size[1]
     if (rows, columns) == (1, 1):
         return images
-    blocks = images.reshape(batch, size[0], rows, size[1], columns, channels)
+    blocks = images.reshape(batch, size[0], rows, size[1], columns, *channels)
     return jnp.mean(blocks, axis=(2, 4))
 
 

@@ -88,7 +88,7 @@ class Networks:
             dtype=dtype,
         )
         pose = None
-        if settings.motion == "network" and make_objective(settings).needs_motions:
+        if needs_pose(settings):
             pose = PoseNetwork(
                 num_layers=settings.pose_layers,
                 encoder_widths=settings.pose_encoder_widths,
@@ -96,6 +96,11 @@ class Networks:
                 dtype=dtype,
             )
         return cls(depth, pose)
+
+
+def needs_pose(settings: Settings) -> bool:
+    """Whether a pose network is trained along."""
+    return settings.motion == "network" and make_objective(settings).needs_motions
 
 
 def make_objective(settings: Settings) -> Objective:
