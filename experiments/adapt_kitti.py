@@ -4,9 +4,9 @@ Command: python experiments/adapt_kitti.py --data-dir KITTI --init RUNS/mono/mod
 Data:    one drive of KITTI's raw data with both cameras and some laser scans. Trained on its first
          two thirds, without any depth; evaluated on all frames with a scan (projected velodyne,
          Eigen crop, 80 m, median scaling): those trained on, and those after them.
-Time:    not measured yet.
-Result:  none yet. Written: run/ (the training, with curves and pictures), before/ and after/
-         (tables, curves, pages), adaptation.md.
+Time:    10 minutes on one shared core (51 frames, 1000 steps).
+Result:  docs/results.md. Written: run/ (the training), before/ and after/ (tables, curves,
+         pages), adaptation.md.
 
 A proof that the training learns from real images; the network that comes of it is not for use: the
 frames after the training part show the same street.
