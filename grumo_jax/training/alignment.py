@@ -2,7 +2,7 @@
 
 Gauss-Newton on the difference of brightness, from coarse to fine. A small pose network that starts
 from random weights hardly sees how fast the camera moves after thousands of steps
-(docs/training.md), and depth can be no better than motion. Alignment is right as far as depth is.
+(docs/training.md). Alignment is right as far as depth is.
 
 Reference: Wang et al., "Learning Depth from Monocular Videos using Direct Methods", CVPR 2018;
 Kerl et al., "Robust Odometry Estimation for RGB-D Cameras", ICRA 2013, for the robust weights.
@@ -76,8 +76,9 @@ def align_views(
         Array(-0.05, dtype=float32)
     """
     depth = jax.lax.stop_gradient(depth)
-    targets = to_gray(jnp.concatenate([pictures["image"]] * 2))[..., 0]
-    sources = to_gray(jnp.concatenate([pictures["previous"], pictures["following"]]))[..., 0]
+    names = ("image", "previous", "following")
+    image, previous, following = (to_gray(pictures[name])[..., 0] for name in names)
+    targets, sources = jnp.concatenate([image, image]), jnp.concatenate([previous, following])
     # Ahead means that points come closer.
     way = jnp.repeat(jnp.array([ahead, -ahead], depth.dtype), len(depth))
     zero = jnp.zeros_like(way)

@@ -191,13 +191,13 @@ class Objective:
         batches = self._compared_at([d.shape[1:3] for d in disparities], batch)
         key = key if self.auto_mask else None
         still = [None if key is None else self._identity_error(b, key) for b in batches]
-        views = list(zip(batches, still, strict=True))
+        targets = list(zip(batches, still, strict=True))
         terms = []
         for scale, disparity in enumerate(disparities):
             weight = self.smoothness_weight * disparity.shape[1] / batch.image.shape[1]
             smoothness = weight * edge_aware_smoothness(disparity, batch.image)
             compared = []
-            for seen, unmoved in views[scale:] if self.resolution == "pyramid" else views:
+            for seen, unmoved in targets[scale:] if self.resolution == "pyramid" else targets:
                 _, *size, _ = seen.image.shape
                 depth = 1 / _resize(1 / output.depths[scale], size)
                 error = self._warped_error(seen, depth, motions)
