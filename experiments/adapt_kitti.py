@@ -35,14 +35,13 @@ COLUMNS = ("errors.abs_rel", "errors.rmse", "errors.a1", "ause.abs_rel")
 
 
 def write_split(root: Path, drive: str, folder: Path) -> int:
-    """Write the split files of a drive's first two thirds; return the last frame in them."""
+    """Write the split files of a drive's first two thirds; return the first frame after them."""
     frames = sorted(Layout(root).images(drive, 2))
     if len(frames) < 9:
-        raise GrumoError(
-            f"{root / drive}: {len(frames)} frames; expected at least 9 of both cameras"
-        )
+        raise GrumoError(f"{root / drive}: {len(frames)} frames; expected at least 9")
     last = frames[2 * len(frames) // 3]
-    chosen = [n for n in frames if n - 1 in frames and n + 1 in frames and n < last]
+    # The frame after one is trained on as well.
+    chosen = [n for n in frames if n - 1 in frames and n + 1 in frames and n + 1 < last]
     text = "".join(f"{drive} {n} l\n" for n in chosen)
     for part in ("train", "val"):
         write_text(folder / f"{part}_files.txt", text)
@@ -57,6 +56,7 @@ def settings_for(supervision: str, steps: int, init: Path) -> Settings:
         "train_split": "eigen_zhou/train",
         "validation_split": None,
         "size": model.input_size,
+        "num_layers": model.num_layers,
         "encoder_widths": model.encoder_widths,
         "decoder_widths": model.decoder_widths,
         "min_depth": model.min_depth,

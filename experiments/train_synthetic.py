@@ -3,10 +3,11 @@
 Command: python experiments/train_synthetic.py --data-dir WORLD --out RUNS
          python experiments/train_synthetic.py --data-dir WORLD --out RUNS --only Log_0 Self_0
 Data:    street/train, 4000 clips; rendered on first use.
-Time:    not measured yet; --only shares the trainings between processes. A training that was
-         interrupted goes on; one that is finished is left alone.
-Result:  RUNS/NAME_SEED/model for experiments/synthetic.py. The trainings are those of
-         `grumo train synthetic-mono --base-model …`; "Self" learns from the "Post" of its seed.
+Time:    not measured yet; --only shares the trainings between processes ("Post" must be finished
+         first). A training that was interrupted goes on; one that is finished is left alone.
+Result:  RUNS/NAME_SEED/model for experiments/synthetic.py. "Post" is `grumo train synthetic-mono`;
+         the others go on from the "Post" of their seed for a quarter of the steps, as
+         `--base-model … --init RUNS/Post_SEED/model`, and "Self" learns from it as well.
 """
 
 import argparse
@@ -27,6 +28,8 @@ BASE_MODELS: dict[str, BaseModel] = {
     "Snap": "snap",
 }
 """{name in tables: what `grumo train` calls it}; "Boot" is an ensemble of all "Post"."""
+AFTER_POST = {"learning_rate": 5e-4, "warmup_steps": 100}
+"""Settings of trainings that go on from "Post"."""
 
 
 def all_runs(seeds: int) -> list[str]:
@@ -39,26 +42,34 @@ def all_runs(seeds: int) -> list[str]:
 
 
 def settings_of(run: str, steps: int) -> Settings:
-    """The settings of a training such as "Log_1"."""
+    """The settings of a training such as "Log_1", where "Post" takes so many steps."""
     name, _, seed = run.rpartition("_")
     settings = with_base_model(preset("synthetic-mono"), BASE_MODELS[name])
-    return settings.replace({"seed": int(seed), "steps": steps})
+    if name == "Post":
+        return settings.replace({"seed": int(seed), "steps": steps})
+    return settings.replace({"seed": int(seed), "steps": steps // 4, **AFTER_POST})
+
+
+def weights_of(run: str, out: Path) -> Weights:
+    """What a training starts from and learns from."""
+    name, _, seed = run.rpartition("_")
+    post = out / f"Post_{seed}" / "model"
+    if name == "Post":
+        return Weights()
+    return Weights(init=post, teacher=post if name == "Self" else None)
 
 
 def train_one(run: str, options: argparse.Namespace) -> Path:
     """Train a base model and return its checkpoint."""
-    settings = settings_of(run, options.steps)
-    name, _, seed = run.rpartition("_")
-    teacher = options.out / f"Post_{seed}" if name == "Self" else None
     source, validation = (
         open_source("synthetic", options.data_dir, f"street/{part}") for part in ("train", "val")
     )
     result = train(
-        settings,
+        settings_of(run, options.steps),
         source,
         options.out / run,
         validation=validation,
-        weights=Weights(teacher=teacher),
+        weights=weights_of(run, options.out),
         progress=sys.stderr.isatty(),
     )
     return result.checkpoint
@@ -70,7 +81,7 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--steps", type=int, default=8000, help="of Post; others a quarter")
     parser.add_argument("--only", nargs="+", help="names of trainings, such as Log_0")
     options = parser.parse_args()
     try:

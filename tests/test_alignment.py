@@ -138,7 +138,10 @@ def test_images_of_a_batch_do_not_mix(pictures):
 def test_a_training_aligns_and_needs_no_pose_network(tmp_path):
     settings = Settings("mono", **TINY, motion="alignment", initial_motion=0.01, steps=2)
     assert Networks.of(settings).pose is None
-    run(tmp_path / "run", settings, Fake(has_depth=False), devices=ONE)
+    source = Fake(has_depth=False)
+    run(tmp_path / "run", settings, source, validation=Fake(4, has_depth=False), devices=ONE)
+    (measured,) = rows(tmp_path / "run" / "validation.csv")
+    assert float(measured["photometric"]) > 0
     losses = [float(row["photometric"]) for row in rows(tmp_path / "run" / "log.csv")]
     assert len(losses) == 2
     assert np.isfinite(losses).all()

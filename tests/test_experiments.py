@@ -181,6 +181,21 @@ def test_leaderboard(runs, tmp_path, monkeypatch, capsys):
         assert (out / name).stat().st_size > 10_000
 
 
+def test_base_models_go_on_from_the_post_of_their_seed(monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    module = importlib.import_module("train_synthetic")
+    runs = module.all_runs(2)
+    assert len(runs) == 12
+    assert runs[:2] == ["Post_0", "Post_1"]
+    for run in runs:
+        settings, weights = module.settings_of(run, 400), module.weights_of(run, Path("runs"))
+        name, seed = run.split("_")
+        assert settings.seed == int(seed)
+        assert settings.steps == (400 if name == "Post" else 100)
+        assert weights.init == (None if name == "Post" else Path(f"runs/Post_{seed}/model"))
+        assert weights.teacher == (Path(f"runs/Post_{seed}/model") if name == "Self" else None)
+
+
 def test_nothing_trained_is_a_sentence(tmp_path, monkeypatch, capsys):
     monkeypatch.syspath_prepend(str(FOLDER))
     module = importlib.import_module("synthetic")

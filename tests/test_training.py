@@ -120,7 +120,7 @@ def test_states_that_are_all_damaged_are_refused(tmp_path):
     save_state(tmp_path, 2, 8, {"a": np.ones(1000, np.float32)})
     flip_byte(tmp_path / "step_000000002.state")
     told = []
-    with pytest.raises(grumo_jax.GrumoError, match="not one state in it is undamaged"):
+    with pytest.raises(grumo_jax.GrumoError, match=r"not one state in it can be used; .*: damaged"):
         load_latest(tmp_path, {"a": np.ones(1000, np.float32)}, told.append)
     assert len(told) == 1
 
@@ -143,10 +143,24 @@ def test_other_settings_are_refused(tmp_path):
         run(tmp_path, source=Fake(11))
 
 
+def test_what_failed_before_anything_was_saved_may_be_corrected(tmp_path):
+    log = SETTINGS.replace({"base_model": "log"})
+    with pytest.raises(grumo_jax.GrumoError, match="has no depth"):
+        run(tmp_path, log, Fake(has_depth=False))
+    # Found out before the first step, and not at the first validation.
+    with pytest.raises(grumo_jax.GrumoError, match="nothing to validate on"):
+        run(tmp_path, log, validation=Fake(3, damaged=range(3)))
+    assert not (tmp_path / "log.csv").exists()
+    # Two steps were done when this one was killed; the log's columns change.
+    (tmp_path / "log.csv").write_text("step,loss,likelihood\n1,2.0,2.0\n")
+    run(tmp_path)
+    assert [row["step"] for row in rows(tmp_path / "log.csv")] == list("123456")
+
+
 def test_settings_newer_than_the_run_had_their_defaults(tmp_path):
     settings = Settings().to_json()
     with open_run(tmp_path, {k: v for k, v in settings.items() if k != "hue"}):
-        pass
+        save_state(tmp_path / "checkpoints", 1, 4, {})
     with open_run(tmp_path, settings):
         pass
     with (

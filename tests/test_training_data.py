@@ -1,5 +1,6 @@
 """What a training is fed with, and what it is watched by."""
 
+import dataclasses
 import itertools
 
 import jax.numpy as jnp
@@ -53,6 +54,20 @@ def test_sources_of_no_use_are_refused():
         next(feed(Fake(has_depth=False), Fit.of(settings), 4, seed=0, workers=0))
     with pytest.raises(DataError, match="no samples to train on"):
         next(feed(Fake(0), Fit.of(settings), 4, seed=0, workers=0))
+    # Where all are of no use, one sentence is enough, and soon.
+    told: list[str] = []
+    with pytest.raises(DataError, match="not one of 100 samples can be used; frame"):
+        next(
+            feed(
+                Fake(3000, has_depth=False),
+                Fit.of(settings),
+                4,
+                seed=0,
+                workers=0,
+                report=told.append,
+            )
+        )
+    assert told == []
 
 
 def test_samples_are_fitted_to_the_network():
@@ -113,6 +128,19 @@ def test_validation_scales_as_the_supervision_asks_for():
     for supervision, scale in (("stereo", 5.4), ("mono", medians[:, None, None])):
         error = jnp.mean(jnp.abs(depth * scale - truth) / truth)
         np.testing.assert_allclose(measured[supervision]["abs_rel"], error, rtol=1e-4)
+
+
+def test_validation_leaves_out_images_without_valid_depth():
+    class Partly(Fake):
+        def __getitem__(self, index):
+            sample = super().__getitem__(index)
+            return dataclasses.replace(sample, depth=sample.depth * (index != 1))
+
+    state = begin(SETTINGS)
+    expected = Validation(SETTINGS, Fake(4, damaged=(1,))).measure(state)
+    assert Validation(SETTINGS, Partly(4)).measure(state) == expected
+    with pytest.raises(DataError, match="nothing to validate on; no image has valid depth"):
+        Validation(SETTINGS, Fake(4, depth=0.0)).check(state)
 
 
 def test_without_ground_truth_the_loss_is_measured():

@@ -169,6 +169,43 @@ def test_disparity_that_explains_the_stereo_view_costs_nothing(sign):
     assert min(loss["near"], loss["far"]) > 0.2
 
 
+def test_views_are_warped_by_their_own_motion_and_by_enlarged_disparity():
+    """Put together from parts that are tested by themselves; the disparity is enlarged by numpy."""
+    batch = TrainingBatch(noise(0), INTRINSICS, previous=noise(1), following=noise(2))
+    motions = {
+        "previous": STILL.at[0, 0, 3].set(0.3),
+        "following": STILL.at[0, 2, 3].set(-0.4),
+    }
+    fine = np.linspace(0.1, 0.5, 16, dtype=np.float32)
+    coarse = fine.reshape(8, 2).mean(-1)
+    output = predict([fine, coarse])
+    photometric_terms, smoothness_terms = [], []
+    for scale, columns in enumerate((fine, coarse)):
+        inverse = 1 / np.asarray(to_depth(columns))
+        places = (np.arange(16) + 0.5) / 2**scale - 0.5
+        enlarged = np.interp(places, np.arange(len(columns)), inverse).astype(np.float32)
+        depth = jnp.broadcast_to(1 / enlarged, SIZE)
+        errors = [
+            photometric.photometric_error(
+                objectives.warp(batch.pictures[view], depth, INTRINSICS, motions[view]), batch.image
+            )
+            for view in motions
+        ]
+        photometric_terms.append(np.minimum(*errors).mean())
+        smooth = photometric.edge_aware_smoothness(output.disparities[scale], batch.image)
+        smoothness_terms.append(smooth / 2**scale)
+    objective = Objective("mono", auto_mask=False, smoothness_weight=0.5)
+    _, terms = jax.jit(objective)(output, batch, motions=motions)
+    np.testing.assert_allclose(terms["photometric"], np.mean(photometric_terms), rtol=1e-4)
+    np.testing.assert_allclose(terms["smoothness"], 0.5 * np.mean(smoothness_terms), rtol=1e-4)
+    _, swapped = jax.jit(objective)(
+        output,
+        batch,
+        motions={"previous": motions["following"], "following": motions["previous"]},
+    )
+    assert abs(swapped["photometric"] - terms["photometric"]) > 1e-3
+
+
 def test_smoothness_is_halved_at_each_coarser_scale():
     fine = np.linspace(0.1, 0.3, 16)[None, None]
     coarse = fine.reshape(1, 1, 8, 2).mean(-1)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
-from training_runs import SETTINGS, TINY, run, stop_after
+from training_runs import SETTINGS, TINY, flip_byte, last_state, run, stop_after
 
 import grumo_jax
 from grumo_jax import checkpoint, synthetic
@@ -45,6 +45,13 @@ pytestmark = pytest.mark.usefixtures("small_networks")
         ({"schedule": "cyclic"}, "does not go with the base model plain"),
         ({"encoder_widths": "4,4"}, "expected five widths"),
         ({"half_and_crop": "true"}, "half_and_crop is for supervision=depth"),
+        ({"rotation_degrees": 5}, "rotation_degrees is for supervision=depth"),
+        ({"initial_depth": 500}, "initial_depth is 500.0; expected between min_depth, 0.1, and"),
+        ({"hue": 0.9}, "the setting hue is 0.9; expected 0 to 0.5"),
+        ({"brightness": 3}, "the setting brightness is 3.0; expected 0 to 1"),
+        ({"zoom": [1, float("inf")]}, "(least, most), at least 1"),
+        ({"dropout_rate": 1}, "expected at least 0 and less than 1"),
+        ({"num_layers": 20}, "the setting num_layers is 20; expected one of 18, 34, 50, 101, 152"),
     ],
     ids=str,
 )
@@ -62,9 +69,12 @@ def test_settings_survive_json():
         assert Settings().replace(json.loads(json.dumps(settings.to_json()))) == settings
 
 
-def test_epochs_count_whole_batches():
-    assert Settings(epochs=20, batch_size=12).number_of_steps(39810) == 20 * 3317
+def test_steps_or_epochs_say_how_long():
+    assert Settings(epochs=20, batch_size=12).number_of_steps(39810) == 66350
+    assert Settings(epochs=20, batch_size=12).number_of_steps(3) == 5
     assert Settings(steps=7).number_of_steps(10) == 7
+    assert Settings(steps=7, batch_size=5).replace({"epochs": 3}).number_of_steps(10) == 6
+    assert Settings().replace({"epochs": 3, "steps": 7}).number_of_steps(10) == 7
 
 
 def test_schedules():
@@ -187,6 +197,8 @@ def test_a_run_starts_from_another_run_finished_or_not(tmp_path):
     assert not np.allclose(*kernels)
     again = start_variables(SETTINGS, init=result.checkpoint)
     jax.tree.map(np.testing.assert_array_equal, again["depth"], result.variables)
+    # The network alone is needed, whatever became of the states.
+    flip_byte(last_state(tmp_path / "first"))
     run(tmp_path / "second", weights=Weights(init=tmp_path / "first"))
     recorded = json.loads((tmp_path / "second" / "run.json").read_text())["init"]
     assert recorded == checkpoint.checkpoint_hash(result.checkpoint)
@@ -207,3 +219,22 @@ def test_heads_that_were_not_stored_start_at_random(real_networks, tmp_path):
     )
     with pytest.raises(grumo_jax.GrumoError, match=r"has shape .* and this training needs"):
         start_variables(settings.replace({"decoder_widths": "8,4,4,4,4"}), init=tmp_path / "plain")
+
+
+@pytest.mark.parametrize(
+    ("changes", "difference"),
+    [
+        ({"num_layers": 34}, "num_layers 18 and not 34"),
+        ({"supervision": "stereo"}, "output depth and not disparity"),
+        ({"max_depth": 80}, "max_depth 100.0 and not 80.0"),
+    ],
+    ids=str,
+)
+def test_networks_that_mean_something_else_are_refused(
+    real_networks, tmp_path, changes, difference
+):
+    plain = Settings("depth", **TINY)
+    model = Networks.of(plain).depth
+    grumo_jax.save_checkpoint(tmp_path / "plain", model, initial_variables(plain)["depth"])
+    with pytest.raises(grumo_jax.GrumoError, match=f"plain: is of another .* {difference}$"):
+        start_variables(plain.replace(changes), init=tmp_path / "plain")

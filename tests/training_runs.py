@@ -42,6 +42,9 @@ class Small(nn.Module):
     predict_uncertainty: bool = False
     output: str = "depth"
     dtype: object = None
+    num_layers: int = 18
+    min_depth: float = 0.1
+    max_depth: float = 100.0
 
     @nn.compact
     def __call__(self, images, *, train=False):

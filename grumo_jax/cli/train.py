@@ -61,7 +61,7 @@ def train(
     teacher: Annotated[
         Path | None, typer.Option(help="self: checkpoint, or run's folder, to learn from.")
     ] = None,
-    members: Annotated[int, typer.Option(help="boot: number of networks.")] = 8,
+    members: Annotated[int | None, typer.Option(help="boot: number of networks (8).")] = None,
     split_files: Annotated[
         Path | None, typer.Option(help="eigen_zhou: folder of train_files.txt and val_files.txt.")
     ] = None,
@@ -69,7 +69,7 @@ def train(
         bool, typer.Option(help="Measure on held-out images from time to time.")
     ] = True,
     render: Annotated[
-        bool, typer.Option(help="synthetic: render all of it first, 20 minutes on one core.")
+        bool, typer.Option(help="synthetic: render all of it first, 15 minutes on one core.")
     ] = True,
     log_every: Annotated[int, typer.Option(help="Steps between rows of log.csv.")] = 20,
     evaluate_every: Annotated[int, typer.Option(help="Steps between validations.")] = 500,
@@ -93,6 +93,9 @@ def train(
     }
     given = {name: value for name, value in quick.items() if value is not None}
     settings = _settings(preset, base_model, given, assignments or [])
+    boot = settings.base_model == "boot"
+    if members is not None and not boot:
+        raise GrumoError(f"--members is for the base model boot, not {settings.base_model}")
     if settings.dataset == "synthetic" and render:
         _render(data_dir, settings.train_split)
     source, validation = _open(settings, data_dir, split_files, validate)
@@ -111,8 +114,9 @@ def train(
             "report": lambda sentence: tqdm.write(f"grumo: {sentence}", file=sys.stderr),
         }
         try:
-            if base_model is BaseModel.boot:
-                results = train_members(settings, source, out, members=members, **options)
+            if boot:
+                number = 8 if members is None else members
+                results = train_members(settings, source, out, members=number, **options)
             else:
                 results = [train(settings, source, out, **options)]
         except TrainingInterrupted as error:

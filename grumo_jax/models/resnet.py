@@ -10,6 +10,8 @@ from flax import linen as nn
 
 from grumo_jax.errors import GrumoError
 
+MOMENTUM = 0.9
+"""Of BatchNorm: the share of the running statistics that an update keeps."""
 BLOCKS_PER_STAGE = {
     18: (2, 2, 2, 2),
     34: (3, 4, 6, 3),
@@ -35,7 +37,7 @@ def feature_widths(num_layers: int, widths: Sequence[int]) -> tuple[int, ...]:
 def batch_norm(x: jax.Array, name: str, train: bool) -> jax.Array:
     """BatchNorm in torchvision's settings; statistics and arithmetic stay at least float32."""
     dtype = x.dtype if jnp.finfo(x.dtype).bits >= 32 else jnp.float32
-    norm = nn.BatchNorm(use_running_average=not train, momentum=0.9, dtype=dtype, name=name)
+    norm = nn.BatchNorm(use_running_average=not train, momentum=MOMENTUM, dtype=dtype, name=name)
     return norm(x.astype(dtype)).astype(x.dtype)
 
 

@@ -13,6 +13,8 @@ from grumo_jax.training.settings import Settings
 from grumo_jax.training.state import make_objective
 
 Arrays = dict[str, np.ndarray]
+HOPELESS = 100
+"""If so many samples cannot be used before the first that can, something is wrong with all."""
 
 
 @dataclass(frozen=True)
@@ -156,23 +158,30 @@ def feed(
         report: is told of damaged samples.
 
     Raises:
-        DataError: if the source is empty, or not one sample of it can be used.
+        DataError: if the source is empty, or not one sample of it (of the first hundred) can be
+            used.
     """
     if len(source) == 0:
         raise DataError(f"{source.name}: no samples to train on")
-    told: set[str] = set()
-    position, kept, bad = start, [], 0
+    told: dict[str, str] = {}
+    position, kept, bad, none_good = start, [], 0, True
     for item in load(source, fit, workers=workers, shuffle_seed=seed, start=start, repeat=True):
         position += 1
         if isinstance(item, Problem):
             bad += 1
-            if bad == len(source):
-                raise DataError(f"{source.name}: no sample can be used; {item.sentence}")
+            if bad == (min(len(source), HOPELESS) if none_good else len(source)):
+                raise DataError(
+                    f"{source.name}: not one of {bad} samples can be used; {item.sentence}"
+                )
             if item.id not in told:
-                told.add(item.id)
-                report(item.sentence)
+                told[item.id] = item.sentence
+                if not none_good:
+                    report(item.sentence)
             continue
-        bad = 0
+        if none_good:
+            for sentence in told.values():
+                report(sentence)
+        bad, none_good = 0, False
         kept.append(item)
         if len(kept) == batch_size:
             yield Fed(stack(kept), position)

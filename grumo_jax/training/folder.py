@@ -1,5 +1,6 @@
 """A run's folder: whose it is, and that only one process writes to it."""
 
+import dataclasses
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from grumo_jax.checkpoint import CARD
 from grumo_jax.errors import GrumoError
 from grumo_jax.images import write_atomically
 from grumo_jax.locks import lock_file
+from grumo_jax.training.saving import list_states
 from grumo_jax.training.settings import Settings
 
 RUN, MODEL, STATES = "run.json", "model", "checkpoints"
@@ -22,7 +24,7 @@ def open_run(path: Path, identity: Mapping[str, Any]) -> Iterator[Path]:
     """Make a run's folder, or check that it is of the same run, and lock it.
 
     Args:
-        path: the folder.
+        path: the folder; one in which nothing was saved yet may change its identity.
         identity: all that decides the result, as JSON has it.
 
     Yields:
@@ -40,7 +42,7 @@ def open_run(path: Path, identity: Mapping[str, Any]) -> Iterator[Path]:
     with (path / _LOCK).open("a") as lock:
         if not lock_file(lock):
             raise GrumoError(f"{path}: another process is training in this folder")
-        _check_identity(path / RUN, identity)
+        _check_identity(path, identity)
         # What a process that was killed left unfinished.
         for partial in path.glob(f"{STATES}/.*.state"):
             partial.unlink()
@@ -52,21 +54,42 @@ def find_checkpoint(path: Path) -> Path:
     return path / MODEL if (path / MODEL / CARD).is_file() else path
 
 
+def read_settings(folder: Path) -> Settings:
+    """The settings of the run in a folder.
+
+    Raises:
+        GrumoError: if its description is damaged.
+    """
+    stored = _read_identity(folder)
+    return Settings(**{field.name: stored[field.name] for field in dataclasses.fields(Settings)})
+
+
+def _read_identity(folder: Path) -> dict[str, Any]:
+    try:
+        stored = json.loads((folder / RUN).read_text())
+    except (OSError, ValueError) as error:
+        raise GrumoError(f"{folder / RUN}: damaged; train into another folder") from error
+    # A setting that is newer than the run had its default then.
+    return {**Settings().to_json(), **stored}
+
+
+def _has_results(folder: Path) -> bool:
+    kept = (*list_states(folder / STATES), *folder.glob(f"{MODEL}/*"), *folder.glob("snapshot_*"))
+    return bool(kept)
+
+
 def _is_foreign(path: Path) -> bool:
     return any(file.name != _LOCK and not file.name.endswith(RUN) for file in path.iterdir())
 
 
-def _check_identity(file: Path, identity: Mapping[str, Any]) -> None:
-    if not file.exists():
+def _check_identity(folder: Path, identity: Mapping[str, Any]) -> None:
+    file = folder / RUN
+    # A run that ended before it saved anything may be begun anew with other settings.
+    if not file.exists() or not _has_results(folder):
         text = json.dumps(identity, indent=1) + "\n"
         write_atomically(file, lambda stream: stream.write(text.encode()))
         return
-    try:
-        stored = json.loads(file.read_text())
-    except ValueError as error:
-        raise GrumoError(f"{file}: damaged; train into another folder") from error
-    # A setting that is newer than the run had its default then.
-    stored = {**Settings().to_json(), **stored}
+    stored = _read_identity(folder)
     differences = [
         f"{name} was {_show(stored.get(name))} and is now {_show(identity.get(name))}"
         for name in {**stored, **identity}
@@ -74,7 +97,7 @@ def _check_identity(file: Path, identity: Mapping[str, Any]) -> None:
     ]
     if differences:
         raise GrumoError(
-            f"{file.parent}: holds a run of other settings ({'; '.join(differences)}); choose "
+            f"{folder}: holds a run of other settings ({'; '.join(differences)}); choose "
             "another folder, or give the same settings to resume it"
         )
 

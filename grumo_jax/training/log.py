@@ -72,7 +72,7 @@ class Table:
 
     Args:
         path: the file.
-        step: rows after this step, and an unfinished last line, are cut off.
+        step: rows after this step, unfinished lines, and what is no row are left out.
     """
 
     def __init__(self, path: Path, step: int = 0):
@@ -82,12 +82,11 @@ class Table:
             return
         with path.open(newline="") as stream:
             lines = [line for line in stream if line.endswith("\n")]
-        rows = list(csv.reader(lines))
-        if not rows:
+        kept = [line for line in lines[1:] if _step_of(line, step + 1) <= step]
+        if not kept:
             path.unlink()
             return
-        self._columns = rows[0]
-        kept = [line for line, row in zip(lines[1:], rows[1:], strict=True) if int(row[0]) <= step]
+        self._columns = next(csv.reader(lines))
         text = "".join([lines[0], *kept])
         write_atomically(path, lambda stream: stream.write(text.encode()))
 
@@ -116,9 +115,14 @@ class Table:
     def _write(self, values: list[str]) -> None:
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerow(values)
-        # One write of a whole line: a kill leaves lines that are complete.
+        # In one write, lest a kill leave half a line.
         with self.path.open("ab") as stream:
             stream.write(text.getvalue().encode())
+
+
+def _step_of(line: str, otherwise: int) -> int:
+    first = line.partition(",")[0]
+    return int(first) if first.isdecimal() else otherwise
 
 
 def draw_rows(
@@ -161,4 +165,4 @@ def _event_writer(folder: Path, step: int) -> Any:
             "training needs tensorboardX, for its log; pip install 'grumo-jax[train]'"
         ) from error
     # Whoever reads the files is told to forget what came after this step.
-    return SummaryWriter(str(folder), purge_step=step + 1 if step else None)
+    return SummaryWriter(str(folder), purge_step=step + 1)

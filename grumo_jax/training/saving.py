@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import jax
 import numpy as np
@@ -15,6 +15,7 @@ import numpy as np
 from grumo_jax.errors import CheckpointError
 from grumo_jax.images import write_atomically
 
+T = TypeVar("T")
 KEPT = 2
 """States that are kept: if the last one is damaged, there is the one before."""
 _SUFFIX = ".state"
@@ -100,13 +101,30 @@ def load_latest(folder: Path, like: Any, warn: Callable[[str], None]) -> Saved:
     Raises:
         CheckpointError: if all of them are damaged, or there is none.
     """
+    return _read_latest(folder, lambda file: _load(file, like), warn)
+
+
+def latest_leaves(folder: Path) -> Mapping[str, np.ndarray]:
+    """The leaves of the last state that is undamaged, by their paths; none if there is no state.
+
+    Raises:
+        CheckpointError: if all of them are damaged.
+    """
+    return _read_latest(folder, read_leaves) if list_states(folder) else {}
+
+
+def _read_latest(
+    folder: Path, read: Callable[[Path], T], warn: Callable[[str], None] = lambda sentence: None
+) -> T:
+    reason = "there is none"
     for file in reversed(list_states(folder)):
         try:
-            return _load(file, like)
+            return read(file)
         except CheckpointError as error:
-            warn(f"{error}; falling back to the state before")
+            reason = str(error)
+            warn(f"{reason}; falling back to the state before")
     raise CheckpointError(
-        f"{folder}: not one state in it is undamaged; train anew into another folder"
+        f"{folder}: not one state in it can be used; train anew into another folder ({reason})"
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from grumo_jax.errors import GrumoError
+from grumo_jax.models.resnet import BLOCKS_PER_STAGE
 from grumo_jax.training.objectives import Resolution, Space, Supervision
 
 BaseModel = Literal["plain", "log", "self", "repr", "drop", "boot", "snap"]
@@ -143,13 +144,13 @@ stereo, mono_stereo, depth
         """Steps of a run on so many images."""
         if self.steps is not None:
             return self.steps
-        return max(1, round(self.epochs * (images // self.batch_size)))
+        return max(1, round(self.epochs * images / self.batch_size))
 
     def replace(self, changes: Mapping[str, Any]) -> "Settings":
         """A copy with some settings changed; text is read as values of the command line are.
 
         Args:
-            changes: {name: value, or its text}.
+            changes: {name: value, or its text}. `epochs` take the place of `steps`.
 
         Raises:
             GrumoError: for a name that does not exist, or a value that cannot be.
@@ -169,6 +170,8 @@ stereo, mono_stereo, depth
             name: _read(value) if isinstance(value, str) else value
             for name, value in changes.items()
         }
+        if "epochs" in values:
+            values = {"steps": None, **values}
         return dataclasses.replace(self, **values)
 
     def to_json(self) -> dict[str, Any]:
@@ -267,23 +270,34 @@ def _describe(kind: Any) -> str:
 
 
 _RANGES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
-    ("dropout_rate decay_at flip jitter", lambda x: 0 <= x <= 1, "0 to 1"),
+    (
+        "decay_at flip jitter brightness contrast saturation",
+        lambda x: 0 <= x <= 1,
+        "0 to 1",
+    ),
+    ("dropout_rate", lambda x: 0 <= x < 1, "at least 0 and less than 1"),
+    ("hue", lambda x: 0 <= x <= 0.5, "0 to 0.5"),
+    ("rotation_degrees", lambda x: 0 <= x <= 180, "0 to 180"),
+    (
+        "num_layers pose_layers",
+        lambda x: x in BLOCKS_PER_STAGE,
+        f"one of {', '.join(map(str, BLOCKS_PER_STAGE))}",
+    ),
     (
         "batch_size epochs steps learning_rate decay_factor gradient_clip cycles snapshots "
-        "num_layers pose_layers pose_width min_depth max_depth initial_depth",
+        "pose_width min_depth max_depth initial_depth",
         lambda x: 0 < x < float("inf"),
         "more than 0",
     ),
     (
-        "initial_motion warmup_steps weight_decay statistics_batches smoothness_weight "
-        "brightness contrast saturation hue rotation_degrees",
+        "initial_motion warmup_steps weight_decay statistics_batches smoothness_weight",
         lambda x: 0 <= x < float("inf"),
         "0 or more",
     ),
     ("average_decay", lambda x: 0 < x < 1, "more than 0 and less than 1"),
     ("seed", lambda x: 0 <= x < 2**32, "0 to 4294967295"),
     ("size", lambda x: all(n > 0 and n % 32 == 0 for n in x), "multiples of 32"),
-    ("zoom", lambda x: 1 <= x[0] <= x[1], "(least, most), at least 1"),
+    ("zoom", lambda x: 1 <= x[0] <= x[1] < float("inf"), "(least, most), at least 1"),
     (
         "encoder_widths decoder_widths pose_encoder_widths",
         lambda x: len(x) == 5 and min(x) > 0,
@@ -302,6 +316,14 @@ def _check_ranges(s: Settings) -> None:
         raise GrumoError(f"max_depth is {s.max_depth}; expected more than min_depth, {s.min_depth}")
     if s.half_and_crop and s.supervision != "depth":
         raise GrumoError("half_and_crop is for supervision=depth; cameras do not follow the crop")
+    if s.rotation_degrees and s.supervision != "depth":
+        raise GrumoError("rotation_degrees is for supervision=depth; views do not turn with it")
+    bounded = s.supervision != "depth" and s.initial_depth is not None
+    if bounded and not s.min_depth < (s.initial_depth or 0) < s.max_depth:
+        raise GrumoError(
+            f"initial_depth is {s.initial_depth}; expected between min_depth, {s.min_depth}, and "
+            f"max_depth, {s.max_depth}"
+        )
     if s.snapshots > s.cycles:
         raise GrumoError(f"there are {s.cycles} cycles, too few to keep {s.snapshots} snapshots")
     if (s.schedule == "cyclic") != (s.base_model == "snap"):

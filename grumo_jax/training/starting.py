@@ -11,16 +11,18 @@ import numpy as np
 from flax import traverse_util
 
 from grumo_jax.checkpoint import checkpoint_hash, load_checkpoint
-from grumo_jax.errors import CheckpointError
+from grumo_jax.errors import CheckpointError, WeightsError
 from grumo_jax.porting.monodepth2 import ENCODER_RULES
 from grumo_jax.porting.rules import State, apply_rules, match_shapes
 from grumo_jax.porting.torch_files import load_torch_state
-from grumo_jax.training.folder import STATES, find_checkpoint
-from grumo_jax.training.saving import list_states, read_leaves
+from grumo_jax.training.folder import STATES, find_checkpoint, read_settings
+from grumo_jax.training.saving import latest_leaves, list_states
 from grumo_jax.training.settings import Settings
-from grumo_jax.training.state import initial_variables
+from grumo_jax.training.state import Networks, initial_variables
 
 Variables = dict[str, Any]
+_FORM = ("num_layers", "output", "min_depth", "max_depth")
+"""Attributes of `Monodepth2` that weights of the right shapes do not tell."""
 
 
 def start_variables(
@@ -40,13 +42,14 @@ def start_variables(
 
     Raises:
         WeightsError: if the encoder's file cannot be read, or is of another network.
-        CheckpointError: if the checkpoint cannot be read, or is of another network.
+        CheckpointError: if the checkpoint cannot be read, or is of another network: other widths
+            or depth, or predictions that mean something else.
     """
     variables = initial_variables(settings)
     if encoder is not None:
         variables = insert_encoder(variables, load_torch_state(encoder), str(encoder))
     if init is not None:
-        variables = _insert_checkpoint(variables, Path(init))
+        variables = _insert_checkpoint(variables, settings, Path(init))
     return variables
 
 
@@ -55,9 +58,11 @@ def hash_of_weights(path: str | Path | None) -> str | None:
     if path is None:
         return None
     path = Path(path)
-    file = _last_state(path) if _is_unfinished(path) else path
+    file = list_states(path / STATES)[-1] if is_unfinished(path) else path
     if file.is_file():
         return hashlib.sha256(file.read_bytes()).hexdigest()
+    if file.suffix in (".pth", ".pt"):
+        raise WeightsError(f"{file}: no such file")
     return checkpoint_hash(find_checkpoint(path))
 
 
@@ -90,16 +95,33 @@ def insert_encoder(variables: Variables, state: State, source: str = "encoder") 
     return result
 
 
-def _insert_checkpoint(variables: Variables, path: Path) -> Variables:
-    states = list_states(path / STATES)
-    leaves = read_leaves(states[-1]) if states else {}
-    result = dict(variables)
+def check_same_units(found: Any, wanted: Any, path: Path) -> None:
+    """Check that what two networks predict means the same, and that they are equally deep.
+
+    Raises:
+        CheckpointError: if not; the sentence says in what they differ.
+    """
+    differences = [
+        f"{name} {getattr(found, name)} and not {getattr(wanted, name)}"
+        for name in _FORM
+        if getattr(found, name) != getattr(wanted, name)
+    ]
+    if differences:
+        raise CheckpointError(
+            f"{path}: is of another network than this training's, with {', '.join(differences)}"
+        )
+
+
+def _insert_checkpoint(variables: Variables, settings: Settings, path: Path) -> Variables:
+    unfinished, result = is_unfinished(path), dict(variables)
+    leaves = latest_leaves(path / STATES) if unfinished or "pose" in variables else {}
     if "pose" in variables and (pose := _nest(leaves, "pose")):
         result["pose"] = _take_over(variables["pose"], pose, path)
-    if _is_unfinished(path):
-        stored = _nest(leaves, "depth")
+    if unfinished:
+        model, stored = Networks.of(read_settings(path)).depth, _nest(leaves, "depth")
     else:
-        _, stored = load_checkpoint(find_checkpoint(path))
+        model, stored = load_checkpoint(find_checkpoint(path))
+    check_same_units(model, Networks.of(settings).depth, path)
     return {**result, "depth": _take_over(variables["depth"], stored, path)}
 
 
@@ -121,13 +143,9 @@ def _take_over(variables: Any, stored: Any, path: Path) -> Any:
     return traverse_util.unflatten_dict(wanted, sep="/")
 
 
-def _is_unfinished(path: Path) -> bool:
+def is_unfinished(path: Path) -> bool:
     """Whether this is the folder of a run that has saved states, but no network yet."""
     return find_checkpoint(path) == path and bool(list_states(path / STATES))
-
-
-def _last_state(path: Path) -> Path:
-    return list_states(path / STATES)[-1]
 
 
 def _nest(leaves: Mapping[str, np.ndarray], network: str) -> Any:

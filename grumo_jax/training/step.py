@@ -13,6 +13,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from grumo_jax.errors import GrumoError
 from grumo_jax.models.monodepth2 import DepthOutput, Monodepth2
+from grumo_jax.models.resnet import MOMENTUM
 from grumo_jax.training.alignment import align_views
 from grumo_jax.training.augment import Augmented, Jitter, augment
 from grumo_jax.training.batch import VIEWS, TrainingBatch
@@ -30,9 +31,6 @@ Arrays = dict[str, Any]
 """A batch as it comes from the data: pictures uint8, the rest float32; see `TrainingBatch`."""
 Metrics = dict[str, jax.Array]
 Step = Callable[[TrainingState, Arrays, Any], tuple[TrainingState, Metrics]]
-
-_MOMENTUM = 0.9
-"""Of the networks' BatchNorm: the share of the old statistics that an update keeps."""
 
 
 def make_step(
@@ -148,7 +146,7 @@ def _statistics(variables: Any, arrays: Arrays, key: jax.Array, setup: _Setup) -
         rngs={"dropout": dropout_key},
     )
     # Nothing is what BatchNorm kept a share of, so this share is all there is.
-    return setup.place(jax.tree.map(lambda x: x / (1 - _MOMENTUM), updated["batch_stats"]))
+    return setup.place(jax.tree.map(lambda x: x / (1 - MOMENTUM), updated["batch_stats"]))
 
 
 def make_mesh(devices: list[jax.Device], batch_size: int) -> Mesh:
@@ -223,7 +221,7 @@ def _make_loss(
             mutable=["batch_stats"],
             rngs={"dropout": dropout_key},
         )
-        new_stats, motions = {"depth": updated["batch_stats"]}, None
+        new_stats, poses = {"depth": updated["batch_stats"]}, None
         if networks.pose is not None:
             poses, updated = networks.pose.apply(
                 {"params": params["pose"], "batch_stats": batch_stats["pose"]},
@@ -231,13 +229,11 @@ def _make_loss(
                 train=True,
                 mutable=["batch_stats"],
             )
-            new_stats["pose"], motions = updated["batch_stats"], motions_from_poses(poses)
-        elif objective.needs_motions:
-            motions = _align(output, augmented.plain, settings.initial_motion)
+            new_stats["pose"] = updated["batch_stats"]
         total, terms = objective(
             output,
             augmented.plain,
-            motions=motions,
+            motions=find_motions(settings, output, augmented.plain, poses),
             teacher=predict_labels(teacher, labels, augmented.plain.image),
             key=objective_key,
         )
@@ -246,9 +242,22 @@ def _make_loss(
     return loss
 
 
-def _align(output: DepthOutput, batch: TrainingBatch, ahead: float) -> dict[str, jax.Array] | None:
-    if batch.intrinsics is None:
-        return None  # the objective says what is missing
+def find_motions(
+    settings: Settings, output: DepthOutput, batch: TrainingBatch, poses: Any
+) -> dict[str, jax.Array] | None:
+    """The camera's motions, from what the pose network says or by alignment; None if not needed.
+
+    Args:
+        settings: of the run.
+        output: of the depth network.
+        batch: pictures in the colours they were taken in.
+        poses: of the pose network, if there is one.
+    """
+    if poses is not None:
+        return motions_from_poses(poses)
+    if not make_objective(settings).needs_motions or batch.intrinsics is None:
+        return None  # if they are missing, the objective says so
+    ahead = settings.initial_motion
     return align_views(batch.pictures, output.depth, batch.intrinsics, ahead=ahead)
 
 

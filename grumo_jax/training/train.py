@@ -18,8 +18,14 @@ from grumo_jax.training.log import RunLog
 from grumo_jax.training.loop import Loop, Pace
 from grumo_jax.training.saving import list_states, load_latest
 from grumo_jax.training.settings import Settings
-from grumo_jax.training.starting import hash_of_weights, start_variables
+from grumo_jax.training.starting import (
+    check_same_units,
+    hash_of_weights,
+    is_unfinished,
+    start_variables,
+)
 from grumo_jax.training.state import (
+    Networks,
     TrainingState,
     initial_state,
     initial_variables,
@@ -132,7 +138,7 @@ def train(
         state, done, position = _resume(settings, steps, weights, folder, report)
         if done == steps and (folder / MODEL / CARD).is_file():
             return _result(settings, steps, folder)
-        teacher, labels = _load_teacher(weights)
+        teacher, labels = _load_teacher(settings, weights)
 
         def batches(start: int) -> Iterator[Fed]:
             options: Any = {"seed": settings.seed, "workers": workers, "report": report}
@@ -141,6 +147,7 @@ def train(
         validator = None
         if validation is not None:
             validator = Validation(settings, validation, teacher, validation_images, workers)
+            validator.check(state, labels)
         with RunLog(folder, done) as log:
             Loop(
                 settings=settings,
@@ -208,10 +215,15 @@ def _check_teacher(settings: Settings, weights: Weights) -> None:
     raise GrumoError(f"the base model {settings.base_model} has no teacher; only self has one")
 
 
-def _load_teacher(weights: Weights) -> tuple[Monodepth2 | None, Any]:
+def _load_teacher(settings: Settings, weights: Weights) -> tuple[Monodepth2 | None, Any]:
     if weights.teacher is None:
         return None, None
-    return load_checkpoint(find_checkpoint(Path(weights.teacher)))
+    path = Path(weights.teacher)
+    if is_unfinished(path):
+        raise GrumoError(f"{path}: that training is not finished; finish it before it can teach")
+    teacher, variables = load_checkpoint(find_checkpoint(path))
+    check_same_units(teacher, Networks.of(settings).depth, path)
+    return teacher, variables
 
 
 def _resume(

@@ -14,11 +14,11 @@ from grumo_jax.evaluation.protocol import STEREO_SCALE
 from grumo_jax.metrics import depth_errors
 from grumo_jax.models.monodepth2 import Monodepth2
 from grumo_jax.training.feeding import Arrays, Chosen, Fit, stack
-from grumo_jax.training.geometry import frame_pairs, motions_from_poses
+from grumo_jax.training.geometry import frame_pairs
 from grumo_jax.training.log import draw_rows
 from grumo_jax.training.settings import Settings
 from grumo_jax.training.state import Networks, TrainingState, make_objective
-from grumo_jax.training.step import predict_labels, to_batch, without_seed
+from grumo_jax.training.step import find_motions, predict_labels, to_batch, without_seed
 
 SHOWN = 4
 """Images of which pictures are drawn."""
@@ -50,6 +50,19 @@ class Validation:
     number: int = 128
     workers: int = 2
 
+    def check(self, state: TrainingState, labels: Any = None) -> None:
+        """Find out before the first step whether the network can be measured.
+
+        Args:
+            state, labels: as of `measure`.
+
+        Raises:
+            DataError: if there is nothing to measure it on.
+            GrumoError: if the images lack something.
+        """
+        arrays, _ = self._batches[0]
+        jax.eval_shape(partial(self._measure_batch, state, labels), arrays)
+
     def measure(self, state: TrainingState, labels: Any = None) -> dict[str, float]:
         """Mean of each measure over the images.
 
@@ -59,14 +72,20 @@ class Validation:
         """
         rows = []
         for arrays, real in self._batches:
+            measured = jax.device_get(self._measure_batch(state, labels, arrays))
             if self.source.has_depth:
-                measured = _scores(state.variables, arrays, self._program)
-                rows += [{k: v[i] for k, v in jax.device_get(measured).items()} for i in real]
+                rows += [{k: v[i] for k, v in measured.items()} for i in real]
             else:
-                terms = _loss(_all_variables(state), labels, arrays, self._program, self.teacher)
-                rows.append(jax.device_get(terms))
+                rows.append(measured)
         names = METRICS if self.source.has_depth else sorted(rows[0], key=lambda n: n != "loss")
         return {name: float(np.mean([row[name] for row in rows])) for name in names}
+
+    def _measure_batch(
+        self, state: TrainingState, labels: Any, arrays: Arrays
+    ) -> dict[str, jax.Array]:
+        if self.source.has_depth:
+            return _scores(state.variables, arrays, self._program)
+        return _loss(_all_variables(state), labels, arrays, self._program, self.teacher)
 
     def draw(self, state: TrainingState) -> np.ndarray:
         """Image, disparity (or depth) and uncertainty of a few images: uint8 (H, W, 3)."""
@@ -85,32 +104,44 @@ class Validation:
         training = Fit.of(self.settings)
         fit = Fit(training.size, half_and_crop=training.half_and_crop, depth=True)
         chosen = Chosen.spread(self.source, self.number)
-        read = load(chosen, fit if self.source.has_depth else training, workers=self.workers)
-        items = [item for item in read if isinstance(item, Loaded)]
+        items, reason = list[Loaded[Arrays]](), "no image has valid depth"
+        for item in load(chosen, fit if self.source.has_depth else training, workers=self.workers):
+            if isinstance(item, Problem):
+                reason = item.sentence
+            elif "depth" not in item.value or _counts(item.value["depth"], self.settings).any():
+                items.append(item)
         if not items:
-            problems = (item.sentence for item in load(chosen, fit) if isinstance(item, Problem))
-            raise DataError(f"{self.source.name}: nothing to validate on; {next(problems, '')}")
+            raise DataError(f"{self.source.name}: nothing to validate on; {reason}")
         size, batches = min(self.settings.batch_size, len(items)), []
         for start in range(0, len(items), size):
-            part: list[Loaded[Arrays]] = items[start : start + size]
+            part = items[start : start + size]
             filled = part + items[: size - len(part)]
             batches.append((stack(filled), range(len(part))))
         return batches
 
 
+def _counts(depth: Any, settings: Settings) -> Any:
+    """Which pixels of the ground truth count."""
+    return (depth > NEAREST) & (depth < _farthest(settings))
+
+
+def _farthest(settings: Settings) -> float:
+    return FARTHEST.get(settings.dataset, 80.0)
+
+
 @partial(jax.jit, static_argnames="settings")
 def _scores(variables: Any, arrays: Arrays, settings: Settings) -> dict[str, jax.Array]:
     """Depth metrics of each image."""
-    batch, farthest = to_batch(arrays), FARTHEST.get(settings.dataset, 80.0)
+    batch = to_batch(arrays)
     assert batch.depth is not None
     output: Any = Networks.of(settings).depth.apply(variables, batch.image)
-    known = (batch.depth > NEAREST) & (batch.depth < farthest)
+    known = _counts(batch.depth, settings)
     depth = output.depth
     if settings.supervision == "mono":
         depth = depth * _median_ratio(batch.depth, depth, known)
     elif settings.supervision != "depth":
         depth = depth * STEREO_SCALE
-    errors = depth_errors(batch.depth, jnp.clip(depth, NEAREST, farthest), known)
+    errors = depth_errors(batch.depth, jnp.clip(depth, NEAREST, _farthest(settings)), known)
     return {name: getattr(errors, name) for name in METRICS}
 
 
@@ -119,15 +150,14 @@ def _loss(
     variables: Any, labels: Any, arrays: Arrays, settings: Settings, teacher: Monodepth2 | None
 ) -> dict[str, jax.Array]:
     """The loss and its terms, of a batch as it is."""
-    networks, batch, motions = Networks.of(settings), to_batch(arrays), None
+    networks, batch, poses = Networks.of(settings), to_batch(arrays), None
     output: Any = networks.depth.apply(variables["depth"], batch.image)
     if networks.pose is not None:
-        poses: Any = networks.pose.apply(variables["pose"], *frame_pairs(batch.pictures))
-        motions = motions_from_poses(poses)
+        poses = networks.pose.apply(variables["pose"], *frame_pairs(batch.pictures))
     total, terms = make_objective(settings)(
         output,
         batch,
-        motions=motions,
+        motions=find_motions(settings, output, batch, poses),
         teacher=predict_labels(teacher, labels, batch.image),
         key=jax.random.key(0),
     )
@@ -156,6 +186,4 @@ def _median_ratio(truth: jax.Array, depth: jax.Array, known: jax.Array) -> jax.A
     medians = (
         jnp.nanmedian(jnp.where(known, values, jnp.nan), axis=(1, 2)) for values in (truth, depth)
     )
-    ratio = next(medians) / next(medians)
-    # Where nothing counts there is no median, and no error either.
-    return jnp.where(jnp.isnan(ratio), 1.0, ratio)[:, None, None]
+    return (next(medians) / next(medians))[:, None, None]
