@@ -76,7 +76,7 @@ def test_true_depth_and_motion_reproduce_the_target(take, other):
     still = float(jnp.abs(source.image - target.image)[both].mean())
     wrong = motion.at[:3, 3].multiply(-1)
     # What is left is the texture that is finer than the pixels.
-    assert error(motion) < 0.015
+    assert error(motion) < 0.02
     assert error(motion) < 0.5 * still
     assert error(motion) < 0.4 * error(wrong)
 
@@ -130,7 +130,9 @@ def mirror_scene(take, gloss):
     light = scene.light.replace(
         colour=jnp.zeros(3), haze=jnp.float32(0), clouds=jnp.float32(0), exposure=jnp.full(3, 0.5)
     )
-    return scene.replace(light=light.replace(sky=jnp.ones((2, 3)), gamma=jnp.float32(1)))
+    return scene.replace(
+        light=light.replace(sky=jnp.ones((2, 3)), gamma=jnp.float32(1), tone=jnp.float32(0))
+    )
 
 
 def test_a_mirror_shows_what_is_behind_the_camera(take):
@@ -151,6 +153,11 @@ def test_a_mirror_shows_what_is_behind_the_camera(take):
     assert mirror.reflection[row, column]
 
 
+def untoned(take):
+    light = take.scene.light.replace(tone=jnp.float32(0))
+    return take.replace(scene=take.scene.replace(light=light))
+
+
 def test_sensor(take):
     first = shoot(take, 0.0)
     noisy = take.replace(sensor=synthetic.Sensor(**{**EVENLY, "noise": jnp.float32(0.02)}))
@@ -162,9 +169,9 @@ def test_sensor(take):
     assert abs(np.corrcoef(grains[middle], np.asarray(other.image)[middle])[0, 1]) < 0.3
     # One stop per second, half of one after half a second: light doubles with each.
     drifting = take.replace(sensor=synthetic.Sensor(**{**EVENLY, "drift": jnp.float32(-1)}))
-    darker = shoot(drifting, 0.5).image / jnp.maximum(shoot(take, 0.5).image, 1e-3)
-    dim = (np.asarray(shoot(take, 0.5).image) > 0.1) & (np.asarray(shoot(take, 0.5).image) < 0.9)
-    np.testing.assert_allclose(darker[dim], 2 ** (-0.5 / 2.2), rtol=0.01)
+    before, after = (np.asarray(shoot(untoned(take), 0.5).image) for take in (take, drifting))
+    dim = (before > 0.1) & (before < 0.9)
+    np.testing.assert_allclose((after / before)[dim], 2 ** (-0.5 / 2.2), rtol=0.01)
 
 
 @pytest.mark.parametrize("kind", ["street", "room"])
@@ -198,6 +205,15 @@ def test_splits_share_no_scene():
     assert len({seed for *_, seed in seeds}) == 6
 
 
+def test_streets_have_about_the_contrast_of_photos():
+    """Below 0.02 the photometric error hardly tells good depth from bad (docs/training.md)."""
+    source = SyntheticWorld("street/val", size=(64, 224), number=8)
+    grey = np.stack([source[i].image for i in range(8)]).mean(axis=-1) / 255
+    local = np.lib.stride_tricks.sliding_window_view(grey, (3, 3), axis=(1, 2)).std(axis=(-1, -2))
+    # Photos of KITTI at this size: 0.036 to 0.042.
+    assert 0.02 < np.median(local) < 0.045
+
+
 def test_the_world_is_the_one_of_its_version():
     """If this fails after a change of the renderer, raise `grumo_jax.data.synthetic.WORLD`."""
     means = []
@@ -205,8 +221,8 @@ def test_the_world_is_the_one_of_its_version():
         sample = SyntheticWorld(f"{kind}/test", number=1)[0]
         depth = np.minimum(sample.depth, 80)
         means.append([sample.image.mean(), depth.mean(), sample.regions["shadow"].mean()])
-    assert world.WORLD == 3
-    expected = [[157.97, 13.999, 0.0311], [130.27, 2.432, 0.0627]]
+    assert world.WORLD == 4
+    expected = [[164.89, 15.106, 0.0518], [139.40, 3.777, 0.0221]]
     np.testing.assert_allclose(means, expected, rtol=0.02)
 
 

@@ -56,7 +56,7 @@ def prepare(
 
     Whatever is there of a data set is prepared, and what is missing is listed. A split that is
     there already, made from the same data, is left alone. Interrupted? Give the command again.
-    The synthetic world is rendered: about 15 minutes for its streets on one core.
+    The synthetic world is rendered: about 10 minutes for its streets on one core.
     Frames that cannot be read are named and left out; the exit status is then 1. Needs: pip
     install 'grumo-jax[data]'.
 

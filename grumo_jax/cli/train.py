@@ -69,7 +69,7 @@ def train(
         bool, typer.Option(help="Measure on held-out images from time to time.")
     ] = True,
     render: Annotated[
-        bool, typer.Option(help="synthetic: render all of it first, 15 minutes on one core.")
+        bool, typer.Option(help="synthetic: render all of it first, 10 minutes on one core.")
     ] = True,
     log_every: Annotated[int, typer.Option(help="Steps between rows of log.csv.")] = 20,
     evaluate_every: Annotated[int, typer.Option(help="Steps between validations.")] = 500,

@@ -12,7 +12,7 @@ from grumo_jax.synthetic import Frame, Take, camera_at, make_take, motion, rando
 from grumo_jax.synthetic.camera import Camera, Kind
 from grumo_jax.synthetic.take import BASELINE, INTERVAL
 
-WORLD = 3
+WORLD = 4
 """Version of the world: what was prepared of another one is prepared again."""
 SIZES: dict[Kind, tuple[int, int]] = {"street": (96, 320), "room": (96, 128)}
 """{kind: (height, width) of its frames}: the shapes of KITTI's and NYU's pictures."""

@@ -77,6 +77,7 @@ def _lamp(key: jax.Array, walls: Walls) -> Light:
         haze=jnp.float32(0),
         exposure=random_exposure(draw, ambient + 0.35 * lamp),
         gamma=jnp.float32(1 / 2.2),
+        tone=jnp.float32(0.8),
     )
 
 

@@ -56,6 +56,7 @@ class Light:
         haze: () float32 in 1/m: distant surfaces turn into the horizon's colour.
         exposure: (3,) float32 gain of the camera's red, green and blue before gamma.
         gamma: () float32.
+        tone: () float32 in [0, 1]: contrast of the camera's tone curve, up to a smoothstep's.
     """
 
     position: jax.Array
@@ -67,6 +68,7 @@ class Light:
     haze: jax.Array
     exposure: jax.Array
     gamma: jax.Array
+    tone: jax.Array
 
 
 @struct.dataclass

@@ -47,7 +47,7 @@ def paint(scene: Scene, surface: Surface) -> tuple[jax.Array, jax.Array]:
     contrast = jnp.where(room & ~floor, 0.3, 1) * material.contrast
     seed = scene.seed + material.pattern
     noise = fractal_noise(u / grain, v / grain, seed, surface.footprint / grain)
-    return painted * jnp.clip(1 + contrast * noise, 0.1, 2.0)[None], mask
+    return jnp.clip(painted * jnp.exp(contrast * noise)[None], 0, 1), mask
 
 
 def mirror_share(scene: Scene, surface: Surface, accent: jax.Array, cosine: jax.Array) -> jax.Array:
@@ -122,6 +122,8 @@ def sky(scene: Scene, direction: Vector) -> jax.Array:
 
 
 def photograph(light: Light, radiance: jax.Array) -> jax.Array:
-    """Image (H, W, 3) in [0, 1] of radiance (3, H, W): exposure, saturation, gamma."""
-    exposed = jnp.clip(radiance * light.exposure[:, None, None], 1e-4, 1)
-    return jnp.moveaxis(exposed**light.gamma, 0, -1)
+    """Image (H, W, 3) in [0, 1] of radiance (3, H, W): exposure, saturation, gamma, tone curve."""
+    exposed = jnp.clip(radiance * light.exposure[:, None, None], 1e-4, 1) ** light.gamma
+    # A curve like a smoothstep: cameras spread the middle tones.
+    toned = exposed + light.tone * exposed * (1 - exposed) * (2 * exposed - 1)
+    return jnp.moveaxis(toned, 0, -1)

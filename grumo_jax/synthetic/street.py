@@ -52,22 +52,23 @@ def daylight(key: jax.Array) -> Light:
         ambient=ambient,
         sky=jnp.stack([zenith + grey * (horizon - zenith), horizon]),
         clouds=clouds,
-        haze=0.012 * draw.one() ** 3,
+        haze=0.008 * draw.one() ** 3,
         exposure=random_exposure(draw, brightness),
         gamma=jnp.float32(1 / 2.2),
+        tone=jnp.float32(0.8),
     )
 
 
 def random_exposure(draw: Dice, brightness: jax.Array) -> jax.Array:
     """Gains (3,) of a camera that about fits the light, with some colour cast."""
-    gain = jnp.exp2(draw.one(-1.1, 0.7))
+    gain = jnp.exp2(draw.one(-1.4, -0.1))
     cast = jnp.stack([draw.one(0.9, 1.12), jnp.float32(1), draw.one(0.85, 1.15)])
     return gain * cast / brightness
 
 
 def _ground(key: jax.Array) -> Ground:
     draw = Dice(key, 3)
-    half = draw.one(3, 8)
+    half = draw.one(4, 9)
     grey = draw.colours(0.08, 0.4, vivid=0.04)
     road, walk = grey[0], 1.3 * grey[1]
     green = jnp.array([0.2, 0.3, 0.1]) * draw.one(0.5, 1.3)
@@ -75,13 +76,13 @@ def _ground(key: jax.Array) -> Ground:
     marks = jnp.where(draw.one() < 0.85, draw.one(0.5, 0.9), road)
     return Ground(
         active=jnp.bool_(True),
-        road=jnp.stack([-half * draw.one(0.2, 0.55), half]),
+        road=jnp.stack([-half * draw.one(0.25, 0.5), half]),
         walk=draw.one(0, 4),
         bend=jnp.where(draw.one() < 0.6, draw.one(-3e-3, 3e-3), 0),
         dash=jnp.stack([draw.one(3, 12), draw.one(0.06, 0.1)]),
         colours=jnp.stack([road, marks, walk, verge]),
-        grain=draw.one(0.5, 3.0),
-        contrast=draw.one(0.3, 0.9),
+        grain=draw.one(0.4, 1.5),
+        contrast=draw.one(0.5, 1.4),
         wetness=jnp.where(draw.one() < 0.25, draw.one(0.4, 1.5), 0),
     )
 
@@ -110,7 +111,7 @@ def _houses(key: jax.Array, ground: Ground) -> Solids:
     width = draw.each(6, 14)
     back = ground.walk + draw.one(0, 10) + draw.each(0, 2)
     height = draw.each(3, 9) * draw.one(0.6, 2.2)
-    dense = jnp.where(draw.one() < 0.25, 0.0, draw.one(0.5, 1))
+    dense = jnp.where(draw.one() < 0.15, 0.0, draw.one(0.6, 1))
     colour = draw.colours(0.15, 0.8, vivid=0.07) * draw.shades((1.0, 0.9, 0.78), 0.9, 1.1)
     # Some are hedges and the edges of woods.
     hedge = draw.chance(jnp.where(draw.one() < 0.5, 0.0, draw.one(0.2, 1)))
@@ -131,8 +132,8 @@ def _houses(key: jax.Array, ground: Ground) -> Solids:
             Pattern.WINDOWS.value,
             jnp.where(hedge, Pattern.PLAIN.value, draw.pick(Pattern.BRICKS, Pattern.PLAIN)),
         ),
-        grain=jnp.where(windows, draw.each(0.6, 1.6), 0.6),
-        contrast=jnp.where(hedge, 1.8, draw.each(0.15, 0.6)),
+        grain=jnp.where(windows, draw.each(0.5, 1.2), 0.6),
+        contrast=jnp.where(hedge, 1.8, draw.each(0.4, 1.2)),
         gloss=jnp.where(windows, draw.one(0, 5), 0),
     )
 
@@ -152,8 +153,8 @@ def _cars(key: jax.Array, ground: Ground) -> tuple[Solids, Solids]:
     z = jnp.where(drives, draw.each(9, 55), z)
     away = jnp.where(drives, -0.62 * ground.road[1], draw.one(-1.0, -1.2) - 0.3)
     x = _beside(ground, side, away, z)
-    # Nothing stands where the camera is.
-    clear = (jnp.abs(x) > 1.2 + width / 2) | (z > 5 + length / 2)
+    # Nothing stands in the camera's way, or so near that it fills half the picture.
+    clear = (jnp.abs(x) > 2.2 + width / 2) | (z > 9 + length / 2)
     present = draw.chance(jnp.where(drives, 0.6, draw.one())) & clear
     paint = draw.colours(0.03, 0.85, vivid=0.08)
     vivid = draw.colours(0.15, 0.5, vivid=0.4)
@@ -176,7 +177,7 @@ def _cars(key: jax.Array, ground: Ground) -> tuple[Solids, Solids]:
         accent=0.04,
         pattern=Pattern.CAR,
         grain=1.0,
-        contrast=0.08,
+        contrast=0.2,
         gloss=lacquer,
         velocity=velocity,
     )
@@ -193,7 +194,7 @@ def _cars(key: jax.Array, ground: Ground) -> tuple[Solids, Solids]:
         accent=glass,
         pattern=Pattern.CABIN,
         grain=1.0,
-        contrast=0.08,
+        contrast=0.2,
         gloss=jnp.maximum(lacquer, 0.7),
         velocity=velocity,
     )
@@ -207,7 +208,7 @@ def _trees(key: jax.Array, ground: Ground) -> tuple[Solids, Solids]:
     z = 4 + 7 * row * draw.one(0.6, 1.8)
     z = z + draw.each(0, 5)
     x = _beside(ground, side, draw.one(0.6, 3) + draw.each(0, 1) * draw.one(1, 8), z)
-    present = draw.chance(draw.one())
+    present = draw.chance(draw.one(0.2, 1))
     bush = draw.chance(0.3)
     trunk = jnp.where(bush, 0.1, draw.each(1.5, 3.2))
     radius = draw.each(0.12, 0.3)

@@ -47,22 +47,25 @@ def value_noise(u: jax.Array, v: jax.Array, seed: jax.Array) -> jax.Array:
 
 
 def fractal_noise(
-    u: jax.Array, v: jax.Array, seed: jax.Array, footprint: jax.Array, *, octaves: int = 4
+    u: jax.Array, v: jax.Array, seed: jax.Array, footprint: jax.Array, *, octaves: int = 5
 ) -> jax.Array:
     """Noise over several octaves, about in [-1, 1].
+
+    Its octaves are almost equally strong, as those of photos are (Field, JOSA A 1987): then there
+    is about as much to match from one frame to the next far away as near.
 
     Args:
         u, v: (…) float32 coordinates in units of the largest features.
         seed: (…) int32.
         footprint: (…) float32 size of a pixel in the same units; finer octaves are left out.
-        octaves: each has half the feature size and 0.6 times the amplitude of the one before.
+        octaves: each has half the feature size and 0.9 times the amplitude of the one before.
     """
     total = jnp.zeros_like(u)
     for octave in range(octaves):
         scale = 2.0**octave
         visible = jnp.clip(1.5 - footprint * scale, 0, 1)
-        total += 0.6**octave * visible * value_noise(u * scale, v * scale, seed + octave)
-    return total * 0.6
+        total += 0.9**octave * visible * value_noise(u * scale, v * scale, seed + octave)
+    return total * 0.7
 
 
 def band(
@@ -157,7 +160,7 @@ def _car_masks(
     span: tuple[jax.Array, jax.Array],
     upright: jax.Array,
 ) -> dict[Pattern, jax.Array]:
-    """Wheels, the dark underside and the windows of cars."""
+    """Wheels, seams, lamps, plates, the dark underside and the windows of cars."""
     half_width, height = span
     long_side = upright * (half_width > 1.4).astype(jnp.float32)
     wheel = band(jnp.hypot(jnp.abs(u) - 0.62 * half_width, v - 0.3), -1.0, 0.34, footprint)
@@ -165,7 +168,14 @@ def _car_masks(
     rear = band(v, 1.2, 0.85 * height, footprint) * band(jnp.abs(u), -1.0, 0.8, footprint)
     rear = rear * upright * (1 - long_side)
     under = band(v, -1.0, 0.2, footprint)
+    doors = band(jnp.abs(jnp.abs(u) - 0.25 * half_width), -1.0, 0.015, footprint)
+    sill = band(v / height, 0.55, 0.6, footprint / height)
+    lamps = band(jnp.abs(u) / half_width, 0.6, 0.92, footprint / half_width)
+    lamps = lamps * band(v, 0.5, 0.68, footprint)
+    plate = band(jnp.abs(u), -1.0, 0.26, footprint) * band(v, 0.32, 0.44, footprint)
+    sides = jnp.maximum(wheel, 0.6 * jnp.maximum(doors, sill)) * long_side
+    ends = jnp.maximum(rear, 0.8 * jnp.maximum(lamps, plate) * upright * (1 - long_side))
     return {
-        Pattern.CAR: jnp.maximum(jnp.maximum(wheel * long_side, rear), under),
+        Pattern.CAR: jnp.maximum(jnp.maximum(sides, ends), under),
         Pattern.CABIN: band(v / height, 0.12, 0.86, footprint / height) * upright,
     }
