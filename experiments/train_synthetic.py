@@ -3,11 +3,14 @@
 Command: python experiments/train_synthetic.py --data-dir WORLD --out RUNS
          python experiments/train_synthetic.py --data-dir WORLD --out RUNS --only Log_0 Self_0
 Data:    street/train, 4000 clips; rendered on first use.
-Time:    not measured yet; --only shares the trainings between processes ("Post" must be finished
-         first). A training that was interrupted goes on; one that is finished is left alone.
-Result:  RUNS/NAME_SEED/model for experiments/synthetic.py. "Post" is `grumo train synthetic-mono`;
-         the others go on from the "Post" of their seed for a quarter of the steps, as
-         `--base-model … --init RUNS/Post_SEED/model`, and "Self" learns from it as well.
+Time:    not measured yet; --only shares the trainings between processes ("Base" must be finished
+         first, and "Post" before "Self"). A training that was interrupted goes on; one that is
+         finished is left alone.
+Result:  RUNS/NAME_SEED/model for experiments/synthetic.py. "Base" is `grumo train synthetic-mono`.
+         All others start from the "Base" of their seed and train for a quarter of its steps at
+         full resolution, so that they differ in the base model alone:
+         `--init RUNS/Base_SEED/model --set resolution=full`, and for "Self"
+         `--teacher RUNS/Post_SEED/model`.
 """
 
 import argparse
@@ -20,6 +23,7 @@ from grumo_jax.training import Settings, Weights, preset, train, with_base_model
 from grumo_jax.training.settings import BaseModel
 
 BASE_MODELS: dict[str, BaseModel] = {
+    "Base": "plain",
     "Post": "plain",
     "Log": "log",
     "Self": "self",
@@ -28,35 +32,35 @@ BASE_MODELS: dict[str, BaseModel] = {
     "Snap": "snap",
 }
 """{name in tables: what `grumo train` calls it}; "Boot" is an ensemble of all "Post"."""
-AFTER_POST = {"learning_rate": 5e-4, "warmup_steps": 100}
-"""Settings of trainings that go on from "Post"."""
+AFTER_BASE = {"resolution": "full", "learning_rate": 5e-4, "warmup_steps": 100}
+"""Settings of trainings that start from "Base"."""
 
 
 def all_runs(seeds: int) -> list[str]:
     """Names of all trainings, teachers first.
 
     >>> all_runs(1)
-    ['Post_0', 'Log_0', 'Self_0', 'Repr_0', 'Drop_0', 'Snap_0']
+    ['Base_0', 'Post_0', 'Log_0', 'Self_0', 'Repr_0', 'Drop_0', 'Snap_0']
     """
     return [f"{name}_{seed}" for name in BASE_MODELS for seed in range(seeds)]
 
 
 def settings_of(run: str, steps: int) -> Settings:
-    """The settings of a training such as "Log_1", where "Post" takes so many steps."""
+    """The settings of a training such as "Log_1", where "Base" takes so many steps."""
     name, _, seed = run.rpartition("_")
     settings = with_base_model(preset("synthetic-mono"), BASE_MODELS[name])
-    if name == "Post":
+    if name == "Base":
         return settings.replace({"seed": int(seed), "steps": steps})
-    return settings.replace({"seed": int(seed), "steps": steps // 4, **AFTER_POST})
+    return settings.replace({"seed": int(seed), "steps": steps // 4, **AFTER_BASE})
 
 
 def weights_of(run: str, out: Path) -> Weights:
     """What a training starts from and learns from."""
     name, _, seed = run.rpartition("_")
-    post = out / f"Post_{seed}" / "model"
-    if name == "Post":
+    base, post = (out / f"{start}_{seed}" / "model" for start in ("Base", "Post"))
+    if name == "Base":
         return Weights()
-    return Weights(init=post, teacher=post if name == "Self" else None)
+    return Weights(init=base, teacher=post if name == "Self" else None)
 
 
 def train_one(run: str, options: argparse.Namespace) -> Path:
@@ -81,7 +85,7 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=8000, help="of Post; others a quarter")
+    parser.add_argument("--steps", type=int, default=8000, help="of Base; others a quarter")
     parser.add_argument("--only", nargs="+", help="names of trainings, such as Log_0")
     options = parser.parse_args()
     try:

@@ -50,7 +50,7 @@ def smooth(values: np.ndarray) -> np.ndarray:
 
 def draw(runs: Sequence[Path]) -> Figure:
     """Loss (relative to its start, since losses differ in kind), and abs_rel and a1."""
-    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    figure = Figure(figsize=(12, 4), layout="constrained")
     loss, error, share = figure.subplots(1, 3)
     for run in runs:
         log = read_columns(run / "log.csv")
@@ -67,7 +67,7 @@ def draw(runs: Sequence[Path]) -> Figure:
         axis.set_xlabel("step")
         axis.grid(alpha=0.3)
     error.set_ylim(0, 0.5)
-    loss.legend()
+    figure.legend(*loss.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
 
 

@@ -181,18 +181,18 @@ def test_leaderboard(runs, tmp_path, monkeypatch, capsys):
         assert (out / name).stat().st_size > 10_000
 
 
-def test_base_models_go_on_from_the_post_of_their_seed(monkeypatch):
+def test_base_models_start_from_the_base_of_their_seed(monkeypatch):
     monkeypatch.syspath_prepend(str(FOLDER))
     module = importlib.import_module("train_synthetic")
     runs = module.all_runs(2)
-    assert len(runs) == 12
-    assert runs[:2] == ["Post_0", "Post_1"]
+    assert len(runs) == 14
+    assert runs[:3] == ["Base_0", "Base_1", "Post_0"]
     for run in runs:
         settings, weights = module.settings_of(run, 400), module.weights_of(run, Path("runs"))
         name, seed = run.split("_")
         assert settings.seed == int(seed)
-        assert settings.steps == (400 if name == "Post" else 100)
-        assert weights.init == (None if name == "Post" else Path(f"runs/Post_{seed}/model"))
+        assert settings.steps == (400 if name == "Base" else 100)
+        assert weights.init == (None if name == "Base" else Path(f"runs/Base_{seed}/model"))
         assert weights.teacher == (Path(f"runs/Post_{seed}/model") if name == "Self" else None)
 
 

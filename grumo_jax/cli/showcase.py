@@ -22,7 +22,7 @@ from grumo_jax.predictor import Predictor
 from grumo_jax.report.table import Column, Table, Value
 from grumo_jax.synthetic import Frame, shoot
 
-DRIVE = 110
+DRIVE = 75
 """Number of the test clip whose camera drives on."""
 STEP = 0.15
 """Seconds between frames of the drive."""
