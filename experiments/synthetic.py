@@ -13,6 +13,7 @@ Post, "Boot+Log" that of all Log, "Snap" of the snapshots of one training.
 """
 
 import argparse
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,18 +23,20 @@ import numpy as np
 from common import Part, methods, with_baselines, write_text
 from matplotlib.figure import Figure
 
-from grumo_jax.data import Source, open_source
+from grumo_jax.data import Source
+from grumo_jax.data.prepared import open_prepared
 from grumo_jax.data.sample import REGIONS
 from grumo_jax.errors import GrumoError, one_sentence
 from grumo_jax.evaluation import PROTOCOLS, evaluate
 from grumo_jax.evaluation.checkpoints import describe_checkpoints, load_members
 from grumo_jax.images import write_atomically
 from grumo_jax.report import Column, Summary, Table, summarize, write_report
+from grumo_jax.report.summary import FEWEST
 from grumo_jax.report.table import Value
 
 BASE_MODELS = ("Post", "Log", "Self", "Repr", "Drop")
-ENSEMBLES = {"Boot": "Post_[0-9]*/model", "Boot+Log": "Log_[0-9]*/model"}
-"""{ensemble: its members among the runs}"""
+ENSEMBLES = {"Boot": "Post", "Boot+Log": "Log"}
+"""{ensemble: the base model of its members}"""
 MEASURES = {
     "abs_rel": "errors.abs_rel",
     "AUSE": "ause.abs_rel",
@@ -58,6 +61,18 @@ class Entry:
     seed: int
     checkpoints: tuple[Path, ...]
 
+    @property
+    def folder(self) -> str:
+        """Name of the folder of its results; an ensemble of more members gets another one."""
+        members = f"_of_{len(self.checkpoints)}" if self.base_model in ENSEMBLES else ""
+        return f"{self.base_model}_{self.seed}{members}"
+
+
+def numbered(folder: Path, name: str) -> list[tuple[int, Path]]:
+    """The entries of a folder that are called `name_NUMBER`, by their numbers."""
+    found = [(re.fullmatch(rf"{name}_(\d+)", path.name), path) for path in folder.iterdir()]
+    return sorted((int(match[1]), path) for match, path in found if match)
+
 
 def find_entries(runs: Path) -> list[Entry]:
     """Everything there is to evaluate among the runs.
@@ -67,17 +82,19 @@ def find_entries(runs: Path) -> list[Entry]:
     """
     found = []
     for name in BASE_MODELS:
-        for checkpoint in sorted(runs.glob(f"{name}_[0-9]*/model")):
-            seed = int(checkpoint.parent.name.rpartition("_")[2])
-            found.append(Entry(name, seed, (checkpoint,)))
-    for name, pattern in ENSEMBLES.items():
-        members = tuple(sorted(runs.glob(pattern)))
+        for seed, run in numbered(runs, name):
+            if (run / "model").is_dir():
+                found.append(Entry(name, seed, (run / "model",)))
+    for name, member in ENSEMBLES.items():
+        members = tuple(
+            c for entry in found if entry.base_model == member for c in entry.checkpoints
+        )
         if len(members) > 1:
             found.append(Entry(name, 0, members))
-    for run in sorted(runs.glob("Snap_[0-9]*")):
-        snapshots = tuple(sorted(run.glob("snapshot_*"), key=lambda p: int(p.name[9:])))
+    for seed, run in numbered(runs, "Snap"):
+        snapshots = tuple(snapshot for _, snapshot in numbered(run, "snapshot"))
         if len(snapshots) > 1:
-            found.append(Entry("Snap", int(run.name.rpartition("_")[2]), snapshots))
+            found.append(Entry("Snap", seed, snapshots))
     if not found:
         raise GrumoError(
             f"{runs}: no trained network; experiments/train_synthetic.py writes Post_0 and others"
@@ -94,7 +111,7 @@ def evaluate_entry(entry: Entry, source: Source, out: Path) -> Summary:
         with_baselines(estimators, model, len(entry.checkpoints)),
         variables,
         source,
-        out / f"{entry.base_model}_{entry.seed}" / "results.jsonl",
+        out / entry.folder / "results.jsonl",
         protocol=PROTOCOLS["median"],
         about={
             "base_model": entry.base_model,
@@ -133,9 +150,7 @@ def leaderboard(by_model: Mapping[str, Sequence[Summary]], source: Source) -> tu
     for name, estimator, values in rows_of(by_model):
         headings = list(values)
         seeds = len(next(iter(values.values())))
-        spread = {
-            k: float(np.std(v, ddof=1)) if seeds > 1 else float("nan") for k, v in values.items()
-        }
+        spread = {heading: spread_of(of_seeds) for heading, of_seeds in values.items()}
         mean = {k: float(np.mean(v)) for k, v in values.items()}
         people.append([name, estimator, seeds, *(_cell(mean[k], spread[k]) for k in headings)])
         both = (x for k in headings for x in (mean[k], spread[k]))
@@ -144,6 +159,7 @@ def leaderboard(by_model: Mapping[str, Sequence[Summary]], source: Source) -> tu
     notes = [
         f"Means over {len(source)} clips of {source.name}; ± standard deviation over trainings.",
         "AUSE (lower is better) and AURG (higher is better) of abs_rel unless rmse is named.",
+        _count_regions(next(iter(by_model.values()))[0]),
     ]
     columns = [Column(heading) for heading in headings]
     doubled = [Column(f"{h}{part}") for h in headings for part in ("", " sd")]
@@ -152,6 +168,17 @@ def leaderboard(by_model: Mapping[str, Sequence[Summary]], source: Source) -> tu
         Table(title, (*head, *columns), people, notes, name="leaderboard"),
         Table(title, (*head, *doubled), machines, name="leaderboard"),
     )
+
+
+def _count_regions(summary: Summary) -> str:
+    found = next(iter(summary.estimators.values())).region_images
+    counts = ", ".join(f"{region} {found.get(region, 0)}" for region in REGIONS)
+    return f"Regions: clips with {FEWEST} pixels or more in them, that is {counts}."
+
+
+def spread_of(values: np.ndarray) -> float:
+    """Standard deviation over trainings; NaN for a single one."""
+    return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
 
 
 def _cell(mean: float, spread: float) -> str:
@@ -163,6 +190,8 @@ def _cell(mean: float, spread: float) -> str:
 def draw(by_model: Mapping[str, Sequence[Summary]], path: Path) -> None:
     """AURG of abs_rel by estimator, of all pixels and of each region; a panel per base model."""
     shown = [name for name in by_model if len(by_model[name][0].estimators) > 1]
+    if not shown:
+        return
     figure = Figure(figsize=(11, 2.4 * len(shown) + 0.6), layout="constrained")
     axes = figure.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0]
     headings = ["AURG", *(f"{region} AURG" for region in REGIONS)]
@@ -172,7 +201,7 @@ def draw(by_model: Mapping[str, Sequence[Summary]], path: Path) -> None:
         width = 0.9 / len(mine)
         for i, (estimator, values) in enumerate(mine):
             means = [np.mean(values[h]) for h in headings]
-            errors = [np.std(values[h]) for h in headings]
+            errors = [spread_of(values[h]) for h in headings]
             places = np.arange(len(headings)) + (i - len(mine) / 2 + 0.5) * width
             axis.bar(places, means, width, yerr=errors, label=estimator, color=f"C{i}")
         axis.axhline(0, color="black", linewidth=0.8)
@@ -191,12 +220,15 @@ def main() -> None:
     parser.add_argument("--split", default="street/test")
     parser.add_argument("--limit", type=int, help="evaluate so many clips, at even distances")
     options = parser.parse_args()
+    if options.limit is not None and options.limit < 1:
+        parser.error("--limit must be at least 1")
     try:
-        source: Source = open_source("synthetic", options.data_dir, options.split)
+        entries = find_entries(options.runs)
+        source: Source = open_prepared("synthetic", options.data_dir, options.split)
         if options.limit is not None:
             source = Part(source, min(options.limit, len(source)), source.name)
         by_model: dict[str, list[Summary]] = {}
-        for entry in find_entries(options.runs):
+        for entry in entries:
             summary = evaluate_entry(entry, source, options.out)
             by_model.setdefault(entry.base_model, []).append(summary)
         people, machines = leaderboard(by_model, source)

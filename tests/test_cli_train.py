@@ -151,7 +151,10 @@ def test_mistakes_end_in_one_sentence(grumo, data, tmp_path, arguments, message)
     assert len(err.splitlines()) == 1
 
 
-def test_the_second_signal_ends_the_program():
+def test_the_second_signal_ends_the_program(request):
+    # Shells start programs in the background with Ctrl-C ignored.
+    outside = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, outside))
     before = signal.getsignal(signal.SIGINT)
     with stop_on_signals() as received:
         os.kill(os.getpid(), signal.SIGINT)

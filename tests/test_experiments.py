@@ -151,7 +151,7 @@ def test_leaderboard(runs, tmp_path, monkeypatch, capsys):
     monkeypatch.syspath_prepend(str(FOLDER))
     module = importlib.import_module("synthetic")
     small = SyntheticWorld("street/test", size=(32, 64), number=2)
-    monkeypatch.setattr(module, "open_source", lambda *arguments: small)
+    monkeypatch.setattr(module, "open_prepared", lambda *arguments: small)
     monkeypatch.setattr(
         module, "methods", lambda name, model: {"post": named_estimator("post", model)}
     )
@@ -194,6 +194,33 @@ def test_base_models_start_from_the_base_of_their_seed(monkeypatch):
         assert settings.steps == (400 if name == "Base" else 100)
         assert weights.init == (None if name == "Base" else Path(f"runs/Base_{seed}/model"))
         assert weights.teacher == (Path(f"runs/Post_{seed}/model") if name == "Self" else None)
+
+
+def test_entries_are_found_by_their_whole_names(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    module = importlib.import_module("synthetic")
+    for name in ("Post_0/model", "Post_10/model", "Post_2/model", "Post_0_old/model", "Log_1"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("snapshot_9", "snapshot_10", "snapshot_10.partial"):
+        (tmp_path / "Snap_3" / name).mkdir(parents=True)
+    found = {entry.folder: entry.checkpoints for entry in module.find_entries(tmp_path)}
+    assert list(found) == ["Post_0", "Post_2", "Post_10", "Boot_0_of_3", "Snap_3"]
+    assert [c.parent.name for c in found["Boot_0_of_3"]] == ["Post_0", "Post_2", "Post_10"]
+    assert [c.name for c in found["Snap_3"]] == ["snapshot_9", "snapshot_10"]
+    # With ensembles alone there is nothing to draw.
+    ensemble = type("S", (), {"estimators": {"ensemble": None}})
+    module.draw({"Snap": [ensemble]}, tmp_path / "leaderboard.png")
+    assert not (tmp_path / "leaderboard.png").exists()
+
+
+def test_unknown_trainings_are_named(monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    module = importlib.import_module("train_synthetic")
+    arguments = ["--data-dir", "world", "--out", "runs", "--only", "Log_0", "Foo_0"]
+    monkeypatch.setattr(sys, "argv", ["experiments/train_synthetic.py", *arguments])
+    with pytest.raises(SystemExit):
+        module.main()
+    assert "--only Foo_0: expected names such as" in capsys.readouterr().err
 
 
 def test_nothing_trained_is_a_sentence(tmp_path, monkeypatch, capsys):

@@ -85,7 +85,7 @@ def test_nyu_reads_back(nyu):
     assert not np.array_equal(held_out[0].image, train[0].image)
 
 
-def test_a_call_is_continued_and_nothing_else_is_touched(kitti, tmp_path):
+def test_a_call_is_continued_and_nothing_else_is_touched(kitti, tmp_path, monkeypatch):
     files = sorted(path for path in kitti.rglob("*") if path.is_file())
     times = {path: path.stat().st_mtime_ns for path in files if path.suffix != ".txt"}
     missing = next(path for path in files if "groundtruth" in path.parts)
@@ -99,6 +99,9 @@ def test_a_call_is_continued_and_nothing_else_is_touched(kitti, tmp_path):
     )
     with pytest.raises(DataError, match="generated with other options"):
         write_kitti(kitti, drives=1, frames=1, size=SIZE)
+    monkeypatch.setattr(layouts, "WORLD", 0)
+    with pytest.raises(DataError, match="or by another version"):
+        write_kitti(kitti, drives=2, frames=1, size=SIZE)
     (tmp_path / "photo.jpg").write_bytes(b"mine")
     with pytest.raises(DataError, match="holds other files"):
         write_kitti(tmp_path)

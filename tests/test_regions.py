@@ -9,6 +9,7 @@ import grumo_jax
 from grumo_jax.data import Sample
 from grumo_jax.evaluation import Protocol, evaluate
 from grumo_jax.report import summarize
+from grumo_jax.report.summary import FEWEST
 from grumo_jax.report.tables import make_tables
 
 # Not scaled by the median, which is of all pixels.
@@ -21,7 +22,8 @@ def test_a_region_is_evaluated_as_if_nothing_else_were_known(small, images, tmp_
     shape = images.shape[1:3]
     depth = rng.uniform(2, 40, shape).astype(np.float32)
     inside = rng.random(shape) < 0.3
-    regions = {"moving": inside, "nowhere": np.zeros(shape, bool)}
+    few = np.arange(inside.size).reshape(shape) < FEWEST - 1
+    regions = {"moving": inside, "nowhere": np.zeros(shape, bool), "few": few}
     sample = Sample("a", np.uint8(255 * np.asarray(images[0])), depth, regions=regions)
     estimators = {"post": grumo_jax.PostProcessing(network)}
 
@@ -45,7 +47,9 @@ def test_a_region_is_evaluated_as_if_nothing_else_were_known(small, images, tmp_
             assert value == pytest.approx(alone[kind][metric], rel=1e-4)
     assert found["nowhere"]["pixels"] == 0
     means = summarize(tmp_path / "a.jsonl").estimators["post"]
-    assert means.region_images == {"moving": 1, "nowhere": 0}
+    # Rows have regions of any size, means do not.
+    assert found["few"]["pixels"] == FEWEST - 1
+    assert means.region_images == {"moving": 1, "nowhere": 0, "few": 0}
     assert means.regions["moving"]["ause.rmse"] == pytest.approx(alone["ause"]["rmse"], rel=1e-4)
     tables = {table.name: table for table in make_tables([summarize(tmp_path / "a.jsonl")])}
     header, line = tables["regions_rmse"].to_csv().splitlines()[:2]

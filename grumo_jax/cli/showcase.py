@@ -19,6 +19,7 @@ from grumo_jax.evaluation.measure import Measures
 from grumo_jax.evaluation.protocol import PROTOCOLS
 from grumo_jax.plots import overlay, plot_depth, plot_image, plot_uncertainty
 from grumo_jax.predictor import Predictor
+from grumo_jax.report.summary import FEWEST
 from grumo_jax.report.table import Column, Table, Value
 from grumo_jax.synthetic import Frame, shoot
 
@@ -79,7 +80,8 @@ def draw_drive(scenes: Sequence[Scene], predicts: Any) -> Figure:
     rows = figure.subplots(len(scenes), 4, squeeze=False)
     for row, scene in zip(rows, scenes, strict=True):
         plot_image(scene.image, title="image, moving objects outlined", axes=row[0])
-        row[0].contour(scene.moving, levels=[0.5], colors="cyan", linewidths=1)
+        if scene.moving.any():
+            row[0].contour(scene.moving, levels=[0.5], colors="cyan", linewidths=1)
         plot_depth(scene.depth, predicts=predicts, axes=row[1])
         plot_uncertainty(scene.uncertainty, axes=row[2])
         row[3].imshow(scene.error, cmap="hot", vmin=0, vmax=0.5)
@@ -139,12 +141,12 @@ def _film(source: SyntheticWorld, index: int) -> Sample:
 
 
 def _means(measured: Sequence[Measures]) -> list[float]:
-    """AUSE and AURG over all pixels, and AURG within each region where there is any."""
+    """AUSE and AURG over all pixels, and AURG within each region that is large enough."""
     everywhere = [m.sparsification for m in measured]
     values = [np.mean([s.ause["abs_rel"] for s in everywhere])]
     values += [np.mean([s.aurg["abs_rel"] for s in everywhere])]
     for region in REGIONS:
         parts = [m.regions[region][1] for m in measured]
-        found = [s.aurg["abs_rel"] for s in parts if s.pixels > 0]
+        found = [s.aurg["abs_rel"] for s in parts if s.pixels >= FEWEST]
         values.append(np.mean(found) if found else np.float64("nan"))
     return [float(value) for value in values]

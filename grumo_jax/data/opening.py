@@ -82,7 +82,7 @@ def _check_current(
         command += f" --split-files {split_files}"
     if Path(data_dir) / FOLDER not in prepared.folder.parents:
         command += f" --out {data_dir}"
-    raise DataError(
-        f"{prepared.folder}: prepared from other files than those in {data_dir} now; prepare them "
-        f"again: `{command}`"
-    )
+    reason = f"prepared from other files than those in {data_dir} now; prepare them again"
+    if dataset == "synthetic":
+        reason = "rendered by another version of grumo_jax; render it again"
+    raise DataError(f"{prepared.folder}: {reason}: `{command}`")

@@ -10,10 +10,11 @@ from grumo_jax.data.sample import Crop, EncodedSample, Sample, fingerprint
 from grumo_jax.errors import DataError
 from grumo_jax.synthetic import Frame, Take, camera_at, make_take, motion, random_scene, shoot
 from grumo_jax.synthetic.camera import Camera, Kind
+from grumo_jax.synthetic.scene import WORLD
 from grumo_jax.synthetic.take import BASELINE, INTERVAL
 
-WORLD = 4
-"""Version of the world: what was prepared of another one is prepared again."""
+SEED = 4
+"""Of all scenes: another one gives other clips, of the same kind."""
 SIZES: dict[Kind, tuple[int, int]] = {"street": (96, 320), "room": (96, 128)}
 """{kind: (height, width) of its frames}: the shapes of KITTI's and NYU's pictures."""
 NUMBERS = {"train": 4000, "val": 100, "test": 200}
@@ -41,7 +42,7 @@ class SyntheticWorld:
         has_depth: True.
 
     Raises:
-        DataError: if there is no such split, or number is not positive.
+        DataError: if there is no such split, or size or number are not positive.
 
     Example:
         >>> world = SyntheticWorld("street/test", size=(24, 80), number=3)
@@ -64,7 +65,10 @@ class SyntheticWorld:
         self.kind: Kind = "street" if split.startswith("street") else "room"
         self.part = split.partition("/")[2]
         self.name = f"synthetic/{split}"
-        self.size = SIZES[self.kind] if size is None else size
+        height, width = SIZES[self.kind] if size is None else size
+        if min(height, width) < 1:
+            raise DataError(f"frames of {height}×{width} pixels; expected 1 or more")
+        self.size = (int(height), int(width))
         number = NUMBERS[self.part] if number is None else number
         if number < 1:
             raise DataError(f"{number} clips of {split}; expected 1 or more")
@@ -85,7 +89,7 @@ class SyntheticWorld:
     def take(self, index: int) -> Take:
         """Scene and camera of a clip; its frame is that of time 0."""
         place = tuple(NUMBERS).index(self.part) + len(NUMBERS) * tuple(SIZES).index(self.kind)
-        key = jax.random.fold_in(jax.random.key(WORLD), place)
+        key = jax.random.fold_in(jax.random.key(SEED), place)
         return _take(jax.random.fold_in(key, range(len(self))[index]), kind=self.kind)
 
     def encoded(self, index: int) -> EncodedSample:
@@ -101,7 +105,8 @@ class SyntheticWorld:
             images={name: encode_png(to_uint8(frame.image)) for name, frame in frames.items()},
             depth=np.asarray(frames["image"].depth),
             intrinsics=intrinsics(target, self.size),
-            stereo_offset=offset,
+            # As it is read back when it was prepared.
+            stereo_offset=float(np.float32(offset)),
             motions={
                 name: np.asarray(_motion(target, camera_at(take, times[name])))
                 for name in ("previous", "following")

@@ -25,6 +25,8 @@ SCALARS = (
 """Paths, in a row of results, of the numbers that are averaged."""
 IN_PARTS = tuple(f"{kind}.{name}" for kind in ("errors", "ause", "aurg") for name in METRICS)
 """Paths, in the bands and regions of a row, of the numbers that are averaged in each of them."""
+FEWEST = 100
+"""Pixels of a region that an image must have to count: of a few pixels, AUSE is always 0."""
 PER_IMAGE = (
     *(f"errors.{name}" for name in METRICS),
     *(f"{area}.{name}" for name in METRICS for area in ("ause", "aurg")),
@@ -48,7 +50,7 @@ class EstimatorSummary:
         bands: {path, see `IN_PARTS`: (bands,)}, means over images with pixels in that band; NaN
             where there are none. Empty without bands.
         band_images: (bands,), the number of those images.
-        regions: {region: {path, see `IN_PARTS`: mean over images with pixels in it}}.
+        regions: {region: {path, see `IN_PARTS`: mean over images with `FEWEST` pixels in it}}.
         region_images: {region: number of those images}.
     """
 
@@ -253,11 +255,12 @@ class _Mean:
 class _PartMeans:
     """Running means of one estimator within bands of depth, or within a region."""
 
+    fewest: int = 1
     images: Any = 0
     means: dict[str, _Mean] = field(default_factory=dict)
 
     def add(self, part: dict[str, Any]) -> None:
-        filled = np.asarray(part["pixels"], np.float64) > 0
+        filled = np.asarray(part["pixels"], np.float64) >= self.fewest
         self.images = self.images + filled
         for path in IN_PARTS:
             kind, metric = path.split(".")
@@ -292,7 +295,7 @@ class _Means:
         if found.get("bands"):
             self.bands.add(found["bands"])
         for name, part in (found.get("regions") or {}).items():
-            self.regions.setdefault(name, _PartMeans()).add(part)
+            self.regions.setdefault(name, _PartMeans(FEWEST)).add(part)
 
     def result(self) -> EstimatorSummary:
         means = np.broadcast_to(self.scalars.result(), len(SCALARS)).tolist()

@@ -4,10 +4,9 @@ from functools import partial
 
 import jax
 
-from grumo_jax.errors import GrumoError
-from grumo_jax.synthetic.camera import KINDS
 from grumo_jax.synthetic.camera import Camera as Camera
 from grumo_jax.synthetic.camera import Kind as Kind
+from grumo_jax.synthetic.camera import check_kind
 from grumo_jax.synthetic.camera import make_camera as make_camera
 from grumo_jax.synthetic.camera import random_camera as random_camera
 from grumo_jax.synthetic.render import Frame as Frame
@@ -41,8 +40,7 @@ def random_scene(key: jax.Array, kind: Kind = "street") -> Scene:
         >>> scene.boxes.centre.shape, bool(scene.ground.active)
         ((36, 3), True)
     """
-    if kind not in KINDS:
-        raise GrumoError(f"kind is {kind!r}; it must be one of {', '.join(map(repr, KINDS))}")
+    check_kind(kind)
     return random_room(key) if kind == "room" else random_street(key)
 
 

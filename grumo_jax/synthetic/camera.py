@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from grumo_jax.errors import GrumoError
 from grumo_jax.synthetic.vectors import Vector, componentwise
 
 Kind = Literal["street", "room"]
@@ -71,12 +72,23 @@ def make_camera(
     )
 
 
+def check_kind(kind: str) -> None:
+    """Refuse what is neither a street nor a room."""
+    if kind not in KINDS:
+        raise GrumoError(f"kind is {kind!r}; it must be one of {', '.join(map(repr, KINDS))}")
+
+
 def random_camera(key: jax.Array, kind: Kind = "street") -> Camera:
     """A camera as they are mounted on cars ("street") or held in a hand ("room").
 
     Args:
         key: typed PRNG key.
+        kind: "street" or "room".
+
+    Raises:
+        GrumoError: if there is no such kind.
     """
+    check_kind(kind)
     keys = jax.random.split(key, 6)
     zoom = jnp.exp(0.15 * jax.random.normal(keys[0]))
     height_range = (1.2, 2.1) if kind == "street" else (0.9, 1.8)

@@ -20,6 +20,7 @@ from grumo_jax.data.kitti.calibration import CAMERA_FILE, SCANNER_FILE
 from grumo_jax.data.kitti.splits import Frame, eigen_test
 from grumo_jax.errors import DataError
 from grumo_jax.images import write_atomically
+from grumo_jax.synthetic.scene import WORLD
 from grumo_jax.synthetic.sensors import (
     KITTI_SIZE,
     drive_views,
@@ -78,7 +79,9 @@ def write_kitti(
     """
     chosen = kitti_frames(drives, frames)
     settings: dict[str, Any] = {"drives": drives, "frames": frames, "size": size, "seed": seed}
-    root = _claim(root, dataset="kitti", **settings, **({"train": train} if train else {}))
+    root = _claim(
+        root, dataset="kitti", world=WORLD, **settings, **({"train": train} if train else {})
+    )
     focal, center = kitti_camera(size)
     days = {frame.drive.split("/")[0] for frame in chosen} | ({TRAINING_DAY} if train else set())
     for day in sorted(days):
@@ -114,7 +117,7 @@ def write_nyu(
     if val < 0 or train < 0 or not val + train:
         raise DataError(f"{val} test and {train} training frames; expected at least one")
     need("h5py", "writing NYU Depth V2's format")
-    root = _claim(root, dataset="nyu", val=val, train=train, seed=seed)
+    root = _claim(root, dataset="nyu", world=WORLD, val=val, train=train, seed=seed)
     names = [f"val/official/{n + 1:05d}" for n in range(val)]
     for n in range(train):
         scene, place = divmod(n, NYU_SCENE)
@@ -243,8 +246,8 @@ def _claim(root: str | Path, **settings: Any) -> Path:
         found = None
     if found != content:
         raise DataError(
-            f"{root}: holds data generated with other options ({mark.name}); choose another "
-            "folder, or delete this one"
+            f"{root}: holds data generated with other options, or by another version "
+            f"({mark.name}); choose another folder, or delete this one"
         )
     return root
 

@@ -11,6 +11,8 @@ from flax import struct
 from grumo_jax.synthetic.solids import Solids
 from grumo_jax.synthetic.texture import Pattern
 
+WORLD = 4
+"""Version of the world, of what a seed looks like: what another one rendered is refused."""
 ROWS = 40
 """Throws that a `Dice` holds."""
 
@@ -28,7 +30,7 @@ class Ground:
         colours: (4, 3) float32 reflectances of road, marks, sidewalk and verge.
         grain: () float32 size of the largest texture features, metres.
         contrast: () float32 strength of the texture.
-        wetness: () float32 gloss of the puddles on the road; 0 when it is dry.
+        wetness: () float32 gloss of the puddles on the ground; 0 when it is dry.
     """
 
     active: jax.Array

@@ -61,6 +61,7 @@ def mirror_share(scene: Scene, surface: Surface, accent: jax.Array, cosine: jax.
     """
     material, ground = surface.material, surface.ground
     room = material.pattern == Pattern.ROOM
+    # The footprint in metres: puddles are lost where a pixel covers half of one.
     puddles = fractal_noise(
         surface.u / PUDDLE, surface.v / PUDDLE, scene.seed + 55, surface.footprint, octaves=2
     )

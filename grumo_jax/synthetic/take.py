@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from grumo_jax.synthetic.camera import Camera, Kind, make_camera, rotation_matrix
+from grumo_jax.synthetic.camera import Camera, Kind, check_kind, make_camera, rotation_matrix
 from grumo_jax.synthetic.render import Frame, render
 from grumo_jax.synthetic.scene import Dice, Scene, at_time
 
@@ -80,6 +80,9 @@ def make_take(scene: Scene, key: jax.Array, *, kind: Kind = "street") -> Take:
         key: typed PRNG key.
         kind: "street" or "room".
 
+    Raises:
+        GrumoError: if there is no such kind.
+
     Example:
         >>> import jax
         >>> from grumo_jax import synthetic
@@ -89,6 +92,7 @@ def make_take(scene: Scene, key: jax.Array, *, kind: Kind = "street") -> Take:
         >>> bool(later.position[2] > 3)  # metres ahead; `shoot(take, 0.5)` films it
         True
     """
+    check_kind(kind)
     draw = Dice(key)
     camera, trip = _by_car(draw, scene) if kind == "street" else _by_hand(draw)
     return Take(scene, camera, trip, _sensor(draw), (1e6 * draw.one()).astype(jnp.int32))
