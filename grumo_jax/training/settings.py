@@ -318,10 +318,10 @@ def _check_ranges(s: Settings) -> None:
         raise GrumoError("half_and_crop is for supervision=depth; cameras do not follow the crop")
     if s.rotation_degrees and s.supervision != "depth":
         raise GrumoError("rotation_degrees is for supervision=depth; views do not turn with it")
-    bounded = s.supervision != "depth" and s.initial_depth is not None
-    if bounded and not s.min_depth < (s.initial_depth or 0) < s.max_depth:
+    depth = s.initial_depth if s.supervision != "depth" else None
+    if depth is not None and not s.min_depth < depth < s.max_depth:
         raise GrumoError(
-            f"initial_depth is {s.initial_depth}; expected between min_depth, {s.min_depth}, and "
+            f"initial_depth is {depth}; expected between min_depth, {s.min_depth}, and "
             f"max_depth, {s.max_depth}"
         )
     if s.snapshots > s.cycles:
