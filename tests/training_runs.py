@@ -33,6 +33,8 @@ TINY = {
 }
 SETTINGS = Settings("depth", **TINY, steps=6, statistics_batches=2, jitter=0.0)
 ONE = jax.devices()[:1]
+PICTURE = (1, 8, 16)
+"""Batch, height and width of the pictures that losses are worked out on by hand."""
 PACE = {"log_every": 1, "evaluate_every": 3, "save_every": 2}
 
 
@@ -136,3 +138,17 @@ def arrays_of(settings, number=1):
 def stop_after(number):
     counter = itertools.count(1)
     return lambda: next(counter) == number
+
+
+def gray(value):
+    return jnp.full((*PICTURE, 3), value, jnp.float32)
+
+
+def noise(seed):
+    return jnp.float32(np.random.default_rng(seed).random((*PICTURE, 3)))
+
+
+def constant_error(a, b):
+    """Photometric error of two constant pictures."""
+    ssim = (2 * a * b + 1e-4) / (a * a + b * b + 1e-4)
+    return 0.85 * (1 - ssim) / 2 + 0.15 * abs(a - b)

@@ -113,10 +113,11 @@ def train(
             "should_stop": lambda: bool(received),
             "report": lambda sentence: tqdm.write(f"grumo: {sentence}", file=sys.stderr),
         }
+        if members is not None:
+            options["members"] = members
         try:
             if boot:
-                number = 8 if members is None else members
-                results = train_members(settings, source, out, members=number, **options)
+                results = train_members(settings, source, out, **options)
             else:
                 results = [train(settings, source, out, **options)]
         except TrainingInterrupted as error:

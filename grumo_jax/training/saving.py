@@ -15,7 +15,7 @@ import numpy as np
 from grumo_jax.errors import CheckpointError
 from grumo_jax.images import write_atomically
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 KEPT = 2
 """States that are kept: if the last one is damaged, there is the one before."""
 _SUFFIX = ".state"
@@ -114,8 +114,8 @@ def latest_leaves(folder: Path) -> Mapping[str, np.ndarray]:
 
 
 def _read_latest(
-    folder: Path, read: Callable[[Path], T], warn: Callable[[str], None] = lambda sentence: None
-) -> T:
+    folder: Path, read: Callable[[Path], _T], warn: Callable[[str], None] = lambda sentence: None
+) -> _T:
     reason = "there is none"
     for file in reversed(list_states(folder)):
         try:
