@@ -4,8 +4,10 @@ import os
 import sys
 
 # The suite compiles a thousand small programs and runs each once or twice. (Level 0 would compile
-# faster still, but gets some second derivatives wrong: NaN.)
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
+# faster still, but gets some second derivatives wrong: NaN.) Without the newer way to write loops
+# it takes three quarters of the time.
+FAST = "--xla_backend_optimization_level=1 --xla_cpu_use_fusion_emitters=false"
+os.environ.setdefault("XLA_FLAGS", FAST)
 
 import jax
 

@@ -131,16 +131,10 @@ def test_checkpoints_are_found_by_base_model(experiment, checkpoints, tmp_path):
 
 @pytest.fixture
 def runs(tiny, tmp_path):
-    """What train_synthetic.py leaves: two trainings of Post, one of Log, snapshots."""
+    """What train_synthetic.py leaves: two trainings of Post, and snapshots of one."""
     model = tiny[0].clone(input_size=(32, 64))
     folder = tmp_path / "runs"
-    names = (
-        "Post_0/model",
-        "Post_1/model",
-        "Log_0/model",
-        "Snap_0/snapshot_9",
-        "Snap_0/snapshot_10",
-    )
+    names = ("Post_0/model", "Post_1/model", "Snap_0/snapshot_9", "Snap_0/snapshot_10")
     for i, name in enumerate(names):
         variables = jax.tree.map(lambda x, i=i: x * (1 + 0.05 * i), tiny[1])
         grumo_jax.save_checkpoint(folder / name, model, variables)
@@ -165,7 +159,7 @@ def test_leaderboard(runs, tmp_path, monkeypatch, capsys):
     module.main()
     assert (out / "leaderboard.md").read_text().strip() in capsys.readouterr().out
     found = {(row["base model"], row["estimator"]): row for row in rows(out / "leaderboard.csv")}
-    assert {name for name, _ in found} == {"Post", "Log", "Boot", "Snap"}
+    assert {name for name, _ in found} == {"Post", "Boot", "Snap"}
     post = found["Post", "post"]
     assert post["trainings"] == "2"
     both = [read_results(out / f"Post_{seed}" / "results.jsonl").rows() for seed in (0, 1)]
@@ -175,8 +169,8 @@ def test_leaderboard(runs, tmp_path, monkeypatch, capsys):
     ]
     assert float(post["AUSE"]) == pytest.approx(np.mean(ause), rel=1e-5)
     assert float(post["AUSE sd"]) == pytest.approx(np.std(ause, ddof=1), rel=1e-3)
-    assert found["Log", "post"]["AUSE sd"] == ""
-    assert float(found["Log", "post"]["shadow AUSE"]) >= 0
+    assert found["Snap", "ensemble"]["AUSE sd"] == ""
+    assert float(found["Snap", "ensemble"]["shadow AUSE"]) >= 0
     for name in ("leaderboard.png", "report.html"):
         assert (out / name).stat().st_size > 10_000
 

@@ -11,8 +11,9 @@ from grumo_jax import cli, read_image
 from grumo_jax.data import KittiRaw, NyuFastDepth
 from grumo_jax.data.encoding import to_uint8
 from grumo_jax.data.kitti.splits import eigen_test
+from grumo_jax.data.synthetic import intrinsics
 from grumo_jax.errors import DataError
-from grumo_jax.synthetic import layouts
+from grumo_jax.synthetic import layouts, sensors
 from grumo_jax.synthetic.layouts import MARK, write_kitti, write_nyu
 from grumo_jax.synthetic.sensors import kitti_camera, kitti_views, nyu_view
 
@@ -121,6 +122,15 @@ def test_drives_for_training(tmp_path, monkeypatch):
     np.testing.assert_array_equal(sample.image, after.previous)
     assert not np.array_equal(sample.stereo, sample.image)
     assert sample.stereo_offset == pytest.approx(0.54, abs=1e-4)
+
+
+def test_drives_are_filmed_by_the_camera_that_their_calibration_names(monkeypatch):
+    cameras = []
+    monkeypatch.setattr(sensors, "shoot", lambda take, *_, **__: cameras.append(take.camera))
+    sensors.drive_views(0, 0.0, SIZE)
+    focal, center = kitti_camera(SIZE)
+    expected = [[focal, 0, center[0]], [0, focal, center[1]], [0, 0, 1]]
+    np.testing.assert_allclose(intrinsics(cameras[0], SIZE), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from grumo_jax.images import write_atomically
-from grumo_jax.report.curves import (
-    plot_all_bands,
-    plot_all_sparsification_errors,
-    plot_sparsification_grid,
-)
+from grumo_jax.report.charts import draw_charts
 from grumo_jax.report.gain import gain_table
 from grumo_jax.report.html import make_html
 from grumo_jax.report.summary import Summary
@@ -45,14 +41,15 @@ def write_report(
     _write(folder / "tables.tex", head + "\n".join(table.to_latex() for table in tables))
     for table in tables:
         _write(folder / f"{table.name}.csv", table.to_csv())
-    _draw(folder / "curves", plot_all_sparsification_errors(summaries))
-    for place, summary in enumerate(summaries):
+    charts = draw_charts(summaries)
+    _save(folder / "curves", charts.curves)
+    for place, (grid, bands) in enumerate(zip(charts.grids, charts.bands, strict=True)):
         suffix = f"_{place + 1}" if len(summaries) > 1 else ""
-        _draw(folder / f"sparsification{suffix}", plot_sparsification_grid(summary))
-        if any(estimator.bands for estimator in summary.estimators.values()):
-            _draw(folder / f"bands{suffix}", plot_all_bands(summary))
+        _save(folder / f"sparsification{suffix}", grid)
+        if bands:
+            _save(folder / f"bands{suffix}", bands)
     page = folder / "report.html"
-    _write(page, make_html(summaries, tables))
+    _write(page, make_html(summaries, tables, charts))
     return page, tables
 
 
@@ -60,7 +57,7 @@ def _write(path: Path, text: str) -> None:
     write_atomically(path, lambda stream: stream.write(text.encode()))
 
 
-def _draw(path: Path, figure: Figure) -> None:
+def _save(path: Path, figure: Figure) -> None:
     """As PNG to look at, and as PDF for papers."""
     write_atomically(
         path.with_name(f"{path.name}.png"),

@@ -10,11 +10,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from grumo_jax.report.curves import (
-    plot_all_bands,
-    plot_all_sparsification_errors,
-    plot_sparsification_grid,
-)
+from grumo_jax.report.charts import Charts, draw_charts
 from grumo_jax.report.html_data import data_uri, model_data, script_json
 from grumo_jax.report.html_table import html_table
 from grumo_jax.report.summary import Summary
@@ -24,7 +20,9 @@ from grumo_jax.report.tables import labels
 _HERE = Path(__file__).parent
 
 
-def make_html(summaries: Sequence[Summary], tables: Sequence[Table]) -> str:
+def make_html(
+    summaries: Sequence[Summary], tables: Sequence[Table], charts: Charts | None = None
+) -> str:
     """Make a page of tables, curves, worst and best cases, and all images.
 
     Pictures of the worst and best cases are taken from the folder `pictures` beside each results
@@ -33,6 +31,7 @@ def make_html(summaries: Sequence[Summary], tables: Sequence[Table]) -> str:
     Args:
         summaries: of one data set and protocol.
         tables: to show, see `make_tables`.
+        charts: of the same summaries, where they are drawn already.
 
     Returns:
         The file's text.
@@ -44,7 +43,7 @@ def make_html(summaries: Sequence[Summary], tables: Sequence[Table]) -> str:
         '<main><section id="results"><h2>Results</h2>',
         *_tables(tables),
         "</section>",
-        _charts(named),
+        _curves(charts or draw_charts(summaries), [label for label, _ in named]),
         _CASES,
         _IMAGES,
         _left_out(named),
@@ -121,31 +120,30 @@ def _plain(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _charts(named: Sequence[tuple[str, Summary]]) -> str:
-    summaries = [summary for _, summary in named]
+def _curves(charts: Charts, labels: Sequence[str]) -> str:
     parts = [
         '<section id="curves"><h2>Curves</h2>',
         _figure(
-            plot_all_sparsification_errors(summaries),
+            charts.curves,
             "Sparsification error against the fraction of removed pixels, for each metric",
             "Sparsification error: mean error of the pixels that are kept when the most uncertain "
             "are removed, minus that of the oracle, which removes the largest errors. The area "
             "below is AUSE; lower is better.",
         ),
     ]
-    for label, summary in named:
-        if any(estimator.bands for estimator in summary.estimators.values()):
+    for label, bands in zip(labels, charts.bands, strict=True):
+        if bands:
             parts.append(
                 _figure(
-                    plot_all_bands(summary),
+                    bands,
                     f"AUSE within bands of true depth, {label}",
                     f"{label}: AUSE within bands of true depth. A score that only repeats the "
                     "distance says little within a narrow band.",
                 )
             )
-    for label, summary in named:
+    for label, grid in zip(labels, charts.grids, strict=True):
         chart = _figure(
-            plot_sparsification_grid(summary),
+            grid,
             f"Sparsification of every estimator and metric, {label}",
             "Error of what is kept. Shaded: AUSE.",
             "tall",

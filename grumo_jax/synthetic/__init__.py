@@ -36,11 +36,17 @@ def random_scene(key: jax.Array, kind: Kind = "street") -> Scene:
     Example:
         >>> import jax
         >>> from grumo_jax import synthetic
-        >>> scene = jax.jit(synthetic.random_scene)(jax.random.key(0))
+        >>> scene = synthetic.random_scene(jax.random.key(0))
         >>> scene.boxes.centre.shape, bool(scene.ground.active)
         ((36, 3), True)
     """
     check_kind(kind)
+    return _random_scene(key, kind)
+
+
+# Jitted here, so that a plain call is fast.
+@partial(jax.jit, static_argnums=1)
+def _random_scene(key: jax.Array, kind: Kind) -> Scene:
     return random_room(key) if kind == "room" else random_street(key)
 
 
@@ -61,15 +67,5 @@ def random_frame(
         >>> bool((frame.depth > 0).all())
         True
     """
-    scene, camera = _random_view(key, kind)
-    return _render(scene, camera, size=size)
-
-
-@partial(jax.jit, static_argnums=1)
-def _random_view(key: jax.Array, kind: Kind) -> tuple[Scene, Camera]:
     scene_key, camera_key = jax.random.split(key)
-    return random_scene(scene_key, kind), random_camera(camera_key, kind)
-
-
-# Jitted here, so that a plain call of `random_frame` is fast.
-_render = partial(jax.jit, static_argnames="size")(render)
+    return render(random_scene(scene_key, kind), random_camera(camera_key, kind), size=size)

@@ -82,7 +82,7 @@ class _Seen:
 
 
 def render(scene: Scene, camera: Camera, *, size: tuple[int, int] = (192, 640)) -> Frame:
-    """Render one frame. A pure function: jit it with a static size, vmap it over scenes.
+    """Render one frame. A pure function: vmap it over scenes, or put it into a program of yours.
 
     Args:
         scene: what there is.
@@ -97,6 +97,12 @@ def render(scene: Scene, camera: Camera, *, size: tuple[int, int] = (192, 640)) 
         >>> frame.image.shape, frame.depth.dtype
         ((192, 640, 3), dtype('float32'))
     """
+    return _render(scene, camera, size=size)
+
+
+# Jitted here, so that a plain call is fast.
+@partial(jax.jit, static_argnames="size")
+def _render(scene: Scene, camera: Camera, *, size: tuple[int, int]) -> Frame:
     rays = pixel_rays(camera, size)
     ray, origin = _unit(rays), components(camera.position)
     depth, instance = nearest(scene, origin, rays)

@@ -1,9 +1,7 @@
 """What the cameras and the scanner of KITTI and NYU Depth V2 record of the synthetic world."""
 
 import dataclasses
-from collections.abc import Callable
-from functools import cache, partial
-from typing import Any
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +10,7 @@ import numpy as np
 from grumo_jax.data import nyu
 from grumo_jax.data.kitti.splits import Frame, eigen_test
 from grumo_jax.synthetic import random_scene
-from grumo_jax.synthetic.camera import Camera, Kind, make_camera, random_camera
+from grumo_jax.synthetic.camera import Camera, make_camera, random_camera
 from grumo_jax.synthetic.render import Frame as View
 from grumo_jax.synthetic.render import render
 from grumo_jax.synthetic.take import BASELINE, beside, make_take, shoot
@@ -26,8 +24,8 @@ STEP = np.radians(0.18)
 """Angle between two of a beam's measurements."""
 RANGE = 120.0
 """Metres that the scanner reaches."""
-DRIVES = 1_000_000
-"""Keeps drives' streets apart from those of test frames."""
+DRIVE_STREETS = 1_000_000
+"""Keeps the streets of drives apart from those of test frames: no split has so many."""
 IMPROVED_SHARE = 0.3
 """Share of the pixels at the beams' height that the improved ground truth covers."""
 
@@ -46,20 +44,20 @@ def kitti_views(
     focal, center = kitti_camera(size)
     # A point that projects to x belongs to the pixel x − 1 (see `velodyne_depth`), counted from 0.
     left = _camera(make_camera(), (focal, focal), (center[0] - 1, center[1] - 1), size)
-    scene = _scene("street")(key)
-    right = beside(left, BASELINE["street"])
-    return _render(scene, left, size=size), _render(scene, right, size=size)
+    scene, right = random_scene(key), beside(left, BASELINE["street"])
+    return render(scene, left, size=size), render(scene, right, size=size)
 
 
 def drive_views(
     drive: int, time: float, size: tuple[int, int] = KITTI_SIZE, seed: int = 0
 ) -> tuple[View, View]:
     """What the two cameras see on a drive, some seconds after it began."""
-    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), DRIVES), drive)
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), DRIVE_STREETS), drive)
     scene_key, camera_key = jax.random.split(key)
-    take = make_take(_scene("street")(scene_key), camera_key)
+    take = make_take(random_scene(scene_key), camera_key)
+    # No scans here, of which `kitti_views` speaks: the pixels' centres are whole numbers.
     focal, center = kitti_camera(size)
-    camera = _camera(take.camera, (focal, focal), (center[0] - 1, center[1] - 1), size)
+    camera = _camera(take.camera, (focal, focal), center, size)
     take = dataclasses.replace(take, camera=camera)
     left = shoot(take, time, size=size)
     return left, shoot(take, time, size=size, offset=BASELINE["street"])
@@ -74,7 +72,7 @@ def nyu_view(name: str, seed: int = 0) -> View:
     pose = random_camera(jax.random.fold_in(camera_key, int(number)), "room")
     k, size = nyu.intrinsics(), (nyu.HEIGHT, nyu.WIDTH)
     camera = _camera(pose, (k[0, 0], k[1, 1]), (k[0, 2], k[1, 2]), size)
-    return _render(_scene("room")(scene_key), camera, size=size)
+    return render(random_scene(scene_key, "room"), camera, size=size)
 
 
 def scan(view: View, size: tuple[int, int]) -> np.ndarray:
@@ -110,14 +108,6 @@ def _beam_pixels(size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     inside = (columns >= 0) & (columns < size[1]) & (rows >= 0) & (rows < size[0])
     pixels = np.unique(np.stack([rows[inside], columns[inside]]).astype(np.int64), axis=1)
     return pixels[0], pixels[1]
-
-
-@cache
-def _scene(kind: Kind) -> Callable[[jax.Array], Any]:
-    return jax.jit(partial(random_scene, kind=kind))
-
-
-_render = partial(jax.jit, static_argnames="size")(render)
 
 
 def _camera(

@@ -87,12 +87,18 @@ def make_take(scene: Scene, key: jax.Array, *, kind: Kind = "street") -> Take:
         >>> import jax
         >>> from grumo_jax import synthetic
         >>> scene_key, key = jax.random.split(jax.random.key(0))
-        >>> take = jax.jit(synthetic.make_take)(synthetic.random_scene(scene_key), key)
+        >>> take = synthetic.make_take(synthetic.random_scene(scene_key), key)
         >>> later = synthetic.camera_at(take, 0.5)
         >>> bool(later.position[2] > 3)  # metres ahead; `shoot(take, 0.5)` films it
         True
     """
     check_kind(kind)
+    return _make_take(scene, key, kind)
+
+
+# Jitted here, so that a plain call is fast.
+@partial(jax.jit, static_argnums=2)
+def _make_take(scene: Scene, key: jax.Array, kind: Kind) -> Take:
     draw = Dice(key)
     camera, trip = _by_car(draw, scene) if kind == "street" else _by_hand(draw)
     return Take(scene, camera, trip, _sensor(draw), (1e6 * draw.one()).astype(jnp.int32))
