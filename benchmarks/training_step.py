@@ -34,6 +34,7 @@ import numpy as np
 from flax import traverse_util
 
 import grumo_jax
+from grumo_jax.cli.memory import keep_memory
 from grumo_jax.porting.monodepth2 import ENCODER_RULES
 from grumo_jax.porting.rules import Rule, apply_rules, conv_kernel
 from grumo_jax.training.presets import preset
@@ -69,6 +70,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.preset is None and (options.size or options.batch):
         parser.error("--size and --batch need a --preset")
+    keep_memory()  # for both, as `grumo train` does
     if options.alone:
         settings = case_settings(options.preset, options.size, options.batch)
         print(json.dumps(measure_alone(options.alone, settings)))
