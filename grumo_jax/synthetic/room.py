@@ -15,6 +15,8 @@ WOOD = (0.5, 0.33, 0.2)
 """Reflectance of light oak."""
 Walls = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
 """Left and right wall (x), far wall (z) and height of a room, metres."""
+Places = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
+"""Where things stand (x, bottom, z), and their width, metres; a number for each."""
 
 
 def random_room(key: jax.Array) -> Scene:
@@ -248,8 +250,8 @@ def _pictures(key: jax.Array, walls: Walls) -> Solids:
     )
 
 
-def _on_tables(draw: Dice, walls: Walls, spots: jax.Array, number: int) -> Walls:
-    """Places (x, bottom, z) for small things on tables and on the floor, and their width."""
+def _on_tables(draw: Dice, walls: Walls, spots: jax.Array, number: int) -> Places:
+    """For small things on tables and on the floor."""
     left, right, far, _ = walls
     spot = spots[jnp.arange(number) % TABLES]
     aside, ahead = draw.each(-0.3, 0.3), draw.each(-0.15, 0.15)

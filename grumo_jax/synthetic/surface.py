@@ -20,7 +20,7 @@ class Surface:
     """What pixels see; all are (H, W) unless said otherwise.
 
     Attributes:
-        point, normal: in the world; unit normals that face the camera.
+        normal: unit, in the world, facing the camera.
         u, v: metres along the surface: from the middle of a face and above its lower edge.
         span: half width and height of the face, metres.
         upright: bool; whether the face is a wall.
@@ -30,7 +30,6 @@ class Surface:
         ground: bool; whether it is the ground.
     """
 
-    point: Vector
     normal: Vector
     u: jax.Array
     v: jax.Array
@@ -71,7 +70,6 @@ def surface_at(
     v = jnp.where(upright, half[1] - offset[1], offset[2])
     width = jnp.where(faces_x, half[2], half[0])
     return Surface(
-        point=point,
         normal=normal,
         u=jnp.where(ground, point[0], u),
         v=jnp.where(ground, point[2], v),
