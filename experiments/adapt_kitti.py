@@ -1,10 +1,10 @@
 """Adapt a network of the synthetic world to real KITTI frames, self-supervised.
 
-Command: python experiments/adapt_kitti.py --data-dir KITTI --init RUNS/mono/model
+Command: python experiments/adapt_kitti.py --data-dir KITTI --init checkpoints/synthetic-mono
 Data:    one drive of KITTI's raw data with both cameras and some laser scans. Trained on its first
          two thirds, without any depth; evaluated on all frames with a scan (projected velodyne,
          Eigen crop, 80 m, median scaling): those trained on, and those after them.
-Time:    10 minutes on one shared core (51 frames, 1000 steps).
+Time:    about 15 minutes on one shared core (51 frames, 1000 steps).
 Result:  docs/results.md. Written: run/ (the training), before/ and after/ (tables, curves,
          pages), adaptation.md.
 
