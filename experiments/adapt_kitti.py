@@ -18,12 +18,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from common import write_text
+from common import mistakes_in_one_sentence, write_text
 
 from grumo_jax import load_checkpoint
 from grumo_jax.data import KittiRaw
 from grumo_jax.data.kitti import Layout
-from grumo_jax.errors import GrumoError, one_sentence
+from grumo_jax.errors import GrumoError
 from grumo_jax.estimators import named_estimator
 from grumo_jax.evaluation import PROTOCOLS, evaluate
 from grumo_jax.report import Column, Summary, Table, summarize, write_report
@@ -111,7 +111,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--out", type=Path, default=Path("results/adapt_kitti"))
     options = parser.parse_args()
-    try:
+    with mistakes_in_one_sentence():
         last = write_split(options.data_dir, options.drive, options.out / "split")
         source = KittiRaw(options.data_dir, "velodyne")
         before = measure(options.init, source, "before", options.out / "before")
@@ -126,9 +126,6 @@ def main() -> None:
         table = compare({"before": before, "after": after}, last)
         write_text(options.out / "adaptation.md", table.to_markdown())
         print(table.to_markdown())
-    except (GrumoError, OSError) as error:
-        print(one_sentence(error), file=sys.stderr)
-        sys.exit(2)
 
 
 if __name__ == "__main__":

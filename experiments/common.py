@@ -9,7 +9,8 @@ import dataclasses
 import math
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -120,8 +121,15 @@ class Part:
 def run(experiment: Experiment, arguments: Sequence[str] | None = None) -> Path:
     """Run an experiment from the command line and return the folder of what it wrote."""
     options = parse(experiment, arguments)
-    try:
+    with mistakes_in_one_sentence():
         return run_with(experiment, options)
+
+
+@contextmanager
+def mistakes_in_one_sentence() -> Iterator[None]:
+    """End the program with a sentence where something is wrong with what it was given."""
+    try:
+        yield
     except (GrumoError, OSError) as error:
         print(one_sentence(error), file=sys.stderr)
         sys.exit(2)

@@ -21,14 +21,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import Part, methods, with_baselines, write_text
+from common import Part, methods, mistakes_in_one_sentence, with_baselines, write_text
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from grumo_jax.data import Source
 from grumo_jax.data.prepared import open_prepared
 from grumo_jax.data.sample import REGIONS
-from grumo_jax.errors import GrumoError, one_sentence
+from grumo_jax.errors import GrumoError
 from grumo_jax.estimators import BASELINES
 from grumo_jax.evaluation import PROTOCOLS, evaluate
 from grumo_jax.evaluation.checkpoints import describe_checkpoints, load_members
@@ -103,6 +103,20 @@ def find_entries(runs: Path) -> list[Entry]:
             f"{runs}: no trained network; experiments/train_synthetic.py writes Post_0 and others"
         )
     return found
+
+
+def open_clips(data_dir: Path, split: str, limit: int | None) -> Source:
+    """Clips that were prepared: all, or so many at even distances.
+
+    Raises:
+        GrumoError: if there are none, or none are asked for.
+    """
+    source = open_prepared("synthetic", data_dir, split)
+    if limit is None:
+        return source
+    if limit < 1:
+        raise GrumoError(f"--limit {limit}; expected 1 or more")
+    return Part(source, min(limit, len(source)), source.name)
 
 
 def evaluate_entry(entry: Entry, source: Source, out: Path) -> Summary:
@@ -236,13 +250,9 @@ def main() -> None:
     parser.add_argument("--split", default="street/test")
     parser.add_argument("--limit", type=int, help="evaluate so many clips, at even distances")
     options = parser.parse_args()
-    if options.limit is not None and options.limit < 1:
-        parser.error("--limit must be at least 1")
-    try:
+    with mistakes_in_one_sentence():
         entries = find_entries(options.runs)
-        source: Source = open_prepared("synthetic", options.data_dir, options.split)
-        if options.limit is not None:
-            source = Part(source, min(options.limit, len(source)), source.name)
+        source = open_clips(options.data_dir, options.split, options.limit)
         by_model: dict[str, list[Summary]] = {}
         for entry in entries:
             summary = evaluate_entry(entry, source, options.out)
@@ -254,9 +264,6 @@ def main() -> None:
         page, _ = write_report(options.out, [summaries[0] for summaries in by_model.values()])
         print(people.to_markdown())
         print(f"report: {page.resolve()}")
-    except (GrumoError, OSError) as error:
-        print(one_sentence(error), file=sys.stderr)
-        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -3,18 +3,18 @@
 Command: python experiments/synthetic_settings.py RUNS/Repr_0/model --data-dir WORLD --limit 60
 Data:    street/test; depths up to 80 m, median scaling. Any Monodepth2 checkpoint.
 Time:    2 minutes for 60 clips on one CPU core.
-Result:  docs/leaderboard.md, "Where Grad does not lead". Written: settings.md and .csv, with AUSE
-         over all pixels and within regions.
+Result:  docs/leaderboard.md, "Where Grad does not lead". Written: settings.md and .csv, with the
+         leaderboard's measures.
 """
 
 import argparse
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import Part, write_text
+from common import mistakes_in_one_sentence, write_text
+from synthetic import measures_of, open_clips
 
 from grumo_jax import (
     FeatureDropout,
@@ -25,17 +25,11 @@ from grumo_jax import (
     choose_layers,
     load_checkpoint,
 )
-from grumo_jax.data import Source
-from grumo_jax.data.prepared import open_prepared
-from grumo_jax.data.sample import REGIONS
-from grumo_jax.errors import GrumoError, one_sentence
 from grumo_jax.estimators import BASELINES, named_estimator
 from grumo_jax.evaluation import PROTOCOLS, evaluate
 from grumo_jax.evaluation.checkpoints import describe_checkpoints
 from grumo_jax.report import Column, Summary, Table, summarize
 from grumo_jax.report.table import Value
-
-METRICS = ("abs_rel", "rmse", "a1")
 
 
 def settings(model: Any, variables: Any) -> dict[str, GradientUncertainty]:
@@ -62,18 +56,12 @@ def settings(model: Any, variables: Any) -> dict[str, GradientUncertainty]:
 
 
 def tabulate(summary: Summary) -> Table:
-    """AUSE over all pixels by metric, and of abs_rel within regions."""
-    columns = [Column("setting"), *(Column(f"{metric} AUSE", "lower") for metric in METRICS)]
-    columns += [Column(f"{region}: abs_rel AUSE", "lower") for region in REGIONS]
-    rows: list[list[Value]] = [[n, *_values(summary, n)] for n in summary.estimators]
-    title = f"Settings of Grad, {summary.base_model}, {summary.images} clips"
+    """The leaderboard's measures, a row for each setting."""
+    measures = {name: measures_of(summary, name) for name in summary.estimators}
+    rows: list[list[Value]] = [[name, *found.values()] for name, found in measures.items()]
+    columns = [Column("setting"), *map(Column, next(iter(measures.values())))]
+    title = f"Settings of Grad, {summary.base_model}; clips: {len(summary.images)}"
     return Table(title, columns, rows, name="settings")
-
-
-def _values(summary: Summary, name: str) -> Iterator[float]:
-    found = summary.estimators[name]
-    yield from (found.means[f"ause.{metric}"] for metric in METRICS)
-    yield from (found.regions[region]["ause.abs_rel"] for region in REGIONS)
 
 
 def main() -> None:
@@ -85,11 +73,9 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="evaluate so many clips, at even distances")
     parser.add_argument("--out", type=Path, default=Path("results/synthetic_settings"))
     options = parser.parse_args()
-    try:
+    with mistakes_in_one_sentence():
         model, variables = load_checkpoint(options.checkpoint)
-        source: Source = open_prepared("synthetic", options.data_dir, options.split)
-        if options.limit is not None:
-            source = Part(source, min(options.limit, len(source)), source.name)
+        source = open_clips(options.data_dir, options.split, options.limit)
         baselines = {name: named_estimator(name, model) for name in BASELINES}
         about = {
             "base_model": options.checkpoint.resolve().parent.name,
@@ -108,9 +94,6 @@ def main() -> None:
         write_text(options.out / "settings.md", table.to_markdown())
         write_text(options.out / "settings.csv", table.to_csv())
         print(table.to_markdown())
-    except (GrumoError, OSError) as error:
-        print(one_sentence(error), file=sys.stderr)
-        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -17,8 +17,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from common import mistakes_in_one_sentence
+
 from grumo_jax.data.prepared import open_prepared
-from grumo_jax.errors import GrumoError, one_sentence
 from grumo_jax.training import Settings, Weights, preset, train, with_base_model
 from grumo_jax.training.settings import BaseModel
 
@@ -100,12 +101,9 @@ def main() -> None:
     options = parser.parse_args()
     if unknown := [run for run in options.only or () if not is_run(run)]:
         parser.error(f"--only {' '.join(unknown)}: expected names such as {all_runs(1)[1]}")
-    try:
+    with mistakes_in_one_sentence():
         for run in options.only or all_runs(options.seeds):
             print(train_one(run, options))
-    except (GrumoError, OSError) as error:
-        print(one_sentence(error), file=sys.stderr)
-        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -175,6 +175,46 @@ def test_leaderboard(runs, tmp_path, monkeypatch, capsys):
         assert (out / name).stat().st_size > 10_000
 
 
+def test_settings_of_grad_on_the_synthetic_world(runs, tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    module = importlib.import_module("synthetic_settings")
+    small = SyntheticWorld("street/test", size=(32, 64), number=2)
+    monkeypatch.setattr(sys.modules["synthetic"], "open_prepared", lambda *arguments: small)
+    every = module.settings
+
+    def few(model, variables):
+        found = every(model, variables)
+        # Eleven layers, of which the papers' is the seventh.
+        assert sum(name.startswith("layer ") for name in found) == 11
+        return {name: found[name] for name in ("papers", "without log σ", "layer 6")}
+
+    monkeypatch.setattr(module, "settings", few)
+    monkeypatch.setattr(module, "BASELINES", ("row",))
+    one_device = functools.partial(module.evaluate, devices=jax.devices()[:1])
+    monkeypatch.setattr(module, "evaluate", one_device)
+    checkpoint, out = runs / "Post_0" / "model", tmp_path / "out"
+    arguments = [str(checkpoint), "--data-dir", str(tmp_path), "--limit", "1", "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", ["experiments/synthetic_settings.py", *arguments])
+    module.main()
+    text = (out / "settings.md").read_text()
+    assert text.startswith("**Settings of Grad, Post_0; clips: 1**")
+    assert text in capsys.readouterr().out
+    found = {row["setting"]: row for row in rows(out / "settings.csv")}
+    assert list(found) == ["papers", "without log σ", "layer 6", "row"]
+    assert found["layer 6"]["AUSE"] == found["without log σ"]["AUSE"] != found["papers"]["AUSE"]
+    monkeypatch.setattr(sys, "argv", [*sys.argv[:5], "0"])
+    with pytest.raises(SystemExit):
+        module.main()
+    assert capsys.readouterr().err == "--limit 0; expected 1 or more\n"
+
+
+def test_each_method_has_one_colour_in_all_panels(monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    module = importlib.import_module("synthetic")
+    found = module._colors(["post", "grad", "row", "learned", "grad", "depth", "row"])
+    assert found == {"post": "C0", "grad": "C1", "learned": "C2", "row": "0.3", "depth": "0.5"}
+
+
 def test_base_models_start_from_the_base_of_their_seed(monkeypatch):
     monkeypatch.syspath_prepend(str(FOLDER))
     module = importlib.import_module("train_synthetic")

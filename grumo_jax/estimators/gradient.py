@@ -112,7 +112,10 @@ class GradientUncertainty(Estimator):
 
     @classmethod
     def paper(cls, model: Any, **options: Any) -> "GradientUncertainty":
-        """The papers' recipe: flip, squared loss in depth, layer 6, max; w = 2 with log σ."""
+        """The papers' recipe: flip, squared loss in depth, layer 6, max; w = 2 with log σ.
+
+        Of Repr, whose second head gives an error and no log σ, pass `uncertainty_weight=0`.
+        """
         has_log_sigma = as_network(model).log_sigma is not None
         return cls(model, **{"uncertainty_weight": 2.0 if has_log_sigma else 0.0, **options})
 

@@ -41,7 +41,7 @@ def draw_charts(summaries: Sequence[Summary]) -> Charts:
 
 
 def _laid_out(figure: Figure) -> Figure:
-    """Fix where everything is: otherwise each of three formats works it out anew, in a second."""
+    """Fix where everything is: otherwise each of three formats works it out anew."""
     figure.draw_without_rendering()
     figure.set_layout_engine(None)
     return figure
