@@ -56,7 +56,7 @@ def main() -> None:
         return result
 
     def read(place: int) -> Any:
-        return run.prepare(source[place])
+        return run.batches.prepare(source[place])
 
     for i in range(-1, options.images):  # the first compiles
         prepared = [timed("loading", read, max(i, 0) % len(source))]

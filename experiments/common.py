@@ -18,8 +18,7 @@ from typing import Any
 from settings_plot import draw_settings
 
 from grumo_jax import shipped_checkpoint
-from grumo_jax.data import Sample, Source, open_source
-from grumo_jax.data.sample import Crop, fingerprint
+from grumo_jax.data import Part, Source, at_most, open_source
 from grumo_jax.errors import GrumoError, one_sentence
 from grumo_jax.estimators import BASELINES, Ensemble, Estimator, named_estimator
 from grumo_jax.evaluation import PROTOCOLS, Protocol, evaluate
@@ -63,59 +62,6 @@ class Experiment:
     def title(self) -> str:
         """The first line of the docstring."""
         return self.about.splitlines()[0]
-
-
-@dataclass(frozen=True)
-class Part:
-    """Images of a source at even distances, under a name that says which.
-
-    Attributes:
-        source: of all images.
-        number: how many of them.
-        label: name for what the source holds.
-        missing: ids that are asked for and that are not there.
-    """
-
-    source: Source
-    number: int
-    label: str
-    missing: tuple[str, ...] = ()
-
-    @property
-    def name(self) -> str:
-        """Data set and split, and how many of its images."""
-        few = f", {self.number} of {len(self.source)} images"
-        return self.label + few * (self.number < len(self.source))
-
-    @property
-    def ids(self) -> tuple[str, ...]:
-        """The samples' ids, in order."""
-        return tuple(self.source.ids[self._place(i)] for i in range(self.number))
-
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 over name, ids and the source's fingerprint."""
-        return fingerprint(self.name, self.ids, [self.source.fingerprint])
-
-    @property
-    def crop(self) -> Crop | None:
-        """That of the source."""
-        return self.source.crop
-
-    @property
-    def has_depth(self) -> bool:
-        """That of the source."""
-        return self.source.has_depth
-
-    def __len__(self) -> int:
-        return self.number
-
-    def __getitem__(self, index: int) -> Sample:
-        """Read one sample."""
-        return self.source[self._place(index)]
-
-    def _place(self, index: int) -> int:
-        return index * len(self.source) // self.number
 
 
 def run(experiment: Experiment, arguments: Sequence[str] | None = None) -> Path:
@@ -249,10 +195,7 @@ def open_data(protocol: Protocol, options: argparse.Namespace) -> Source:
     dataset = dataset_of(protocol)
     split, limit = options.split or SPLITS[dataset], options.limit
     if not options.generated:
-        source = open_source(dataset, options.data_dir, split)
-        if limit is None:
-            return source
-        return Part(source, min(limit, len(source)), source.name, tuple(source.missing))
+        return at_most(open_source(dataset, options.data_dir, split), limit)
     number = limit or GENERATED_IMAGES
     folder = options.out / "generated" / f"{dataset}_{number}"
     if dataset == "nyu":

@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import Part, methods, mistakes_in_one_sentence, with_baselines, write_text
+from common import methods, mistakes_in_one_sentence, with_baselines, write_text
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from grumo_jax.data import Source
+from grumo_jax.data import Source, at_most
 from grumo_jax.data.prepared import open_prepared
 from grumo_jax.data.sample import REGIONS
 from grumo_jax.errors import GrumoError
@@ -111,12 +111,7 @@ def open_clips(data_dir: Path, split: str, limit: int | None) -> Source:
     Raises:
         GrumoError: if there are none, or none are asked for.
     """
-    source = open_prepared("synthetic", data_dir, split)
-    if limit is None:
-        return source
-    if limit < 1:
-        raise GrumoError(f"--limit {limit}; expected 1 or more")
-    return Part(source, min(limit, len(source)), source.name)
+    return at_most(open_prepared("synthetic", data_dir, split), limit)
 
 
 def evaluate_entry(entry: Entry, source: Source, out: Path) -> Summary:

@@ -230,6 +230,16 @@ def check_reference(reference: object) -> None:
 PAPER_REFERENCES = (Flip(), Gray(), Noise(), Rotate())
 """The papers' four image augmentations."""
 
+NAMED_REFERENCES: dict[str, Reference] = {
+    "flip": Flip(),
+    "gray": Gray(),
+    "noise": Noise(),
+    "rotate": Rotate(),
+    "feature-dropout": FeatureDropout(),
+    "feature-noise": FeatureNoise(),
+}
+"""By the names that tables and the command line use; the papers' four come first."""
+
 
 def rotate(maps: jax.Array, degrees: float) -> jax.Array:
     """Rotate (B, H, W, …) counter-clockwise about the centre; nearest neighbour, zeros outside."""

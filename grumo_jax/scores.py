@@ -23,15 +23,13 @@ def reduce_channels(gradients: jax.Array, reduction: Reduction = "max") -> jax.A
     """
     gradients = gradients.astype(jnp.float32)
     if reduction == "norm":
-        # Without the detour through 1 the gradient of the norm at zero would be NaN.
-        squares = jnp.sum(jnp.square(gradients), axis=-1)
-        return jnp.where(squares > 0, jnp.sqrt(jnp.where(squares > 0, squares, 1.0)), 0.0)
-    reduce: Any = {"max": jnp.max, "sum": jnp.sum, "mean": jnp.mean}[reduction]
+        return _root(jnp.sum(jnp.square(gradients), axis=-1))
+    reduce: Any = {"max": _largest, "sum": jnp.sum, "mean": jnp.mean}[reduction]
     return reduce(gradients, axis=-1)
 
 
 def normalize(maps: jax.Array, limits: jax.Array | None = None) -> jax.Array:
-    """Min-max each map (…, H, W) to [0, 1]; a constant map gives 0.
+    """Min-max each map (…, H, W) to [0, 1]; a constant map gives 0, NaN stays NaN.
 
     Args:
         maps: float maps.
@@ -45,7 +43,8 @@ def normalize(maps: jax.Array, limits: jax.Array | None = None) -> jax.Array:
     low = jnp.min(limits, axis=(-2, -1), keepdims=True)
     extent = jnp.max(limits, axis=(-2, -1), keepdims=True) - low
     is_constant = extent <= 0
-    return jnp.where(is_constant, 0.0, (maps - low) / jnp.where(is_constant, 1.0, extent))
+    # Not plain 0: a map of NaN is to stay one, and XLA's minimum on CPUs may pass over NaN.
+    return jnp.where(is_constant, 0.0 * maps, (maps - low) / jnp.where(is_constant, 1.0, extent))
 
 
 def resize(maps: jax.Array, size: tuple[int, int]) -> jax.Array:
@@ -65,10 +64,19 @@ def combine(maps: jax.Array, combination: Combination = "std") -> jax.Array:
     if maps.shape[0] == 1:
         return maps[0]
     if combination == "std":
-        # Two-step for the same reason as the norm: no NaN gradient where all layers agree.
-        spread = jnp.var(maps, axis=0)
-        return jnp.where(spread > 0, jnp.sqrt(jnp.where(spread > 0, spread, 1.0)), 0.0)
-    return jnp.max(maps, axis=0) if combination == "max" else jnp.mean(maps, axis=0)
+        return _root(jnp.var(maps, axis=0))
+    return _largest(maps, axis=0) if combination == "max" else jnp.mean(maps, axis=0)
+
+
+def _largest(values: jax.Array, axis: int) -> jax.Array:
+    """Maximum; NaN where one is NaN, which XLA's own maximum on CPUs passes over."""
+    return jnp.where(jnp.isnan(jnp.sum(values, axis=axis)), jnp.nan, jnp.max(values, axis=axis))
+
+
+def _root(squares: jax.Array) -> jax.Array:
+    """Square root whose gradient at 0 is 0; NaN stays NaN."""
+    positive = squares > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, squares, 1.0)), squares)
 
 
 def check_score(reduction: str, combination: str) -> None:

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 import grumo_jax
+from grumo_jax.data import Part
 from grumo_jax.data.synthetic import SyntheticWorld
 from grumo_jax.errors import GrumoError
 from grumo_jax.estimators import named_estimator
@@ -205,7 +206,7 @@ def test_settings_of_grad_on_the_synthetic_world(runs, tmp_path, monkeypatch, ca
     monkeypatch.setattr(sys, "argv", [*sys.argv[:5], "0"])
     with pytest.raises(SystemExit):
         module.main()
-    assert capsys.readouterr().err == "--limit 0; expected 1 or more\n"
+    assert capsys.readouterr().err == "the limit is 0; expected 1 or more\n"
 
 
 def test_each_method_has_one_colour_in_all_panels(monkeypatch):
@@ -342,7 +343,7 @@ def test_a_part_notices_that_its_source_changed(experiment):
         ids, has_depth, fingerprint = ("a", "b"), True, "before"
 
     source = Changing("ab")
-    part = sys.modules["common"].Part(source, 1, "few")
+    part = Part(source, 1, "few")
     before = part.fingerprint
     assert part.fingerprint == before
     source.fingerprint = "after"

@@ -137,3 +137,17 @@ def test_weight_without_log_sigma_is_explained(images):
     with pytest.raises(grumo_jax.GrumoError, match="the network predicts no log σ"):
         estimator(variables, images)
     assert grumo_jax.GradientUncertainty.paper(model).uncertainty_weight == 0
+
+
+@pytest.mark.parametrize("reduction", ["max", "sum", "mean", "norm"])
+@pytest.mark.parametrize("combination", ["std", "max", "mean"])
+def test_nan_is_not_hidden(reduction, combination):
+    """XLA's maximum on CPUs passes over NaN; a broken map must not look like a certain one."""
+    gradients = jnp.zeros((2, 1, 16, 32, 2)).at[0, ..., 0].set(jnp.nan)
+
+    @jax.jit
+    def score(gradients):
+        reduced = scores.reduce_channels(gradients, reduction)
+        return scores.combine(scores.normalize(reduced), combination)
+
+    assert jnp.isnan(score(gradients)).all()

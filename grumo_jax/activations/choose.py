@@ -97,7 +97,7 @@ def _reaching_depth(
 ) -> set[str]:
     """Names of the calls whose outputs depth depends on, read off the traced program."""
 
-    def forward(offsets: dict[str, jax.Array]) -> jax.Array:
+    def forward(offsets: dict[str, jax.Array], variables: Any, images: Any) -> jax.Array:
         edits = {
             (c.path, c.index): (lambda output, name=c.name: output + offsets[name]) for c in calls
         }
@@ -105,9 +105,9 @@ def _reaching_depth(
         return network.read_depth(output)
 
     shapes = {call.name: call.shape for call in calls}
-    jaxpr = jax.make_jaxpr(forward)(shapes).jaxpr
+    jaxpr = jax.make_jaxpr(forward)(shapes, variables, images).jaxpr
     needed = {v for v in jaxpr.outvars if isinstance(v, core.Var)}
     for equation in reversed(jaxpr.eqns):
         if needed.intersection(equation.outvars):
             needed.update(v for v in equation.invars if isinstance(v, core.Var))
-    return {name for name, var in zip(sorted(shapes), jaxpr.invars, strict=True) if var in needed}
+    return {name for name, var in zip(sorted(shapes), jaxpr.invars, strict=False) if var in needed}

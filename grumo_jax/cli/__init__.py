@@ -4,6 +4,7 @@ import sys
 
 import typer
 
+from grumo_jax.cli.ablate import ablate
 from grumo_jax.cli.convert import convert
 from grumo_jax.cli.demo import demo
 from grumo_jax.cli.evaluate import evaluate
@@ -28,7 +29,19 @@ app = typer.Typer(
         "convert`, and run it on your photos with `grumo predict`."
     ),
 )
-for command in (demo, predict, convert, layers, generate, prepare, train, evaluate, report):
+COMMANDS = (
+    demo,
+    predict,
+    convert,
+    layers,
+    generate,
+    prepare,
+    train,
+    evaluate,
+    ablate,
+    report,
+)
+for command in COMMANDS:
     app.command()(command)
 
 

@@ -6,6 +6,23 @@ from typing import Annotated, Any
 
 import typer
 
+from grumo_jax.cli.ground_truth import (
+    BatchSizeOption,
+    DataDirOption,
+    DatasetOption,
+    DepthDirOption,
+    DepthScaleOption,
+    LimitOption,
+    Png16Option,
+    ProtocolOption,
+    SeedOption,
+    SplitOption,
+    WorkersOption,
+    check_folder,
+    choose_protocol,
+    open_with_depth,
+    report_problems,
+)
 from grumo_jax.errors import GrumoError
 from grumo_jax.estimators import (
     BASELINES,
@@ -23,24 +40,11 @@ def evaluate(
         list[Path],
         typer.Argument(help="Checkpoint directory; several are evaluated as one ensemble."),
     ],
-    dataset: Annotated[str, typer.Option(help="kitti, nyu, synthetic or folder.")],
-    data_dir: Annotated[
-        Path, typer.Option(help="What `grumo prepare` was given, or a folder of photos.")
-    ],
-    protocol: Annotated[
-        str,
-        typer.Option(
-            help="kitti-mono: median scaling. kitti-stereo: times 5.4. nyu: metres. For data of "
-            "one's own: median or metric."
-        ),
-    ],
+    dataset: DatasetOption,
+    data_dir: DataDirOption,
+    protocol: ProtocolOption,
     out: Annotated[Path, typer.Option(help="Folder for results and report.")] = Path("evaluation"),
-    split: Annotated[
-        str | None,
-        typer.Option(
-            help="kitti: eigen, eigen_benchmark or velodyne. nyu: val. synthetic: street/test."
-        ),
-    ] = None,
+    split: SplitOption = None,
     estimator: Annotated[
         list[str] | None,
         typer.Option(help="As in `grumo predict`; may be repeated. All that apply by default."),
@@ -51,23 +55,16 @@ def evaluate(
     base_model: Annotated[
         str | None, typer.Option(help="Name in tables; the checkpoint's by default.")
     ] = None,
-    depth_dir: Annotated[
-        Path | None, typer.Option(help="folder: true depth, .npy or 16-bit .png of the same names.")
-    ] = None,
-    depth_scale: Annotated[
-        float, typer.Option(help="folder: units of a depth PNG to the metre.")
-    ] = 256,
-    batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Images at a time, of all devices together.")
-    ] = None,
+    depth_dir: DepthDirOption = None,
+    depth_scale: DepthScaleOption = 256,
+    limit: LimitOption = None,
+    batch_size: BatchSizeOption = None,
     pictures: Annotated[
         int, typer.Option(min=0, help="Draw so many of the best and worst images.")
     ] = 2,
-    png16: Annotated[
-        bool, typer.Option(help="Round as the papers' programs do, which score 16-bit files.")
-    ] = False,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="What estimators draw.")] = 0,
-    workers: Annotated[int, typer.Option(min=0, help="Threads that read images ahead.")] = 2,
+    png16: Png16Option = False,
+    seed: SeedOption = 0,
+    workers: WorkersOption = 2,
 ) -> None:
     """Evaluate a network and its uncertainties on a data set, and write a report.
 
@@ -79,19 +76,13 @@ def evaluate(
     eigen_benchmark --protocol kitti-mono
     """
     # Importing these takes time that other commands need not spend.
-    import dataclasses
-
-    from grumo_jax.evaluation import named_protocol
     from grumo_jax.evaluation.checkpoints import describe_checkpoints, load_members
     from grumo_jax.evaluation.evaluate import Run
     from grumo_jax.evaluation.pictures import draw_pictures
 
-    if out.exists() and not out.is_dir():
-        raise GrumoError(f"{out}: a file; --out names a folder")
-    chosen = dataclasses.replace(named_protocol(protocol), through_png16=png16)
-    if dataset != "folder" and (dataset == "nyu") != (protocol == "nyu"):
-        raise GrumoError(f"the protocol {protocol} is not for {dataset}; see --help")
-    source = _open(dataset, data_dir, split, depth_dir, depth_scale)
+    check_folder(out)
+    chosen = choose_protocol(protocol, dataset, png16)
+    source = open_with_depth(dataset, data_dir, split, depth_dir, depth_scale, limit)
     model, variables = load_members(checkpoints)
     estimators = choose_estimators(model, estimator, baselines, ensemble=len(checkpoints) > 1)
     run = Run.of(estimators, variables, source, chosen, batch_size=batch_size, seed=seed)
@@ -105,27 +96,6 @@ def evaluate(
     _report(results, out)
 
 
-def _open(
-    dataset: str, data_dir: Path, split: str | None, depth_dir: Path | None, depth_scale: float
-) -> Any:
-    """Open the data set, which must have ground truth."""
-    from grumo_jax.data import open_source
-
-    own: dict[str, Any] = {}
-    if dataset == "folder":
-        if split:
-            raise GrumoError("--split is for kitti and nyu; a folder of photos has no splits")
-        if depth_dir is None:
-            raise GrumoError("a folder of photos needs its true depth: give --depth-dir")
-        own = {"depth": depth_dir, "depth_scale": depth_scale}
-    elif depth_dir:
-        raise GrumoError(f"--depth-dir is for --dataset folder; {dataset} has its own depth")
-    source = open_source(dataset, data_dir, split, **own)
-    if not source.has_depth:
-        raise GrumoError(f"{source.name} has no ground truth; evaluate another split")
-    return source
-
-
 def _report(results: Any, out: Path) -> None:
     """Write the report, print its main table, and name the images that were left out."""
     from grumo_jax.report import summarize, write_report
@@ -134,14 +104,7 @@ def _report(results: Any, out: Path) -> None:
     page, tables = write_report(out, [summary])
     print(tables[0].to_markdown())
     print(f"report: {page.resolve()}")
-    for _, sentence in summary.problems:
-        print(f"grumo: left out {sentence}", file=sys.stderr)
-    if not summary.images:
-        raise GrumoError("not one image could be measured; see the report for why")
-    if summary.problems:
-        advice = f"when they are mended, delete {results.path} and evaluate anew"
-        print(f"grumo: {advice}", file=sys.stderr)
-        raise typer.Exit(1)
+    report_problems(summary.problems, len(summary.images), results.path)
 
 
 def choose_estimators(

@@ -122,7 +122,7 @@ def score(
     )
     measured: list[dict[str, Measures]] = []
     for index in range(number):
-        prepared = [run.prepare(_film(source, index))]
+        prepared = [run.batches.prepare(_film(source, index))]
         measured.append(jax.device_get(run.measure(run.estimate(prepared), prepared)))
         advance()
     rows: list[list[Value]] = [[name, *_means([m[name] for m in measured])] for name in names]

@@ -14,6 +14,8 @@ from grumo_jax.data.nyu import NyuFastDepth as NyuFastDepth
 from grumo_jax.data.nyu import center_crop as center_crop
 from grumo_jax.data.nyu import half_size as half_size
 from grumo_jax.data.opening import open_source as open_source
+from grumo_jax.data.part import Part as Part
+from grumo_jax.data.part import at_most as at_most
 from grumo_jax.data.prepared import PreparedSource as PreparedSource
 from grumo_jax.data.prepared import open_prepared as open_prepared
 from grumo_jax.data.prepared import prepare as prepare

@@ -211,11 +211,8 @@ class GradientUncertainty(Estimator):
         losses, pull_back, depth = activation_vjp(
             network, variables, images, layers, readout=readout, has_aux=True
         )
-        # One cotangent per loss, each image's own, so that images do not mix; made of the losses,
-        # so that it is sharded like them.
-        one_loss = jnp.eye(losses.shape[1], dtype=losses.dtype)[:, None]
-        gradients = map_fast(pull_back, one_loss * jnp.ones_like(losses)[None], unroll=True)
-        return depth, losses, _checked_maps(gradients)
+        gradients = map_fast(pull_back, one_by_one(losses), unroll=True)
+        return depth, losses, check_maps(gradients)
 
     def _layer_names(self, variables: Any, images: jax.Array) -> tuple[str, ...]:
         if self.layers is None:
@@ -239,7 +236,22 @@ class GradientUncertainty(Estimator):
         return jnp.mean(combine(jnp.stack(maps), self.combine), axis=0)
 
 
-def _checked_maps(gradients: dict[str, Any]) -> dict[str, jax.Array]:
+def one_by_one(losses: jax.Array) -> jax.Array:
+    """Cotangents (L, B, L) of losses (B, L), one loss of every image in each.
+
+    Losses are each image's own, so that images do not mix. Made of the losses, the cotangents are
+    sharded like them.
+    """
+    one_loss = jnp.eye(losses.shape[1], dtype=losses.dtype)[:, None]
+    return one_loss * jnp.ones_like(losses)[None]
+
+
+def check_maps(gradients: dict[str, Any]) -> dict[str, jax.Array]:
+    """Gradients {layer: (L, B, h, w, C)} as they are, if each is of a feature map.
+
+    Raises:
+        LayerError: for a layer of another form.
+    """
     for name, gradient in gradients.items():
         if not isinstance(gradient, jax.Array) or gradient.ndim != 5:
             raise LayerError(

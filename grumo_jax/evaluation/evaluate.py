@@ -1,30 +1,25 @@
-"""Evaluate estimators on a data set: in batches, on all devices, to a file that survives."""
+"""Evaluate estimators on a data set."""
 
 import dataclasses
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from tqdm import tqdm
 
 from grumo_jax.checkpoint import content_hash
-from grumo_jax.data import Loaded, Problem, Source, load
+from grumo_jax.data import Source
 from grumo_jax.errors import GrumoError
 from grumo_jax.estimators import Estimate, Estimator, estimate_together
+from grumo_jax.evaluation.batches import Batches, Item
 from grumo_jax.evaluation.measure import Measures, measure
 from grumo_jax.evaluation.protocol import Protocol
-from grumo_jax.evaluation.results import Results, ResultsWriter, Row, read_results
-from grumo_jax.evaluation.rows import problem_row, to_row
-from grumo_jax.evaluation.targets import Prepare, Prepared, batch_targets
+from grumo_jax.evaluation.results import Results, Row
+from grumo_jax.evaluation.rows import to_row
+from grumo_jax.evaluation.targets import Prepared
 from grumo_jax.naming import stable_name
 from grumo_jax.network import DepthNetwork
-
-Item = Loaded[Prepared] | Problem
 
 
 def evaluate(
@@ -93,21 +88,13 @@ class Run:
     Attributes:
         estimators: by name.
         variables: on all devices.
-        source: the images.
-        protocol: with its crop resolved.
-        size: (height, width) of the network's input.
-        batch_size: images of a batch.
-        sharding: how a batch is shared between devices.
+        batches: the data set, and how it is gone through.
         seed: of what estimators draw.
     """
 
     estimators: dict[str, Estimator]
     variables: Any
-    source: Source
-    protocol: Protocol
-    size: tuple[int, int]
-    batch_size: int
-    sharding: NamedSharding
+    batches: Batches
     seed: int
 
     @classmethod
@@ -126,88 +113,47 @@ class Run:
         """Decide what was left open; see `evaluate`."""
         if not estimators:
             raise GrumoError("there is no estimator to evaluate; name at least one")
-        devices = list(jax.local_devices() if devices is None else devices)
-        if batch_size is None:
-            batch_size = len(devices) * (1 if devices[0].platform == "cpu" else 8)
-        batch_size = -(-batch_size // len(devices)) * len(devices)
-        mesh = jax.make_mesh((len(devices),), ("data",), (AxisType.Auto,), devices=devices)
-        network = _network(estimators)
-        return cls(
-            dict(estimators),
-            jax.device_put(variables, NamedSharding(mesh, PartitionSpec())),
-            source,
-            protocol.for_source(source.crop),
-            size or getattr(network.module, "input_size", None) or protocol.size,
-            batch_size,
-            NamedSharding(mesh, PartitionSpec("data")),
-            seed,
+        network = next(iter(estimators.values())).network
+        batches = Batches.of(
+            network, source, protocol, size=size, batch_size=batch_size, devices=devices
         )
+        return cls(dict(estimators), batches.on_all_devices(variables), batches, seed)
 
     def configuration(self, about: Mapping[str, Any]) -> dict[str, Any]:
         """All that decides what the numbers are."""
         return {
             **about,
-            "dataset": self.source.name,
-            "fingerprint": self.source.fingerprint,
-            "images": len(self.source),
-            "missing": list(self.source.missing),
-            "protocol": self.protocol.describe(),
-            "size": list(self.size),
+            **self.batches.configuration(),
             "variables": content_hash({}, self.variables)[:16],
             "estimators": {name: describe(e) for name, e in self.estimators.items()},
             "seed": self.seed,
-            "batch_size": self.batch_size,
-            "devices": self.sharding.num_devices,
-            "platform": self.sharding.mesh.devices.flat[0].platform,
-            "jax": jax.__version__,
         }
 
     def to_file(
         self, path: str | Path, about: Mapping[str, Any], *, workers: int, progress: bool
     ) -> Results:
         """Evaluate what the results file does not hold yet."""
-        with ResultsWriter(path, self.configuration(about)) as writer:
-            # Batches are always the same ones: one that was not finished is computed again.
-            start = writer.done // self.batch_size * self.batch_size
-            if writer.done == len(self.source):
-                start = writer.done
-            items = load(self.source, self.prepare, workers=workers, start=start)
-            bar = tqdm(total=len(self.source), initial=start, unit="image", disable=not progress)
-            with bar:
-                while batch := list(itertools.islice(items, self.batch_size)):
-                    writer.append(self.rows(batch)[max(writer.done - start, 0) :])
-                    start += len(batch)
-                    bar.update(len(batch))
-        return read_results(path)
+        return self.batches.to_file(
+            path, self.configuration(about), self.rows, workers=workers, progress=progress
+        )
 
     @property
     def network(self) -> DepthNetwork:
         """The network that all estimators are of."""
-        return _network(self.estimators)
+        return next(iter(self.estimators.values())).network
 
-    @property
-    def prepare(self) -> Prepare:
-        """What makes of a sample what is batched."""
-        return Prepare(self.protocol, self.size)
-
-    def rows(self, batch: Sequence[Item]) -> list[Row]:
-        """Evaluate a batch."""
-        prepared = [item.value for item in batch if isinstance(item, Loaded)]
-        measures: dict[str, Measures] = {}
-        if prepared:
-            measures = jax.device_get(self.measure(self.estimate(prepared), prepared))
-        slots, rows = itertools.count(), []
-        for item in batch:
-            if isinstance(item, Problem):
-                rows.append(problem_row(item.index, item.id, item.sentence))
-            else:
-                rows.append(to_row(item.index, item.id, item.value.size, measures, next(slots)))
-        return rows
+    def rows(self, items: Sequence[Item]) -> list[Row]:
+        """Evaluate the images of a batch."""
+        prepared = [item.value for item in items]
+        measures = jax.device_get(self.measure(self.estimate(prepared), prepared))
+        return [
+            to_row(item.index, item.id, item.value.size, measures, slot)
+            for slot, item in enumerate(items)
+        ]
 
     def estimate(self, prepared: Sequence[Prepared]) -> dict[str, Estimate]:
-        """Depth and uncertainty by estimator, of at most `batch_size` images."""
-        images = self._share(np.stack([p.image for p in self._filled(prepared)]))
-        key = jax.random.key(self.seed)
+        """Depth and uncertainty by estimator, of at most a batch of images."""
+        images, key = self.batches.images(prepared), jax.random.key(self.seed)
         return estimate_together(self.estimators, self.variables, images, key)
 
     def measure(
@@ -215,23 +161,12 @@ class Run:
     ) -> dict[str, Measures]:
         """All measures of a batch by estimator."""
         _, height, width = next(iter(estimates.values())).depth.shape
-        filled = self._filled(prepared)
-        targets = self._share(batch_targets(filled, self.protocol, (height, width)))
+        targets = self.batches.targets(prepared, (height, width))
+        protocol = self.batches.protocol
         return {
-            name: measure(self.network, e.depth, e.uncertainty, targets, self.protocol)
+            name: measure(self.network, e.depth, e.uncertainty, targets, protocol)
             for name, e in estimates.items()
         }
-
-    def _filled(self, prepared: Sequence[Prepared]) -> list[Prepared]:
-        """A full batch: another shape would be compiled anew, and not divide between devices."""
-        return [*prepared, *[prepared[-1]] * (self.batch_size - len(prepared))]
-
-    def _share(self, batch: Any) -> Any:
-        return jax.device_put(batch, self.sharding)
-
-
-def _network(estimators: Mapping[str, Estimator]) -> DepthNetwork:
-    return next(iter(estimators.values())).network
 
 
 def describe(estimator: Estimator) -> str:

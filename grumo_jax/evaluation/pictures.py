@@ -69,13 +69,14 @@ def telling_images(rows: Iterable[Row], estimator: str, number: int) -> dict[int
 
 
 def _draw(run: Run, index: int, scale: float, names: Sequence[str], file: Path) -> None:
-    sample = run.protocol.trim(run.source[index])
+    protocol = run.batches.protocol
+    sample = protocol.trim(run.batches.source[index])
     predictions = _predict(run, sample, names)
     depth = predictions[names[0]].depth * scale
     figure = plot_case(
         sample.image,
         depth,
-        _relative_error(sample, np.clip(depth, run.protocol.min_depth, run.protocol.max_depth)),
+        _relative_error(sample, np.clip(depth, protocol.min_depth, protocol.max_depth)),
         {name: predictions[name].uncertainty for name in names},
         predicts=run.network.predicts,
         measure="relative error",
@@ -86,7 +87,7 @@ def _draw(run: Run, index: int, scale: float, names: Sequence[str], file: Path) 
 
 def _predict(run: Run, sample: Sample, names: Sequence[str]) -> dict[str, Prediction]:
     """Maps at the photo's size by estimator."""
-    estimates, size = run.estimate([run.prepare(sample)]), sample.image.shape[:2]
+    estimates, size = run.estimate([run.batches.prepare(sample)]), sample.image.shape[:2]
     return {name: to_photo_size(run.network, estimates[name], 0, size) for name in names}
 
 

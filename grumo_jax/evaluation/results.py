@@ -16,6 +16,8 @@ from grumo_jax.locks import lock_file
 
 FORMAT = 1
 _HEADER = "grumo_jax results"
+MOST_SAID = 4
+"""Differences between two configurations that are named."""
 
 Row = dict[str, Any]
 """One image: "index" and "id", and either "problem", a sentence, or "size" and "estimators"."""
@@ -175,15 +177,28 @@ def _check_last(path: Path, line: bytes, index: int) -> None:
 def _check_same(path: Path, stored: dict[str, Any], given: dict[str, Any]) -> None:
     """Refuse to mix numbers that do not belong together, and say what differs."""
     differences = [
-        f"{name} was {_short(stored.get(name))} and is now {_short(given.get(name))}"
-        for name in {**stored, **given}
-        if stored.get(name) != given.get(name)
+        f"{name} was {_short(before)} and is now {_short(now)}"
+        for name, before, now in _differences(stored, given)
     ]
+    if len(differences) > MOST_SAID:
+        differences[MOST_SAID:] = [f"and {len(differences) - MOST_SAID} more differences"]
     if differences:
         raise ResultsError(
             f"{path}: holds results of another configuration ({'; '.join(differences)}); choose "
             "another file, or delete this one"
         )
+
+
+def _differences(
+    stored: dict[str, Any], given: dict[str, Any], path: str = ""
+) -> Iterator[tuple[str, Any, Any]]:
+    """(dotted name, stored, given) of all that differs."""
+    for name in {**stored, **given}:
+        before, now = stored.get(name), given.get(name)
+        if isinstance(before, dict) and isinstance(now, dict):
+            yield from _differences(before, now, f"{path}{name}: ")
+        elif before != now:
+            yield f"{path}{name}", before, now
 
 
 def _short(value: Any, limit: int = 120) -> str:

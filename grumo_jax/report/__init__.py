@@ -1,7 +1,10 @@
 """From results files to tables, pictures and a page to read."""
 
+from grumo_jax.report.ablation import AblationSummary as AblationSummary
+from grumo_jax.report.ablation import summarize_ablation as summarize_ablation
 from grumo_jax.report.compare import Difference as Difference
 from grumo_jax.report.compare import compare as compare
+from grumo_jax.report.files import write_ablation as write_ablation
 from grumo_jax.report.files import write_report as write_report
 from grumo_jax.report.gain import gain_table as gain_table
 from grumo_jax.report.html import make_html as make_html

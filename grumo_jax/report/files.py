@@ -6,8 +6,15 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from grumo_jax.images import write_atomically
+from grumo_jax.report.ablation import (
+    AblationSummary,
+    best_table,
+    layer_tables,
+    settings_table,
+)
 from grumo_jax.report.charts import draw_charts
 from grumo_jax.report.gain import gain_table
+from grumo_jax.report.heatmap import plot_layers_reductions, plot_layers_signals
 from grumo_jax.report.html import make_html
 from grumo_jax.report.summary import Summary
 from grumo_jax.report.table import Table
@@ -51,6 +58,21 @@ def write_report(
     page = folder / "report.html"
     _write(page, make_html(summaries, tables, charts))
     return page, tables
+
+
+def write_ablation(folder: str | Path, summary: AblationSummary) -> list[Table]:
+    """Write an ablation's tables.md, settings.csv and heat maps, each whole or not at all.
+
+    Returns:
+        The tables: the best settings, layers by signals, layers by reductions.
+    """
+    folder = Path(folder)
+    tables = [best_table(summary), *layer_tables(summary)]
+    _write(folder / "tables.md", "\n".join(table.to_markdown() for table in tables))
+    _write(folder / "settings.csv", settings_table(summary).to_csv())
+    _save(folder / "layers_signals", plot_layers_signals(summary))
+    _save(folder / "layers_reductions", plot_layers_reductions(summary))
+    return tables
 
 
 def _write(path: Path, text: str) -> None:

@@ -133,13 +133,21 @@ class Summary:
     @property
     def coverage(self) -> str:
         """One sentence: how many images the numbers rest on, and what became of the others."""
-        said = [f"means over {len(self.images)} of {self.expected} images"]
-        if not self.finished:
-            said = [f"UNFINISHED: {self.rows} of {self.expected} images so far; {said[0]}"]
-        said += [f"{len(self.problems)} damaged or failed"] * bool(self.problems)
-        said += [f"{len(self.empty)} without valid pixels"] * bool(self.empty)
-        said += [f"{len(self.missing)} of the data set missing on disk"] * bool(self.missing)
-        return "; ".join(said)
+        counts = len(self.images), self.rows, self.expected
+        return say_coverage(*counts, len(self.problems), len(self.empty), len(self.missing))
+
+
+def say_coverage(
+    images: int, rows: int, expected: int, problems: int, empty: int, missing: int
+) -> str:
+    """One sentence: how many images the numbers rest on, and what became of the others."""
+    said = [f"means over {images} of {expected} images"]
+    if rows < expected:
+        said = [f"UNFINISHED: {rows} of {expected} images so far; {said[0]}"]
+    said += [f"{problems} damaged or failed"] * bool(problems)
+    said += [f"{empty} without valid pixels"] * bool(empty)
+    said += [f"{missing} of the data set missing on disk"] * bool(missing)
+    return "; ".join(said)
 
 
 def summarize(results: Results | str | Path) -> Summary:
@@ -158,7 +166,11 @@ def summarize(results: Results | str | Path) -> Summary:
     """
     if not isinstance(results, Results):
         results = read_results(results)
-    means = {str(name): _Means(str(name)) for name in results.configuration.get("estimators", ())}
+    if "estimators" not in results.configuration:
+        raise ResultsError(
+            f"{results.path}: an ablation, not an evaluation; `grumo ablate` writes its tables"
+        )
+    means = {str(name): _Means(str(name)) for name in results.configuration["estimators"]}
     images, problems, empty = list[ImageScores](), list[tuple[str, str]](), list[str]()
     rows = 0
     for row in _checked_rows(results):

@@ -1,0 +1,8 @@
+"""Ablations in one pass: settings of Grad over a data set, and activations pixel by pixel."""
+
+from grumo_jax.ablation.grid import Grid as Grid
+from grumo_jax.ablation.grid import Signal as Signal
+from grumo_jax.ablation.grid import Site as Site
+from grumo_jax.ablation.run import ablate as ablate
+from grumo_jax.ablation.sweep import Measure as Measure
+from grumo_jax.ablation.sweep import ablate_settings as ablate_settings

@@ -1,0 +1,224 @@
+"""A grid of settings of Grad: signals × sites × reductions."""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from grumo_jax.activations import choose_layers
+from grumo_jax.activations.calls import find_calls, list_calls
+from grumo_jax.errors import GrumoError
+from grumo_jax.estimators import GradientUncertainty
+from grumo_jax.losses import Loss, LossName, Space, check_loss
+from grumo_jax.network import as_names, as_network
+from grumo_jax.references import (
+    NAMED_REFERENCES,
+    PAPER_REFERENCES,
+    Reference,
+    check_reference,
+)
+from grumo_jax.scores import Combination, Reduction, check_score
+
+REDUCTIONS: tuple[Reduction, ...] = get_args(Reduction)
+COMBINATIONS: tuple[Combination, ...] = get_args(Combination)
+
+
+@dataclass(frozen=True)
+class Signal:
+    """What is back-propagated: a loss between the prediction and reference depths.
+
+    Attributes:
+        name: as tables call it.
+        references, loss, space, uncertainty_weight: see `GradientUncertainty`.
+    """
+
+    name: str
+    references: tuple[Reference, ...]
+    loss: LossName | Loss = "squared"
+    space: Space = "depth"
+    uncertainty_weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_loss(self.loss, self.space, self.uncertainty_weight)
+        for reference in self.references:
+            check_reference(reference)
+        if not self.references and self.loss != "uncertainty":
+            raise GrumoError(f"the signal {self.name!r} has no reference; give it at least one")
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where the gradient is read: at one layer, or at several whose maps are combined.
+
+    Attributes:
+        name: as tables call it.
+        layers: names of activations.
+        combine: how several are combined.
+    """
+
+    name: str
+    layers: tuple[str, ...]
+    combine: Combination = "std"
+
+    def __post_init__(self) -> None:
+        check_score("max", self.combine)
+        if not self.layers:
+            raise GrumoError(f"the site {self.name!r} has no layer; give it at least one")
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Every signal, read at every site, with every reduction over channels.
+
+    `Grid.of` makes one of lists of options.
+
+    Attributes:
+        signals, sites, reductions: the three axes.
+
+    Raises:
+        GrumoError: if an axis is empty or names something twice.
+
+    Example:
+        >>> grid = Grid(
+        ...     signals=(Signal("flip", PAPER_REFERENCES[:1]),),
+        ...     sites=(Site("head", ("decoder/head_0",)),),
+        ...     reductions=("max", "norm"),
+        ... )
+        >>> grid.shape
+        (1, 1, 2)
+    """
+
+    signals: tuple[Signal, ...]
+    sites: tuple[Site, ...]
+    reductions: tuple[Reduction, ...] = REDUCTIONS
+
+    def __post_init__(self) -> None:
+        for axis, names in self.axes().items():
+            if not names:
+                raise GrumoError(f"the grid has no {axis}; give at least one")
+            if twice := {name for name in names if names.count(name) > 1}:
+                raise GrumoError(f"the grid's {axis} name {', '.join(sorted(twice))} twice")
+        for reduction in self.reductions:
+            check_score(reduction, "std")
+
+    @classmethod
+    def of(
+        cls,
+        model: Any,
+        variables: Any,
+        images: Any,
+        *,
+        layers: str | Sequence[str] = "decoder",
+        combinations: Sequence[Combination] = (),
+        reductions: Sequence[Reduction] = REDUCTIONS,
+        references: Mapping[str, Reference] | None = None,
+        losses: Sequence[LossName] = ("squared", "variance"),
+        spaces: Sequence[Space] = ("depth",),
+        uncertainty_weights: Sequence[float] | None = None,
+    ) -> "Grid":
+        """Every combination of the options; by default the papers' ablation.
+
+        The squared loss makes a signal of each reference, the variance one of all of them
+        together, "uncertainty" one of none.
+
+        Args:
+            model, variables, images: the network and what it is applied to; of the images the
+                shape and dtype are enough.
+            layers: "decoder" for all decoder convolutions, or names. A name that is a number
+                stands for the decoder convolution of that number, as the papers count.
+            combinations: of all these layers; each is a site beside the single layers.
+            reductions: over channels.
+            references: by name; the papers' four by default.
+            losses, spaces: see `consistency_loss`.
+            uncertainty_weights: of log σ; by default the papers' 2 where the network predicts it,
+                else 0.
+
+        Raises:
+            GrumoError: for an unknown option, or log σ's term of a network without it;
+                `LayerError` for an unknown layer.
+        """
+        network = as_network(model)
+        if uncertainty_weights is None:
+            uncertainty_weights = [0.0 if network.log_sigma is None else 2.0]
+        if references is None:
+            references = {n: r for n, r in NAMED_REFERENCES.items() if r in PAPER_REFERENCES}
+        several = len(spaces) > 1, len(uncertainty_weights) > 1
+        signals: dict[str, Signal] = {}
+        for space, weight, loss in itertools.product(spaces, uncertainty_weights, losses):
+            for name, used in _references_of(loss, references).items():
+                if loss == "uncertainty":
+                    signals[name] = Signal(name, used, loss, "depth", weight or 2.0)
+                    continue
+                details = [space.replace("_", " ")] * several[0] + [f"w = {weight:g}"] * several[1]
+                name = ", ".join([name, *details])
+                signals[name] = Signal(name, used, loss, space, weight)
+        if network.log_sigma is None and ("uncertainty" in losses or any(uncertainty_weights)):
+            raise GrumoError(
+                "the network predicts no log σ; leave out its weights and the loss 'uncertainty'"
+            )
+        named = _layer_names(network, variables, images, layers)
+        find_calls(list_calls(network, variables, images), named.values())
+        sites = _sites(named, combinations)
+        return cls(tuple(signals.values()), sites, tuple(reductions))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Numbers of signals, sites and reductions."""
+        return len(self.signals), len(self.sites), len(self.reductions)
+
+    def axes(self) -> dict[str, list[str]]:
+        """The names along each axis: "signals", "sites", "reductions"."""
+        return {
+            "signals": [signal.name for signal in self.signals],
+            "sites": [site.name for site in self.sites],
+            "reductions": list(self.reductions),
+        }
+
+    def estimators(self, model: Any) -> Iterator[GradientUncertainty]:
+        """The estimator of each setting, in the order of the axes, the last one fastest."""
+        for signal, site, reduction in itertools.product(self.signals, self.sites, self.reductions):
+            yield GradientUncertainty(
+                model,
+                layers=site.layers,
+                reference=signal.references or PAPER_REFERENCES,
+                loss=signal.loss,
+                space=signal.space,
+                reduction=reduction,
+                combine=site.combine,
+                uncertainty_weight=signal.uncertainty_weight,
+            )
+
+
+def _references_of(
+    loss: LossName, references: Mapping[str, Reference]
+) -> dict[str, tuple[Reference, ...]]:
+    """The signals of a loss: {name: the references it compares with}."""
+    if loss == "squared":
+        return {name: (reference,) for name, reference in references.items()}
+    return {loss: () if loss == "uncertainty" else tuple(references.values())}
+
+
+def _layer_names(
+    network: Any, variables: Any, images: Any, layers: str | Sequence[str]
+) -> dict[str, str]:
+    """{name of the site: layer}, the decoder's with their numbers."""
+    names = as_names(layers)
+    if names != ("decoder",) and not any(name.isdecimal() for name in names):
+        return {name: name for name in names}
+    decoder = choose_layers(network, variables, images, "decoder")
+    numbered = {str(i): layer for i, layer in enumerate(decoder)}
+    found = {}
+    for name in numbered if names == ("decoder",) else names:
+        if name.isdecimal() and name not in numbered:
+            raise GrumoError(
+                f"there is no decoder layer {name}; the decoder's layers are 0 … {len(decoder) - 1}"
+            )
+        layer = numbered.get(name, name)
+        found[f"{name} {layer}" if name in numbered else name] = layer
+    return found
+
+
+def _sites(layers: Mapping[str, str], combinations: Sequence[Combination]) -> tuple[Site, ...]:
+    single = [Site(name, (layer,)) for name, layer in layers.items()]
+    together = [Site(f"together, {by}", tuple(layers.values()), by) for by in combinations]
+    return (*single, *together)

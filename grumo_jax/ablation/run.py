@@ -1,0 +1,160 @@
+"""Ablate the settings of Grad over a data set, to a file that survives."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from grumo_jax.ablation.grid import Grid
+from grumo_jax.ablation.sweep import ablate_settings
+from grumo_jax.checkpoint import content_hash
+from grumo_jax.data import Source
+from grumo_jax.estimators.base import predict_depth
+from grumo_jax.evaluation.batches import Batches, Item
+from grumo_jax.evaluation.measure import measure_uncertainty
+from grumo_jax.evaluation.protocol import Protocol
+from grumo_jax.evaluation.results import Results, Row
+from grumo_jax.evaluation.rows import plain
+from grumo_jax.evaluation.targets import Targets
+from grumo_jax.naming import stable_name
+from grumo_jax.network import DepthNetwork, as_network
+
+AREAS = ("ause", "aurg")
+
+
+def ablate(
+    grid: Grid,
+    model: Any,
+    variables: Any,
+    source: Source,
+    path: str | Path,
+    *,
+    protocol: Protocol,
+    about: Mapping[str, Any] | None = None,
+    size: tuple[int, int] | None = None,
+    batch_size: int | None = None,
+    devices: Sequence[jax.Device] | None = None,
+    seed: int = 0,
+    workers: int = 2,
+    progress: bool = False,
+) -> Results:
+    """Measure AUSE and AURG of every setting of a grid on every image of a source.
+
+    All settings of an image are computed together (`ablate_settings`), and only these numbers
+    leave the device. The results file is as `evaluate` writes it: a row for each image at once,
+    continued after an interruption, refused for another configuration. A row holds "ause" and
+    "aurg", by metric, as lists along the grid's axes (signals, sites, reductions); null where a
+    map is not finite.
+
+    Args:
+        grid: the settings; `Grid.of` makes one.
+        model, variables: the network.
+        source, path, protocol, about, size, batch_size, devices, seed, workers, progress: see
+            `evaluate`.
+
+    Returns:
+        The finished results; `grumo_jax.report.summarize_ablation` reads them.
+
+    Raises:
+        GrumoError: for a grid that does not fit the network.
+        ResultsError: if the file holds other results.
+    """
+    network = as_network(model)
+    batches = Batches.of(
+        network, source, protocol, size=size, batch_size=batch_size, devices=devices
+    )
+    run = _Run(grid, network, batches.on_all_devices(variables), batches, seed)
+    return batches.to_file(
+        path, run.configuration(about or {}), run.rows, workers=workers, progress=progress
+    )
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One ablation with everything decided; see `evaluation.evaluate.Run`."""
+
+    grid: Grid
+    network: DepthNetwork
+    variables: Any
+    batches: Batches
+    seed: int
+
+    def configuration(self, about: Mapping[str, Any]) -> dict[str, Any]:
+        """All that decides what the numbers are."""
+        return {
+            **about,
+            **self.batches.configuration(),
+            "variables": content_hash({}, self.variables)[:16],
+            "signals": {signal.name: stable_name(signal) for signal in self.grid.signals},
+            "sites": {site.name: stable_name(site) for site in self.grid.sites},
+            "reductions": list(self.grid.reductions),
+            "seed": self.seed,
+        }
+
+    def rows(self, items: Sequence[Item]) -> list[Row]:
+        """Measure the images of a batch."""
+        prepared = [item.value for item in items]
+        images = self.batches.images(prepared)
+        depth = jax.eval_shape(partial(predict_depth, self.network), self.variables, images)
+        targets = self.batches.targets(prepared, depth.shape[1:])
+        found = jax.device_get(self._measure(self.variables, images, targets))
+        return [
+            {
+                "index": item.index,
+                "id": item.id,
+                "size": list(item.value.size),
+                "pixels": int(found["pixels"][0, 0, 0, slot]),
+                **{area: _at(found[area], slot) for area in AREAS},
+            }
+            for slot, item in enumerate(items)
+        ]
+
+    @cached_property
+    def _measure(self) -> Any:
+        """(variables, images, targets) → measures (signals, sites, reductions, B), compiled."""
+
+        @jax.jit
+        def measure(variables: Any, images: jax.Array, targets: Targets) -> Any:
+            return ablate_settings(
+                self.grid,
+                self.network,
+                variables,
+                images,
+                partial(_measure_one, self.network, targets, self.batches.protocol),
+                jax.random.key(self.seed),
+            )
+
+        return measure
+
+
+def _measure_one(
+    network: DepthNetwork,
+    targets: Targets,
+    protocol: Protocol,
+    depth: jax.Array,
+    uncertainty: jax.Array,
+) -> dict[str, Any]:
+    """Numbers of each image under one setting: {name: (B,)}, areas by metric."""
+    found = measure_uncertainty(network, depth, targets, protocol, uncertainty)
+    finite = jnp.all(jnp.isfinite(depth) & jnp.isfinite(uncertainty), axis=(1, 2))
+    areas = {"ause": found.ause, "aurg": found.aurg}
+    return {
+        "pixels": found.pixels,
+        **jax.tree.map(lambda values: jnp.where(finite, values, jnp.nan), areas),
+    }
+
+
+def _at(areas: Mapping[str, np.ndarray], slot: int) -> dict[str, Any]:
+    """One image's areas as nested lists."""
+    return {metric: _nested(values[..., slot]) for metric, values in areas.items()}
+
+
+def _nested(values: np.ndarray) -> Any:
+    if values.ndim:
+        return [_nested(value) for value in values]
+    return plain(values) if np.isfinite(values) else None

@@ -1,0 +1,231 @@
+"""Every setting of a grid at once, each forward and backward pass done once."""
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from grumo_jax.ablation.grid import Grid, Signal, Site
+from grumo_jax.activations import activation_vjp
+from grumo_jax.errors import GrumoError
+from grumo_jax.estimators.gradient import check_maps, one_by_one
+from grumo_jax.losses import Loss, LossName, Space, consistency_loss
+from grumo_jax.mapping import map_fast
+from grumo_jax.network import DepthNetwork, as_network, check_images
+from grumo_jax.references import Reference, number, reference_depths
+from grumo_jax.scores import Reduction, combine, normalize, reduce_channels, resize
+
+Measure = Callable[[jax.Array, jax.Array], Any]
+"""(depth (B, H, W), uncertainty (B, H, W)) → any tree of arrays."""
+
+
+def ablate_settings(
+    grid: Grid,
+    model: Any,
+    variables: Any,
+    images: jax.Array,
+    measure: Measure,
+    key: jax.Array | None = None,
+    *,
+    ground_truth: jax.Array | None = None,
+) -> Any:
+    """Measure the uncertainty of every setting of a grid, sharing all work there is to share.
+
+    Each distinct reference is predicted once, each distinct loss back-propagated once, to all
+    layers; log σ's term has a backward pass of its own, which serves all weights, since gradients
+    add. Each setting gives the map that its estimator (`Grid.estimators`) gives alone, up to
+    rounding. A pure function: call it under `jax.jit`.
+
+    Args:
+        grid: the settings.
+        model, variables, images: see `Estimator.__call__`.
+        measure: (depth (B, H, W) in the network's unit, uncertainty (B, H, W) in [0, 1]) → any
+            tree of arrays. Only what it returns is kept, so return few numbers for an image.
+        key: needed where a reference draws random numbers.
+        ground_truth: depth (B, H, W), for the reference `GroundTruth`.
+
+    Returns:
+        What `measure` returns, with leading axes (signals, sites, reductions).
+
+    Raises:
+        GrumoError: for images of a wrong form, or a missing key; `LayerError` for an unknown
+            layer.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> import grumo_jax
+        >>> from grumo_jax.ablation import Grid, ablate_settings
+        >>> model = grumo_jax.Monodepth2(
+        ...     encoder_widths=(8, 8, 8, 16, 16), decoder_widths=(4, 4, 8, 8, 8)
+        ... )
+        >>> images = jax.random.uniform(jax.random.key(0), (2, 32, 64, 3))
+        >>> variables = model.init(jax.random.key(1), images)
+        >>> references = {"flip": grumo_jax.Flip(), "gray": grumo_jax.Gray()}
+        >>> grid = Grid.of(model, variables, images, layers=["6", "8"], references=references)
+        >>> @jax.jit
+        ... def mean_uncertainty(variables, images):
+        ...     mean = lambda depth, uncertainty: jnp.mean(uncertainty, axis=(1, 2))
+        ...     return ablate_settings(grid, model, variables, images, mean)
+        >>> mean_uncertainty(variables, images).shape  # signals, sites, reductions, images
+        (3, 2, 4, 2)
+    """
+    check_images(images)
+    references = [reference for signal in grid.signals for reference in signal.references]
+    if key is None and any(reference.draws for reference in references):
+        raise GrumoError("a reference draws random numbers: pass a key, such as jax.random.key(0)")
+    network = as_network(model)
+    compared = _reference_depths(grid, network, variables, images, key, ground_truth)
+    depth, gradients, places = _gradients(grid, network, variables, images, compared)
+    score = partial(_measure_sites, grid, depth, measure)
+    return _for_each_signal(grid.signals, gradients, places, score)
+
+
+_Numbered = tuple[Reference, int]
+_Term = tuple[tuple[_Numbered, ...], LossName | Loss, Space]
+"""References, loss and space of what is back-propagated once."""
+
+_SIGMA: _Term = ((), "uncertainty", "depth")
+
+
+def _own_terms(signal: Signal) -> list[_Term]:
+    """A signal's terms but for log σ's: of several references under the squared loss, one each."""
+    if signal.loss == "uncertainty":
+        return [_SIGMA]
+    numbered = tuple(number(signal.references))
+    together = [(one,) for one in numbered] if signal.loss == "squared" else [numbered]
+    return [(references, signal.loss, signal.space) for references in together]
+
+
+def _distinct_terms(signals: Iterable[Signal]) -> list[_Term]:
+    terms = dict.fromkeys(term for signal in signals for term in _own_terms(signal))
+    if any(signal.uncertainty_weight for signal in signals):
+        terms[_SIGMA] = None
+    return list(terms)
+
+
+def _reference_depths(
+    grid: Grid,
+    network: DepthNetwork,
+    variables: Any,
+    images: jax.Array,
+    key: jax.Array | None,
+    ground_truth: jax.Array | None,
+) -> dict[_Numbered, jax.Array]:
+    """Each distinct numbered reference's depth (B, H, W)."""
+    numbered = dict.fromkeys(one for signal in grid.signals for one in number(signal.references))
+    # Sorted like this, the n-th of equal references is counted as the n-th once more.
+    references = [reference for reference, _ in sorted(numbered, key=lambda one: one[1])]
+    if not references:
+        return {}
+    depths = reference_depths(
+        network, variables, images, references, key, ground_truth=ground_truth
+    )
+    return {one: depths[:, i] for i, one in enumerate(number(references))}
+
+
+def _gradients(
+    grid: Grid,
+    network: DepthNetwork,
+    variables: Any,
+    images: jax.Array,
+    compared: dict[_Numbered, jax.Array],
+) -> tuple[jax.Array, dict[str, jax.Array], dict[_Term, list[int]]]:
+    """Depth (B, H, W), gradients {layer: (L, B, h, w, C)}, and the terms' places among the L."""
+
+    def readout(output: Any) -> _Outputs:
+        log_sigma = None if network.log_sigma is None else network.log_sigma(output)
+        return network.read_depth(output), log_sigma
+
+    layers = tuple(dict.fromkeys(name for site in grid.sites for name in site.layers))
+    outputs, pull_back = activation_vjp(network, variables, images, layers, readout=readout)
+    places: dict[_Term, list[int]] = {}
+    cotangents, total = [], 0
+    for term in _distinct_terms(grid.signals):
+        # Each by itself: of a loss that is not finite, 0 times the gradient would be NaN.
+        found = _cotangents(term, compared, outputs)
+        count = found[0].shape[0]
+        places[term], total = list(range(total, total + count)), total + count
+        cotangents.append(found)
+    together = jax.tree.map(lambda *parts: jnp.concatenate(parts), *cotangents)
+    gradients = map_fast(pull_back, together, unroll=True)
+    return outputs[0], check_maps(gradients), places
+
+
+_Outputs = tuple[jax.Array, jax.Array | None]
+"""Depth and log σ, (B, H, W) each."""
+
+
+def _cotangents(term: _Term, compared: dict[_Numbered, jax.Array], outputs: _Outputs) -> _Outputs:
+    """Gradients (L, B, H, W) of a term's L losses with respect to depth and log σ."""
+    references, loss, space = term
+
+    def losses_of(depth: jax.Array, log_sigma: jax.Array | None) -> jax.Array:
+        none = jnp.zeros((depth.shape[0], 0, *depth.shape[1:]), depth.dtype)
+        return consistency_loss(
+            depth,
+            log_sigma,
+            jnp.stack([compared[one] for one in references], axis=1) if references else none,
+            loss=loss,
+            space=space,
+            uncertainty_weight=1.0 if term == _SIGMA else 0.0,
+        )
+
+    losses, pull_back = jax.vjp(losses_of, *outputs)
+    return jax.vmap(pull_back)(one_by_one(losses))
+
+
+def _for_each_signal(
+    signals: Sequence[Signal],
+    gradients: dict[str, jax.Array],
+    places: dict[_Term, list[int]],
+    score: Callable[[dict[str, jax.Array]], Any],
+) -> Any:
+    """Apply `score` to each signal's gradients {layer: (L, B, h, w, C)}; stack in their order."""
+    own = [[i for term in _own_terms(signal) for i in places[term]] for signal in signals]
+    weights = [0.0 if s.loss == "uncertainty" else s.uncertainty_weight for s in signals]
+
+    def scored(signal: tuple[jax.Array, jax.Array]) -> Any:
+        mine, weight = signal
+        chosen = {name: gradient[mine] for name, gradient in gradients.items()}
+        if any(weights):
+            (sigma,) = places[_SIGMA]
+            for name, gradient in gradients.items():
+                chosen[name] += weight.astype(gradient.dtype) * gradient[sigma][None]
+        return score(chosen)
+
+    # Signals of equally many losses go through one program, one after another on CPUs.
+    order, results = list[int](), []
+    for count in sorted({len(mine) for mine in own}):
+        group = [i for i, mine in enumerate(own) if len(mine) == count]
+        chosen = jnp.array([own[i] for i in group]), jnp.array([weights[i] for i in group])
+        results.append(map_fast(scored, chosen))
+        order += group
+    back = np.argsort(order)
+    return jax.tree.map(lambda *found: jnp.concatenate(found)[back], *results)
+
+
+def _measure_sites(
+    grid: Grid, depth: jax.Array, measure: Measure, gradients: dict[str, jax.Array]
+) -> Any:
+    """Measures of one signal, with leading axes (sites, reductions)."""
+    size = depth.shape[1:]
+    maps = {name: _maps(gradient, grid.reductions, size) for name, gradient in gradients.items()}
+    uncertainty = jnp.stack([_at_site(site, maps) for site in grid.sites])
+    return jax.vmap(jax.vmap(partial(measure, depth)))(uncertainty)
+
+
+def _maps(
+    gradients: jax.Array, reductions: Sequence[Reduction], size: tuple[int, ...]
+) -> jax.Array:
+    """Gradients (L, B, h, w, C) to normalised maps (R, L, B, H, W)."""
+    height, width = size
+    scores = jnp.stack([reduce_channels(gradients, reduction) for reduction in reductions])
+    return normalize(resize(scores, (height, width)), limits=scores)
+
+
+def _at_site(site: Site, maps: dict[str, jax.Array]) -> jax.Array:
+    """A site's uncertainty (R, B, H, W): over its layers, then over references."""
+    return jnp.mean(combine(jnp.stack([maps[n] for n in site.layers]), site.combine), axis=1)

@@ -1,0 +1,102 @@
+"""What `grumo evaluate` and `grumo ablate` share: data with ground truth, and the protocol."""
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from grumo_jax.errors import GrumoError
+
+DatasetOption = Annotated[str, typer.Option(help="kitti, nyu, synthetic or folder.")]
+DataDirOption = Annotated[
+    Path, typer.Option(help="What `grumo prepare` was given, or a folder of photos.")
+]
+ProtocolOption = Annotated[
+    str,
+    typer.Option(
+        help="kitti-mono: median scaling. kitti-stereo: times 5.4. nyu: metres. For data of "
+        "one's own: median or metric."
+    ),
+]
+SplitOption = Annotated[
+    str | None,
+    typer.Option(
+        help="kitti: eigen, eigen_benchmark or velodyne. nyu: val. synthetic: street/test."
+    ),
+]
+DepthDirOption = Annotated[
+    Path | None, typer.Option(help="folder: true depth, .npy or 16-bit .png of the same names.")
+]
+DepthScaleOption = Annotated[float, typer.Option(help="folder: units of a depth PNG to the metre.")]
+LimitOption = Annotated[
+    int | None, typer.Option(min=1, help="Only so many images, at even distances.")
+]
+BatchSizeOption = Annotated[
+    int | None, typer.Option(min=1, help="Images at a time, of all devices together.")
+]
+Png16Option = Annotated[
+    bool, typer.Option(help="Round as the papers' programs do, which score 16-bit files.")
+]
+SeedOption = Annotated[
+    int, typer.Option(min=0, max=2**32 - 1, help="Of all random draws.", show_default=True)
+]
+WorkersOption = Annotated[int, typer.Option(min=0, help="Threads that read images ahead.")]
+
+
+def choose_protocol(protocol: str, dataset: str, png16: bool) -> Any:
+    """The protocol, which must fit the data set."""
+    from grumo_jax.evaluation import named_protocol
+
+    chosen = dataclasses.replace(named_protocol(protocol), through_png16=png16)
+    if dataset != "folder" and (dataset == "nyu") != (protocol == "nyu"):
+        raise GrumoError(f"the protocol {protocol} is not for {dataset}; see --help")
+    return chosen
+
+
+def open_with_depth(
+    dataset: str,
+    data_dir: Path,
+    split: str | None,
+    depth_dir: Path | None,
+    depth_scale: float,
+    limit: int | None,
+) -> Any:
+    """Open the data set, which must have ground truth."""
+    from grumo_jax.data import at_most, open_source
+
+    own: dict[str, Any] = {}
+    if dataset == "folder":
+        if split:
+            raise GrumoError("--split is for kitti and nyu; a folder of photos has no splits")
+        if depth_dir is None:
+            raise GrumoError("a folder of photos needs its true depth: give --depth-dir")
+        own = {"depth": depth_dir, "depth_scale": depth_scale}
+    elif depth_dir:
+        raise GrumoError(f"--depth-dir is for --dataset folder; {dataset} has its own depth")
+    source = open_source(dataset, data_dir, split, **own)
+    if not source.has_depth:
+        raise GrumoError(f"{source.name} has no ground truth; evaluate another split")
+    return at_most(source, limit)
+
+
+def check_folder(out: Path) -> None:
+    """Raise a `GrumoError` if a file stands where a folder is to be made."""
+    if out.exists() and not out.is_dir():
+        raise GrumoError(f"{out}: a file; --out names a folder")
+
+
+def report_problems(problems: Sequence[tuple[str, str]], images: int, results: Path) -> None:
+    """Name the images that were left out; the exit status is then 1."""
+    for _, sentence in problems:
+        print(f"grumo: left out {sentence}", file=sys.stderr)
+    if not images:
+        raise GrumoError("not one image could be measured; see the report for why")
+    if problems:
+        print(
+            f"grumo: when they are mended, delete {results} and give the command again",
+            file=sys.stderr,
+        )
+        raise typer.Exit(1)

@@ -1,0 +1,216 @@
+"""An ablation's tables: means over images of every setting of a grid."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from grumo_jax.errors import ResultsError
+from grumo_jax.evaluation.results import Results, Row, read_results
+from grumo_jax.metrics import METRICS
+from grumo_jax.report.summary import say_coverage
+from grumo_jax.report.table import Cell, Column, Table, Value
+
+AREAS = ("ause", "aurg")
+BEST = 10
+"""Rows of the table of the best settings."""
+
+
+@dataclass(frozen=True)
+class AblationSummary:
+    """Means over images of every setting.
+
+    Attributes:
+        path: the results file.
+        configuration: what decides the numbers.
+        signals, sites, reductions: names along the axes.
+        means: {"ause.abs_rel" and so on: (signals, sites, reductions)}; NaN where no image has a
+            finite value.
+        counts: (signals, sites, reductions), images that the means rest on.
+        images: number of images with valid pixels.
+        problems: (id, sentence) of images that were left out.
+        coverage: a sentence that says so.
+    """
+
+    path: Path
+    configuration: dict[str, Any]
+    signals: tuple[str, ...]
+    sites: tuple[str, ...]
+    reductions: tuple[str, ...]
+    means: dict[str, np.ndarray]
+    counts: np.ndarray
+    images: int
+    problems: tuple[tuple[str, str], ...]
+    coverage: str
+
+    @property
+    def title(self) -> str:
+        """Base model and data set."""
+        names = (self.configuration.get("base_model"), self.configuration.get("dataset"))
+        return ", ".join(str(name) for name in names if name)
+
+
+def summarize_ablation(results: Results | str | Path) -> AblationSummary:
+    """Average what an ablation's results file holds, finished or not.
+
+    Raises:
+        ResultsError: if there is no such file, it is no ablation's, or a row is damaged.
+    """
+    if not isinstance(results, Results):
+        results = read_results(results)
+    configuration = results.configuration
+    signals, sites, reductions = (_axis(results, a) for a in ("signals", "sites", "reductions"))
+    shape = len(signals), len(sites), len(reductions)
+    means, count = _Means(shape), Counter[str]()
+    problems: list[tuple[str, str]] = []
+    for row, values in _measured_rows(results, shape):
+        count["rows"] += 1
+        if "problem" in row:
+            problems.append((str(row["id"]), str(row["problem"])))
+        elif row["pixels"]:
+            count["images"] += 1
+            means.add(values)
+        else:
+            count["empty"] += 1
+    return AblationSummary(
+        results.path,
+        configuration,
+        signals,
+        sites,
+        reductions,
+        means.result(),
+        means.counts,
+        count["images"],
+        tuple(problems),
+        say_coverage(
+            count["images"],
+            count["rows"],
+            configuration["images"],
+            len(problems),
+            count["empty"],
+            len(configuration.get("missing") or ()),
+        ),
+    )
+
+
+def _axis(results: Results, axis: str) -> tuple[str, ...]:
+    names = results.configuration.get(axis)
+    if not isinstance(names, dict | list) or not names:
+        raise ResultsError(
+            f"{results.path}: an evaluation, not an ablation; `grumo report` makes its tables"
+        )
+    return tuple(names)
+
+
+class _Means:
+    """Running means over images, of each setting those on which its map is finite."""
+
+    def __init__(self, shape: tuple[int, ...]):
+        self.counts = np.zeros(shape, np.int64)
+        self._totals = {f"{a}.{metric}": np.zeros(shape) for a in AREAS for metric in METRICS}
+
+    def add(self, values: dict[str, np.ndarray]) -> None:
+        finite = np.all([np.isfinite(v) for v in values.values()], axis=0)
+        self.counts += finite
+        for name, found in values.items():
+            self._totals[name] += np.where(finite, found, 0.0)
+
+    def result(self) -> dict[str, np.ndarray]:
+        some = np.maximum(self.counts, 1)
+        return {n: np.where(self.counts, t / some, np.nan) for n, t in self._totals.items()}
+
+
+def _measured_rows(
+    results: Results, shape: tuple[int, ...]
+) -> Iterator[tuple[Row, dict[str, np.ndarray]]]:
+    """Rows with their numbers (signals, sites, reductions); problems have none."""
+    for line, row in enumerate(results.rows(), 2):
+        values = {}
+        try:
+            if "problem" not in row:
+                row["pixels"], row["id"]
+                values = {
+                    f"{area}.{metric}": np.array(row[area][metric], np.float64).reshape(shape)
+                    for area in AREAS
+                    for metric in METRICS
+                }
+        except (KeyError, TypeError, ValueError) as error:
+            raise ResultsError(
+                f"{results.path}: line {line} is no row of an ablation; delete the file and "
+                "ablate anew"
+            ) from error
+        yield row, values
+
+
+def best_table(summary: AblationSummary, number: int = BEST) -> Table:
+    """The settings of the lowest AUSE of abs_rel, best first."""
+    order = _order(summary)[:number]
+    title = f"Best {len(order)} of {summary.counts.size} settings: {summary.title}"
+    return _settings_table(summary, order, title, "best")
+
+
+def settings_table(summary: AblationSummary) -> Table:
+    """Every setting, best first."""
+    title = f"All settings: {summary.title}"
+    return _settings_table(summary, _order(summary), title, "settings")
+
+
+def _order(summary: AblationSummary) -> np.ndarray:
+    """Flat indices of the settings, lowest AUSE of abs_rel first, those without one last."""
+    return np.argsort(summary.means["ause.abs_rel"], axis=None, kind="stable")
+
+
+def _settings_table(
+    summary: AblationSummary, order: Sequence[int] | np.ndarray, title: str, name: str
+) -> Table:
+    columns = [Column("signal"), Column("layer"), Column("reduction")]
+    columns += [Column(m, "lower", 4, f"ause.{m}", "AUSE") for m in METRICS]
+    columns += [Column(m, "higher", 4, f"aurg.{m}", "AURG") for m in METRICS]
+    columns.append(Column("images", digits=0, reader="machines"))
+    rows: list[list[Value]] = []
+    for index in order:
+        i, j, k = np.unravel_index(index, summary.counts.shape)
+        numbers = [float(values[i, j, k]) for values in summary.means.values()]
+        setting = [summary.signals[i], summary.sites[j], summary.reductions[k]]
+        rows.append([*setting, *_shown(numbers), int(summary.counts[i, j, k])])
+    return Table(title, columns, rows, _notes(summary), name=name)
+
+
+def layer_tables(summary: AblationSummary) -> list[Table]:
+    """AUSE of abs_rel by layer: against signals at the first reduction, against reductions at the
+    first signal.
+    """
+    values = summary.means["ause.abs_rel"]
+    reduction, signal = summary.reductions[0], summary.signals[0]
+    return [
+        _layer_table(summary, f"reduction {reduction}", summary.signals, values[:, :, 0].T),
+        _layer_table(summary, f"signal {signal}", summary.reductions, values[0]),
+    ]
+
+
+def _layer_table(
+    summary: AblationSummary, fixed: str, names: Sequence[str], values: np.ndarray
+) -> Table:
+    columns = [Column("layer"), *(Column(name, "lower", 4) for name in names)]
+    best = np.nanmin(values, axis=0, initial=np.inf)
+    rows: list[list[Cell | Value]] = [
+        [site, *(Cell(v, bold=v == b) for v, b in zip(_shown(row), best, strict=True))]
+        for site, row in zip(summary.sites, values.tolist(), strict=True)
+    ]
+    kind = "signals" if fixed.startswith("reduction") else "reductions"
+    title = f"AUSE of abs_rel by layer, {fixed}: {summary.title}"
+    return Table(title, columns, rows, _notes(summary), name=f"layers_{kind}")
+
+
+def _shown(numbers: Sequence[float]) -> list[Value]:
+    return [number if np.isfinite(number) else None for number in numbers]
+
+
+def _notes(summary: AblationSummary) -> list[str]:
+    notes = [f"{summary.coverage[0].upper()}{summary.coverage[1:]}."]
+    if (summary.counts < summary.images).any():
+        notes.append("Images on which a setting's map is not finite are left out of its means.")
+    return notes

@@ -1,0 +1,87 @@
+"""Heat maps of an ablation: layers against signals, layers against reductions."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from grumo_jax.metrics import METRICS
+from grumo_jax.report.ablation import AblationSummary
+
+MOST_PANELS = 6
+
+
+def plot_layers_signals(summary: AblationSummary) -> Figure:
+    """AUSE of every layer and signal at the first reduction, a panel for each metric."""
+    panels = {f"AUSE of {m}": summary.means[f"ause.{m}"][:, :, 0].T for m in METRICS}
+    title = f"{summary.title}: layer × signal, reduction {summary.reductions[0]}"
+    return draw_heatmaps(summary.sites, summary.signals, panels, title=title, shared=False)
+
+
+def plot_layers_reductions(summary: AblationSummary) -> Figure:
+    """AUSE of abs_rel of every layer and reduction, a panel for each of the first signals."""
+    values = summary.means["ause.abs_rel"]
+    panels = dict(zip(summary.signals[:MOST_PANELS], values, strict=False))
+    title = f"{summary.title}: layer × reduction, AUSE of abs_rel"
+    return draw_heatmaps(summary.sites, summary.reductions, panels, title=title, shared=True)
+
+
+def draw_heatmaps(
+    rows: Sequence[str],
+    columns: Sequence[str],
+    panels: dict[str, np.ndarray],
+    *,
+    title: str,
+    shared: bool,
+) -> Figure:
+    """Draw values (rows, columns) with their numbers; bright is low, and low is good.
+
+    Args:
+        rows, columns: names.
+        panels: {heading: values}, side by side; NaN cells are left empty.
+        title: above all.
+        shared: one range of colours for all panels. The best cell of each range has a frame.
+    """
+    figure = Figure(
+        figsize=(2.2 + (0.7 + 0.62 * len(columns)) * len(panels), 1.7 + 0.27 * len(rows)),
+        layout="constrained",
+    )
+    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    together = np.concatenate([values.ravel() for values in panels.values()])
+    for cell, (heading, values) in zip(axes, panels.items(), strict=True):
+        _draw(cell, values, _limits(together if shared else values))
+        cell.set_xticks(range(len(columns)), columns, rotation=45, ha="right", fontsize=8)
+        cell.set_title(heading, fontsize=9)
+    axes[0].set_yticks(range(len(rows)), rows, fontsize=8)
+    figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def _limits(values: np.ndarray) -> tuple[float, float]:
+    """The range of colours: a few very bad settings must not make all others look alike."""
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        return 0.0, 1.0
+    return float(finite.min()), float(np.percentile(finite, 90))
+
+
+def _draw(axes: Axes, values: np.ndarray, limits: tuple[float, float]) -> None:
+    low, high = limits
+    axes.imshow(values, cmap="viridis_r", vmin=low, vmax=max(high, low + 1e-9), aspect="auto")
+    for (i, j), value in np.ndenumerate(values):
+        if np.isfinite(value):
+            color = "white" if value > (low + high) / 2 else "black"
+            axes.text(j, i, _short(value), ha="center", va="center", fontsize=7, color=color)
+            if value == low:
+                axes.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, fill=False, ec="red", lw=1.8))
+
+
+def _short(value: float) -> str:
+    """Three digits, without the 0 before the point.
+
+    >>> _short(0.0412), _short(1.239)
+    ('.041', '1.24')
+    """
+    return f"{value:.3f}".removeprefix("0") if abs(value) < 1 else f"{value:.2f}"

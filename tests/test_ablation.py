@@ -1,0 +1,329 @@
+"""Ablation of settings: each is what its estimator gives alone, for a fraction of the work."""
+
+import csv
+import dataclasses
+import itertools
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from grumo_jax.ablation import Grid, Signal, Site, ablate, ablate_settings
+from grumo_jax.data import ImageFolder
+from grumo_jax.errors import GrumoError, LayerError, ResultsError
+from grumo_jax.evaluation import Protocol, evaluate
+from grumo_jax.references import FeatureNoise, Flip, Gray, GroundTruth, Noise
+from grumo_jax.report import summarize, summarize_ablation, write_ablation
+
+SIZE = (32, 64)
+METRES = Protocol("test", limit_truth=True, crop=None, size=SIZE)
+LAYERS = ("up2", "up1", "heads")
+
+
+def as_is(depth, uncertainty):
+    return uncertainty
+
+
+def worst(depth, references):
+    """A loss of one's own, two values for an image."""
+    difference = jnp.abs(depth[:, None] - references)
+    return jnp.stack([difference.max(axis=(1, 2, 3)), difference.mean(axis=(1, 2, 3))], axis=1)
+
+
+def grid_of(*signals, reductions=("max", "norm")):
+    single = [Site(name, (name,)) for name in LAYERS]
+    together = [Site(by, LAYERS, by) for by in ("std", "mean")]
+    return Grid(signals, (*single, *together), reductions)
+
+
+def settings_of(grid, network):
+    """(place along the axes, estimator) of every setting."""
+    places = itertools.product(*map(range, grid.shape))
+    return zip(places, grid.estimators(network), strict=True)
+
+
+# --- the numbers
+
+
+SIGNALS = (
+    Signal("flip", (Flip(),)),
+    Signal("noise twice", (Noise(), Noise()), space="log_depth"),
+    Signal("flip, σ", (Flip(),), uncertainty_weight=2.0),
+    Signal("variance, σ", (Flip(), Noise()), loss="variance", uncertainty_weight=0.5),
+    Signal("σ alone", (), loss="uncertainty", uncertainty_weight=2.0),
+    Signal("features", (FeatureNoise(),), space="disparity"),
+    Signal("truth", (GroundTruth(), Flip())),
+    Signal("own loss", (Flip(), Gray()), loss=worst),
+)
+
+
+def test_each_setting_is_its_estimator(small, images):
+    network, variables = small
+    grid, key = grid_of(*SIGNALS), jax.random.key(3)
+    truth = jax.random.uniform(jax.random.key(4), images.shape[:3]) + 0.5
+    maps = jax.jit(
+        lambda variables, images: ablate_settings(
+            grid, network, variables, images, as_is, key, ground_truth=truth
+        )
+    )(variables, images)
+    assert maps.shape == (*grid.shape, *images.shape[:3])
+    # Every signal, at one site or another: all of them would take a minute to compile.
+    for place, estimator in itertools.islice(settings_of(grid, network), 0, None, 9):
+        expected = estimator(variables, images, key, ground_truth=truth).uncertainty
+        np.testing.assert_allclose(maps[place], expected, atol=1e-4, err_msg=str(estimator))
+
+
+def test_with_and_without_jit_and_in_vmap(small, images):
+    network, variables = small
+    grid = grid_of(SIGNALS[0], reductions=("norm",))
+
+    def mean(depth, uncertainty):
+        return {"mean": jnp.mean(uncertainty, axis=(1, 2)), "depth": depth[:, 0, 0]}
+
+    def run(images):
+        return ablate_settings(grid, network, variables, images, mean)
+
+    plain, compiled = run(images), jax.jit(run)(images)
+    mapped = jax.vmap(run)(images[:, None])
+    for name, values in plain.items():
+        assert values.shape == (1, 5, 1, 3)
+        np.testing.assert_allclose(compiled[name], values, atol=1e-5)
+        np.testing.assert_allclose(jnp.moveaxis(mapped[name][..., 0], 0, -1), values, atol=1e-5)
+
+
+def test_work_is_shared(tiny, images):
+    """All layers and reductions for one reference cost little more than the coarsest alone."""
+    model, variables = tiny
+    flip = {"flip": Flip()}
+
+    def flops(**options):
+        options = {
+            "references": flip,
+            "losses": ["squared"],
+            "uncertainty_weights": [0.0],
+            **options,
+        }
+        grid = Grid.of(model, variables, images, **options)
+
+        def run(variables, images):
+            return ablate_settings(grid, model, variables, images, lambda _, u: jnp.sum(u))
+
+        return jax.jit(run).lower(variables, images).compile().cost_analysis()["flops"]
+
+    one = flops(layers=["0"], reductions=["max"])
+    assert flops() < 1.5 * one
+    # Weights share two backward passes, references the plain forward pass.
+    assert flops(uncertainty_weights=[0.0, 1.0, 2.0, 3.0]) < 2.5 * one
+
+
+# --- grids
+
+
+def test_a_grid_of_options(small, images):
+    grid = Grid.of(
+        *small,
+        images,
+        layers=["heads", "1"],
+        combinations=["std"],
+        reductions=["max"],
+        references={"a": Flip(), "b": Gray()},
+        losses=["squared", "variance", "uncertainty"],
+        spaces=["depth", "log_depth"],
+        uncertainty_weights=[0, 2],
+    )
+    assert grid.shape == (13, 3, 1)
+    assert [site.name for site in grid.sites] == ["heads", "1 up1", "together, std"]
+    names = [signal.name for signal in grid.signals]
+    assert names[:4] == [
+        "a, depth, w = 0",
+        "b, depth, w = 0",
+        "variance, depth, w = 0",
+        "uncertainty",
+    ]
+    assert "b, log depth, w = 2" in names
+    papers = Grid.of(*small, images)
+    assert [s.name for s in papers.signals] == ["flip", "gray", "noise", "rotate", "variance"]
+    assert {s.uncertainty_weight for s in papers.signals} == {2.0}
+    assert papers.shape == (5, 3, 4)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"layers": ["7"]}, r"there is no decoder layer 7; the decoder's layers are 0 … 2"),
+        ({"layers": ["head"]}, r"there is no layer 'head'; did you mean 'heads'\?"),
+        ({"layers": []}, "the grid has no sites; give at least one"),
+        ({"layers": ["up1", "up1", "heads"], "combinations": ["sum"]}, "combine is 'sum'"),
+        ({"combinations": ["std", "std"]}, "the grid's sites name together, std twice"),
+        ({"reductions": ["median"]}, "reduction is 'median'; it must be one of 'max'"),
+        ({"references": {}}, "the signal 'variance' has no reference; give it at least one"),
+        ({"references": {"x": 3}}, "3 is no reference"),
+        ({"losses": ["l1"]}, "loss is 'l1'; it must be one of"),
+        ({"spaces": ["metres"]}, "space is 'metres'; it must be one of"),
+    ],
+)
+def test_mistakes_are_said(small, images, options, said):
+    with pytest.raises(GrumoError, match=said):
+        Grid.of(*small, images, **options)
+
+
+def test_more_mistakes_are_said(small, images):
+    network, variables = small
+    without = dataclasses.replace(network, log_sigma=None)
+    for options in ({"uncertainty_weights": [1.0]}, {"losses": ["uncertainty"]}):
+        with pytest.raises(
+            GrumoError, match="predicts no log σ; leave out its weights and the loss"
+        ):
+            Grid.of(without, variables, images, **options)
+    with pytest.raises(GrumoError, match="draws random numbers: pass a key"):
+        ablate_settings(grid_of(Signal("noise", (Noise(),))), *small, images, as_is)
+    with pytest.raises(GrumoError, match=r"images have shape \(32, 64, 3\)"):
+        ablate_settings(grid_of(SIGNALS[0]), *small, images[0], as_is)
+    grid = Grid(SIGNALS[:1], (Site("up9", ("up9",)),))
+    with pytest.raises(LayerError, match="there is no layer 'up9'"):
+        ablate_settings(grid, *small, images, as_is)
+    with pytest.raises(GrumoError, match="the site 'none' has no layer"):
+        Site("none", ())
+
+
+# --- over a data set
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """Five photos of two sizes with sparse depth; the last has none."""
+    root, rng = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
+    for i in range(5):
+        size = (40, 72) if i % 2 else (44, 80)
+        for kind in ("rgb", "depth"):
+            (root / kind).mkdir(exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (*size, 3), np.uint8)).save(root / "rgb" / f"{i}.png")
+        depth = rng.uniform(2, 40, size) * (rng.random(size) < 0.4) * (i != 4)
+        np.save(root / "depth" / f"{i}.npy", depth.astype(np.float32))
+    return ImageFolder(root / "rgb", root / "depth")
+
+
+GRID = grid_of(Signal("flip", (Flip(),)), Signal("both", (Flip(), Gray()), space="log_depth"))
+
+
+@pytest.fixture(scope="module")
+def run(small, source):
+    def run(path, grid=GRID, **options):
+        network, variables = small
+        options = {"protocol": METRES, "devices": jax.devices()[:1], "batch_size": 2, **options}
+        options = {"source": source, "variables": variables, **options}
+        return ablate(grid, network, path=path, **options)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def whole(run, tmp_path_factory):
+    return run(tmp_path_factory.mktemp("ablation") / "whole.jsonl", about={"base_model": "small"})
+
+
+def test_rows_are_what_evaluation_gives(whole, small, source, tmp_path):
+    network, variables = small
+    places = [(0, 0, 1), (1, 3, 0), (1, 1, 1)]
+    settings = dict(settings_of(GRID, network))
+    estimators = {str(place): settings[place] for place in places}
+    options = {"protocol": METRES, "devices": jax.devices()[:1]}
+    expected = evaluate(estimators, variables, source, tmp_path / "results.jsonl", **options)
+    for row, other in zip(whole.rows(), expected.rows(), strict=True):
+        assert (row["id"], row["size"]) == (other["id"], other["size"])
+        for place in places:
+            entry = other["estimators"][str(place)]
+            assert row["pixels"] == entry["pixels"]
+            for area, metric in itertools.product(("ause", "aurg"), ("abs_rel", "rmse", "a1")):
+                found = np.array(row[area][metric])[place]
+                assert found == pytest.approx(entry[area][metric], abs=2e-4, rel=2e-4)
+
+
+def test_devices_change_nothing(whole, run, tmp_path):
+    four = run(tmp_path / "four.jsonl", devices=jax.devices()[:4], batch_size=4)
+    for row, expected in zip(four.rows(), whole.rows(), strict=True):
+        np.testing.assert_allclose(row["ause"]["abs_rel"], expected["ause"]["abs_rel"], atol=1e-6)
+
+
+@pytest.mark.parametrize("cut", [3, 1])
+def test_it_resumes_to_the_same_bytes(whole, run, tmp_path, cut):
+    path = tmp_path / "cut.jsonl"
+    lines = whole.path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:cut]) + lines[cut][:20])
+    run(path, about={"base_model": "small"})
+    assert path.read_bytes() == whole.path.read_bytes()
+
+
+def test_another_grid_is_refused(whole, run):
+    other = dataclasses.replace(GRID, reductions=("max",))
+    said = r'another configuration \(reductions was \["max", "norm"\] and is now \["max"\]\)'
+    with pytest.raises(ResultsError, match=said):
+        run(whole.path, other, about={"base_model": "small"})
+    other = dataclasses.replace(
+        GRID, signals=(GRID.signals[0], dataclasses.replace(GRID.signals[1], space="depth"))
+    )
+    with pytest.raises(ResultsError, match=r"signals: both was .*log_depth.* and is now .*'depth'"):
+        run(whole.path, other, about={"base_model": "small"})
+
+
+def test_what_is_not_finite_is_null(run, small, tmp_path):
+    """A loss that is NaN breaks its own maps and no others."""
+
+    def broken(depth, references):
+        return jnp.full((depth.shape[0], 1), jnp.nan) * jnp.mean(depth)
+
+    grid = grid_of(Signal("flip", (Flip(),)), Signal("broken", (Flip(),), loss=broken))
+    results = run(tmp_path / "broken.jsonl", grid)
+    row = next(iter(results.rows()))
+    assert np.isfinite(np.array(row["ause"]["rmse"], float)[0]).all()
+    assert set(itertools.chain(*row["ause"]["rmse"][1])) == {None}
+    summary = summarize_ablation(results)
+    assert (summary.counts[0].min(), summary.counts[1].max()) == (4, 0)
+    tables = write_ablation(tmp_path, summary)
+    assert "maps are not finite" not in tables[0].notes[0]
+    assert "Images on which a setting's map is not finite are left out" in tables[0].notes[1]
+
+
+# --- the report
+
+
+def test_the_tables(whole, tmp_path):
+    summary = summarize_ablation(whole)
+    assert (summary.images, summary.counts.min()) == (4, 4)
+    assert summary.coverage == "means over 4 of 5 images; 1 without valid pixels"
+    rows = [row for row in whole.rows() if row["pixels"]]
+    expected = np.mean([row["aurg"]["a1"] for row in rows], axis=0)
+    np.testing.assert_allclose(summary.means["aurg.a1"], expected, rtol=1e-6)
+    best, signals, reductions = write_ablation(tmp_path, summary)
+    areas = [row[3] for row in best.rows]
+    assert areas == sorted(summary.means["ause.abs_rel"].ravel())[:10]
+    assert [column.name for column in signals.columns] == ["layer", "flip", "both"]
+    assert [column.name for column in reductions.columns] == ["layer", "max", "norm"]
+    assert [c.bold for c in np.array(signals.cells(), object)[:, 2]].count(True) == 1
+    with (tmp_path / "settings.csv").open() as stream:
+        settings = list(csv.DictReader(stream))
+    assert len(settings) == 20
+    one = next(
+        s for s in settings if (s["signal"], s["layer"], s["reduction"]) == ("both", "std", "norm")
+    )
+    assert float(one["aurg.a1"]) == pytest.approx(expected[1, 3, 1])
+    for name in ("layers_signals", "layers_reductions"):
+        with Image.open(tmp_path / f"{name}.png") as picture:
+            assert np.asarray(picture.convert("L")).std() > 10
+        assert (tmp_path / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_files_of_the_wrong_kind_are_refused(whole, small, source, tmp_path):
+    with pytest.raises(ResultsError, match="an ablation, not an evaluation; `grumo ablate` writes"):
+        summarize(whole)
+    path = tmp_path / "other.jsonl"
+    path.write_text(json.dumps({"grumo_jax results": 1, "configuration": {"images": 1}}) + "\n")
+    with pytest.raises(ResultsError, match="an evaluation, not an ablation; `grumo report` makes"):
+        summarize_ablation(path)
+    lines = whole.path.read_text().splitlines()
+    path.write_text(lines[0] + "\n" + json.dumps({"index": 0, "id": "0", "pixels": 3}) + "\n")
+    with pytest.raises(ResultsError, match="line 2 is no row of an ablation; delete the file"):
+        summarize_ablation(path)
