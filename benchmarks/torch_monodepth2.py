@@ -1,6 +1,6 @@
 """A straightforward PyTorch Monodepth2 (ResNet-18) to compare with; names as in .pth files."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
@@ -10,6 +10,40 @@ WIDTHS = (64, 64, 128, 256, 512)
 DECODER_WIDTHS = (16, 32, 64, 128, 256)
 CAPTURED = 6
 """The papers' layer: the up-convolution of stage 1 before its upsampling."""
+HEAD = 10
+"""The disparity head of the finest scale."""
+
+Reference = tuple[Callable[[torch.Tensor], torch.Tensor], Callable[[torch.Tensor], torch.Tensor]]
+"""Augmentation of images (B, 3, H, W), and what brings depth (B, 1, H, W) back."""
+
+
+def rotate(maps: torch.Tensor, degrees: float) -> torch.Tensor:
+    """Rotate (B, C, H, W) about the centre; nearest neighbour, zeros outside."""
+    _, _, height, width = maps.shape
+    angle = torch.deg2rad(torch.tensor(degrees))
+    cos, sin, ratio = torch.cos(angle), torch.sin(angle), height / width
+    zero = torch.tensor(0.0)
+    matrix = torch.stack(
+        [torch.stack([cos, -sin * ratio, zero]), torch.stack([sin / ratio, cos, zero])]
+    )
+    grid = F.affine_grid(matrix[None], list(maps.shape), align_corners=False)
+    return F.grid_sample(maps, grid, mode="nearest", align_corners=False)
+
+
+def gray(images: torch.Tensor) -> torch.Tensor:
+    """ITU-R 601 gray in three channels."""
+    luma = torch.tensor([0.2989, 0.587, 0.114]).view(1, 3, 1, 1)
+    return (images * luma).sum(1, keepdim=True).expand_as(images)
+
+
+FLIP: Reference = (lambda x: x.flip(3), lambda d: d.flip(3))
+REFERENCES: dict[str, Reference] = {
+    "flip": FLIP,
+    "gray": (gray, lambda d: d),
+    "noise": (lambda x: x + 0.01 * torch.randn_like(x), lambda d: d),
+    "rotate": (lambda x: rotate(x, 10.0), lambda d: rotate(d, -10.0)),
+}
+"""The papers' four."""
 
 
 class BasicBlock(nn.Module):
@@ -123,24 +157,37 @@ class Monodepth2(nn.Module):
         """Map (B, 3, H, W) in [0, 1] to depth."""
         return 1 / (0.01 + 9.99 * self.depth(self.encoder(images))[0])
 
-    def captured_layer(self) -> nn.Module:
-        """The convolution whose output's gradient is read."""
-        return self.depth.decoder[CAPTURED].conv.conv
+    def decoder_layer(self, number: int) -> nn.Module:
+        """The decoder's convolution of that number, whose output's gradient is read."""
+        return (
+            self.depth.decoder[number].conv.conv if number < HEAD else self.depth.decoder[HEAD].conv
+        )
 
 
 def gradient_uncertainty(
-    model: Monodepth2, images: torch.Tensor
+    model: Monodepth2,
+    images: torch.Tensor,
+    *,
+    layer: int = CAPTURED,
+    references: Sequence[Reference] = (FLIP,),
+    variance: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Depth and the papers' uncertainty the plain way: two passes, full backward, a hook."""
+    """Depth and the papers' uncertainty the plain way: two passes, full backward, a hook.
+
+    With `variance` the loss is the variance over the prediction and all references.
+    """
     captured: list[torch.Tensor] = []
-    hook = model.captured_layer().register_full_backward_hook(
+    hook = model.decoder_layer(layer).register_full_backward_hook(
         lambda module, grad_input, grad_output: captured.append(grad_output[0])
     )
     with torch.no_grad():
-        reference = model(images.flip(3)).flip(3)
+        compared = [undo(model(augment(images))) for augment, undo in references]
     depth = model(images)
     model.zero_grad()
-    ((depth - reference) ** 2).mean().backward()
+    if variance:
+        torch.stack([depth, *compared]).var(0).mean().backward()
+    else:
+        ((depth - compared[0]) ** 2).mean().backward()
     hook.remove()
     score = captured[0].max(1, keepdim=True).values
     low, high = score.amin((2, 3), keepdim=True), score.amax((2, 3), keepdim=True)

@@ -4,32 +4,74 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+
+from grumo_jax.loops import for_loops
+
+Function = Callable[[Any], Any]
 
 
-def map_fast(function: Callable[[Any], Any], xs: Any, *, unroll: bool = False) -> Any:
+def map_fast(function: Function, xs: Any) -> Any:
     """Like `jax.vmap(function)(xs)`: batched on accelerators, one after another on CPUs.
 
-    On one CPU core XLA takes about twice as long for five images in one batch as for five
-    images one by one (`benchmarks/batching.py`). That batches are faster on accelerators is
-    assumed, not yet measured. The choice is made when the program is lowered.
+    On one CPU core a batch is no faster than a loop and takes far more memory
+    (`benchmarks/batching.py`). That batches are faster on accelerators is assumed, not yet
+    measured. The choice is made when the program is lowered. Either way, what does not depend on
+    the element is computed once.
 
     Args:
         function: maps one element to a tree of arrays; it may close over traced values.
         xs: a tree of arrays whose first axis is mapped over.
-        unroll: on CPUs, write the program out once for each element instead of looping. For
-            backward passes, whose convolutions XLA runs ten times slower inside a loop
-            (`benchmarks/batching.py`); it takes longer to compile.
 
     Example:
         >>> import jax.numpy as jnp
         >>> map_fast(lambda x: x**2, jnp.arange(3))
         Array([0, 1, 4], dtype=int32)
     """
-    if jax.tree.leaves(xs)[0].shape[0] == 1:
-        result = function(jax.tree.map(lambda x: x[0], xs))
+    if _length(xs) == 1:
+        result = function(_element(xs))
         return jax.tree.map(lambda y: y[None], result)
-    return jax.lax.platform_dependent(
-        xs,
-        cpu=lambda xs: jax.lax.scan(lambda _, x: (None, function(x)), None, xs, unroll=unroll)[1],
-        default=jax.vmap(function),
+
+    def loop(xs: Any) -> Any:
+        return jax.lax.map(for_loops(function, _element(xs), plain_kernels=True), xs)
+
+    return jax.lax.platform_dependent(xs, cpu=loop, default=jax.vmap(function))
+
+
+def map_in_chunks(function: Function, xs: Any, chunk: int) -> Any:
+    """Like `jax.vmap(function)(xs)`, but only so many elements at a time, to bound memory.
+
+    What does not depend on the element is computed once.
+
+    Args:
+        function, xs: see `map_fast`.
+        chunk: elements that are batched.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> map_in_chunks(lambda x: x**2, jnp.arange(5), 2)
+        Array([ 0,  1,  4,  9, 16], dtype=int32)
+    """
+    length = _length(xs)
+    if chunk >= length:
+        return jax.vmap(function)(xs)
+    # The last chunk is filled up with the last element.
+    places = jnp.minimum(jnp.arange(-(-length // chunk) * chunk), length - 1).reshape(-1, chunk)
+    chunks = jax.tree.map(lambda x: x[places], xs)
+
+    def loop(chunks: Any, plain_kernels: bool) -> Any:
+        ready = for_loops(jax.vmap(function), _element(chunks), plain_kernels=plain_kernels)
+        return jax.lax.map(ready, chunks)
+
+    found = jax.lax.platform_dependent(
+        chunks, cpu=lambda c: loop(c, True), default=lambda c: loop(c, False)
     )
+    return jax.tree.map(lambda y: y.reshape(-1, *y.shape[2:])[:length], found)
+
+
+def _length(xs: Any) -> int:
+    return jax.tree.leaves(xs)[0].shape[0]
+
+
+def _element(xs: Any) -> Any:
+    return jax.tree.map(lambda x: x[0], xs)

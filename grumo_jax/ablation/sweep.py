@@ -99,7 +99,8 @@ def _own_terms(signal: Signal) -> list[_Term]:
     return [(references, signal.loss, signal.space) for references in together]
 
 
-def _distinct_terms(signals: Iterable[Signal]) -> list[_Term]:
+def distinct_terms(signals: Iterable[Signal]) -> list[_Term]:
+    """All that has to be back-propagated: what several signals need once, log σ's term last."""
     terms = dict.fromkeys(term for signal in signals for term in _own_terms(signal))
     if any(signal.uncertainty_weight for signal in signals):
         terms[_SIGMA] = None
@@ -143,14 +144,14 @@ def _gradients(
     outputs, pull_back = activation_vjp(network, variables, images, layers, readout=readout)
     places: dict[_Term, list[int]] = {}
     cotangents, total = [], 0
-    for term in _distinct_terms(grid.signals):
+    for term in distinct_terms(grid.signals):
         # Each by itself: of a loss that is not finite, 0 times the gradient would be NaN.
         found = _cotangents(term, compared, outputs)
         count = found[0].shape[0]
         places[term], total = list(range(total, total + count)), total + count
         cotangents.append(found)
     together = jax.tree.map(lambda *parts: jnp.concatenate(parts), *cotangents)
-    gradients = map_fast(pull_back, together, unroll=True)
+    gradients = map_fast(pull_back, together)
     return outputs[0], check_maps(gradients), places
 
 

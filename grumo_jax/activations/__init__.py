@@ -6,7 +6,6 @@ from grumo_jax.activations.access import activation_vjp as activation_vjp
 from grumo_jax.activations.access import apply_model as apply_model
 from grumo_jax.activations.access import capture_activations as capture_activations
 from grumo_jax.activations.access import edit_activations as edit_activations
-from grumo_jax.activations.access import freeze_before as freeze_before
 from grumo_jax.activations.calls import Call as Call
 from grumo_jax.activations.calls import list_calls as list_calls
 from grumo_jax.activations.choose import choose_layers as choose_layers

@@ -6,7 +6,6 @@ arguments (`train=False`, `rngs=…`) go to the model. All are pure and meant to
 `jax.jit`; none leaves state behind.
 """
 
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -197,29 +196,6 @@ def apply_model(model: Any, variables: Any, images: Any, **kwargs: Any) -> Any:
     return run(model, variables, images, kwargs)[0]
 
 
-def freeze_before(
-    model: Any, variables: Any, images: Any, layers: Layers, **kwargs: Any
-) -> dict[str, Callable[[Any], Any]]:
-    """Edits for many runs that differ only from the named layers on: what comes before is reused.
-
-    Every layer that ends before the first of the named ones is replaced by its own value,
-    computed once. No result changes, whatever the network; but what led to these values is not
-    needed in a run any more, and under `jax.jit` XLA leaves it out.
-
-    Returns:
-        {layer: function}, to be joined with the edits of a run.
-
-    Raises:
-        LayerError: for an unknown layer, naming near matches.
-    """
-    calls = list_calls(model, variables, images, kwargs)
-    named = find_calls(calls, as_names(layers))
-    before = itertools.takewhile(lambda call: call.name not in named, calls)
-    frozen = {call.name: call for call in before if not call.hidden}
-    values = _capture(model, variables, images, frozen, kwargs)
-    return {name: _constant(value) for name, value in values.items()}
-
-
 def _find(
     model: Any, variables: Any, images: Any, layers: Layers, kwargs: Mapping[str, Any]
 ) -> dict[str, Call]:
@@ -236,10 +212,6 @@ def _capture(
 
 def _like(layers: Layers, results: dict[str, Any]) -> Any:
     return results[layers] if isinstance(layers, str) else {name: results[name] for name in layers}
-
-
-def _constant(value: Any) -> Callable[[Any], Any]:
-    return lambda output: value
 
 
 def _add(offset: Any) -> Callable[[Any], Any]:

@@ -7,7 +7,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from grumo_jax.activations import choose_layers, edit_activations, freeze_before
+from grumo_jax.activations import choose_layers, edit_activations
 from grumo_jax.activations.edits import drop_channels
 from grumo_jax.errors import GrumoError
 from grumo_jax.estimators.base import (
@@ -86,8 +86,6 @@ class InferenceDropout(Estimator):
         """What the network predicts in each pass (samples, B, H, W)."""
         network, variables, images = self.network, inputs.variables, inputs.images
         layers = as_names(self.layers) or choose_layers(network, variables, images, "dropout")
-        # In each pass what comes before the first dropped layer would be the same.
-        computed = freeze_before(network, variables, images, layers)
 
         def one_pass(key: jax.Array) -> jax.Array:
             keys = jax.random.split(key, len(layers))
@@ -95,9 +93,10 @@ class InferenceDropout(Estimator):
                 name: partial(drop_channels, rate=self.used_rate, key=k)
                 for name, k in zip(layers, keys, strict=True)
             }
-            output = edit_activations(network, variables, images, computed | drops)
+            output = edit_activations(network, variables, images, drops)
             return network.to_quantity(network.read_depth(output))
 
+        # What comes before the first dropped layer does not depend on the key: it runs once.
         return map_fast(one_pass, jax.random.split(inputs.key, self.samples))
 
 

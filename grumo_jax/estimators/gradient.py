@@ -211,7 +211,7 @@ class GradientUncertainty(Estimator):
         losses, pull_back, depth = activation_vjp(
             network, variables, images, layers, readout=readout, has_aux=True
         )
-        gradients = map_fast(pull_back, one_by_one(losses), unroll=True)
+        gradients = map_fast(pull_back, one_by_one(losses))
         return depth, losses, check_maps(gradients)
 
     def _layer_names(self, variables: Any, images: jax.Array) -> tuple[str, ...]:

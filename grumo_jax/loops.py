@@ -1,0 +1,134 @@
+"""Programs made ready for loops: what is the same in every turn is computed before the first.
+
+XLA leaves most of that inside. And on CPUs it finds no fast routine, inside a loop, for
+differentiated convolutions: these convolve by the mirrored kernel with its channels exchanged, XLA
+folds both into the convolution, and it takes up to fifty times as long (`benchmarks/batching.py`).
+So there each kernel is laid out in full before it is used.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+from jax.extend import core
+
+CHEAP = ("broadcast_in_dim", "iota")
+"""What is repeated in every turn all the same: to keep it would take more than to make it."""
+
+
+def for_loops(
+    function: Callable[[Any], Any], element: Any, *, plain_kernels: bool
+) -> Callable[[Any], Any]:
+    """The same function with all that does not depend on its argument computed once, here.
+
+    Args:
+        function: maps a tree of arrays to one; it may close over traced values.
+        element: an argument, or shapes and dtypes of one.
+        plain_kernels: lay the kernels of convolutions out in full.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> weights = jnp.arange(3.0)
+        >>> ready = for_loops(lambda x: x * jnp.sum(weights), jnp.zeros(()), plain_kernels=True)
+        >>> [str(e.primitive) for e in jax.make_jaxpr(ready)(1.0).eqns]  # the sum is there already
+        ['mul']
+        >>> jax.lax.map(ready, jnp.arange(2.0))
+        Array([0., 3.], dtype=float32)
+    """
+    traced, form = jax.make_jaxpr(function, return_shape=True)(element)
+    names = itertools.count()
+    known: dict[int, Any] = {}
+    steps: list[_Step] = []
+    inputs = [next(names) for _ in traced.jaxpr.invars]
+    outputs = _flatten(traced, inputs, names, known, steps)
+    remaining = _run_what_is_fixed(steps, set(inputs), known, plain_kernels)
+
+    def ready(x: Any) -> Any:
+        values = known | dict(zip(inputs, jax.tree.leaves(x), strict=True))
+        for step in remaining:
+            step.run(values, plain_kernels)
+        results = [values[name] for name in outputs]
+        return jax.tree.unflatten(jax.tree.structure(form), results)
+
+    return ready
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One equation of a program, its operands and results named by numbers."""
+
+    equation: Any
+    inputs: Sequence[int]
+    outputs: Sequence[int]
+
+    def run(self, values: dict[int, Any], plain_kernels: bool) -> None:
+        """Compute the results and add them to the values."""
+        primitive, parameters = self.equation.primitive, self.equation.params
+        operands = [values[name] for name in self.inputs]
+        if primitive.name == "conv_general_dilated" and plain_kernels:
+            result = _convolve(*operands, **parameters)
+        else:
+            result = primitive.bind(*operands, **primitive.get_bind_params(parameters))
+        results = result if primitive.multiple_results else [result]
+        values.update(zip(self.outputs, results, strict=True))
+
+
+def _flatten(
+    program: core.ClosedJaxpr,
+    inputs: Sequence[int],
+    names: Iterator[int],
+    known: dict[int, Any],
+    steps: list[_Step],
+) -> list[int]:
+    """Append a program's steps, and those of the functions it calls; return its outputs' names."""
+    named: dict[Any, int] = dict(zip(program.jaxpr.invars, inputs, strict=True))
+
+    def name_of(variable: Any) -> int:
+        if not isinstance(variable, core.Literal):
+            return named[variable]
+        name = next(names)
+        known[name] = variable.val
+        return name
+
+    for variable, value in zip(program.jaxpr.constvars, program.consts, strict=True):
+        named[variable] = next(names)
+        known[named[variable]] = value
+    for equation in program.jaxpr.eqns:
+        operands = [name_of(variable) for variable in equation.invars]
+        if equation.primitive.name == "jit":
+            results = _flatten(equation.params["jaxpr"], operands, names, known, steps)
+        else:
+            results = [next(names) for _ in equation.outvars]
+            steps.append(_Step(equation, operands, results))
+        named.update(zip(equation.outvars, results, strict=True))
+    return [name_of(variable) for variable in program.jaxpr.outvars]
+
+
+def _run_what_is_fixed(
+    steps: Sequence[_Step], varying: set[int], known: dict[int, Any], plain_kernels: bool
+) -> list[_Step]:
+    """Run the steps in which nothing varies; return the others, and those that are cheap."""
+    remaining = []
+    for step in steps:
+        if varying.intersection(step.inputs):
+            varying.update(step.outputs)
+            remaining.append(step)
+            continue
+        step.run(known, plain_kernels)
+        if step.equation.primitive.name in CHEAP:
+            remaining.append(step)
+    return remaining
+
+
+def _convolve(images: jax.Array, kernel: jax.Array, **parameters: Any) -> jax.Array:
+    """Convolve by a kernel that is first laid out as (height, width, in, out)."""
+    numbers = parameters.pop("dimension_numbers")
+    out, into, *space = numbers.rhs_spec
+    # The barrier keeps XLA from folding this, and a mirroring before it, into the convolution.
+    plain = jax.lax.optimization_barrier(jax.lax.transpose(kernel, (*space, into, out)))
+    axes = (len(space) + 1, len(space), *range(len(space)))
+    numbers = jax.lax.ConvDimensionNumbers(numbers.lhs_spec, axes, numbers.out_spec)
+    primitive: Any = jax.lax.conv_general_dilated_p
+    return primitive.bind(images, plain, dimension_numbers=numbers, **parameters)
