@@ -43,7 +43,7 @@ def for_loops(
     steps: list[_Step] = []
     inputs = [next(names) for _ in traced.jaxpr.invars]
     outputs = _flatten(traced, inputs, names, known, steps)
-    remaining = _run_what_is_fixed(steps, set(inputs), known, plain_kernels)
+    remaining = _run_what_is_fixed(steps, set(inputs), known)
 
     def ready(x: Any) -> Any:
         values = known | dict(zip(inputs, jax.tree.leaves(x), strict=True))
@@ -107,7 +107,7 @@ def _flatten(
 
 
 def _run_what_is_fixed(
-    steps: Sequence[_Step], varying: set[int], known: dict[int, Any], plain_kernels: bool
+    steps: Sequence[_Step], varying: set[int], known: dict[int, Any]
 ) -> list[_Step]:
     """Run the steps in which nothing varies; return the others, and those that are cheap."""
     remaining = []
@@ -116,7 +116,8 @@ def _run_what_is_fixed(
             varying.update(step.outputs)
             remaining.append(step)
             continue
-        step.run(known, plain_kernels)
+        # As it is: what was computed elsewhere, too, is recognised by XLA and not computed again.
+        step.run(known, plain_kernels=False)
         if step.equation.primitive.name in CHEAP:
             remaining.append(step)
     return remaining

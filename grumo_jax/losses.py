@@ -4,7 +4,7 @@ Reference: Hornauer & Belagiannis, ECCV 2022, equations 3-5; TPAMI 2025 for the 
 """
 
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -21,26 +21,27 @@ SMALLEST_DEPTH = 1e-3
 
 
 def squared(prediction: jax.Array, references: jax.Array) -> jax.Array:
-    """Mean squared difference to each reference: (B, H, W), (B, R, H, W) → (B, R)."""
-    return jnp.mean(jnp.square(prediction[:, None] - references), axis=(2, 3))
+    """Squared difference to each reference: (B, H, W), (B, R, H, W) → (B, R, H, W)."""
+    return jnp.square(prediction[:, None] - references)
 
 
 def variance(prediction: jax.Array, references: jax.Array) -> jax.Array:
-    """Mean unbiased variance over prediction and references: (B, H, W), (B, R, H, W) → (B, 1)."""
+    """Unbiased variance over prediction and references: (B, H, W), (B, R, H, W) → (B, 1, H, W)."""
     together = jnp.concatenate([prediction[:, None], references], axis=1)
-    return jnp.mean(jnp.var(together, axis=1, ddof=1), axis=(1, 2))[:, None]
+    return jnp.var(together, axis=1, ddof=1)[:, None]
 
 
 def no_difference(prediction: jax.Array, references: jax.Array) -> jax.Array:
-    """Zero: the uncertainty term stands alone. (B, H, W), (B, R, H, W) → (B, 1)."""
-    return jnp.zeros((prediction.shape[0], 1), prediction.dtype)
+    """Zero: the uncertainty term stands alone. (B, H, W), (B, R, H, W) → (B, 1, H, W)."""
+    return jnp.zeros_like(prediction)[:, None]
 
 
-LOSSES: dict[str, Loss] = {
+LOSSES: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
     "squared": squared,
     "variance": variance,
     "uncertainty": no_difference,
 }
+"""Each pixel's own losses; what is back-propagated is their mean."""
 
 
 def to_space(depth: jax.Array, space: Space) -> jax.Array:
@@ -85,22 +86,59 @@ def consistency_loss(
         >>> consistency_loss(d, None, d_ref)
         Array([[4.]], dtype=float32)
     """
-    prediction, target = to_space(depth, space), to_space(references, space)
-    has_reference = ~jnp.isnan(references) if space == "depth" else references > 0
-    target = jnp.where(has_reference, target, jax.lax.stop_gradient(prediction)[:, None])
-    function = LOSSES[loss] if isinstance(loss, str) else loss
-    losses = function(prediction, target)
+    if isinstance(loss, str):
+        options: Any = {"loss": loss, "space": space, "uncertainty_weight": uncertainty_weight}
+        return jnp.mean(pixel_losses(depth, log_sigma, references, **options), axis=(2, 3))
+    losses = loss(*_compared(depth, references, space))
     if losses.ndim != 2 or losses.shape[0] != depth.shape[0]:
         raise GrumoError(f"the loss has shape {losses.shape}; expected ({depth.shape[0]}, losses)")
     if uncertainty_weight:
-        if log_sigma is None:
-            raise GrumoError(
-                f"uncertainty_weight is {uncertainty_weight} but the network predicts no log σ; "
-                "set it to 0, or give wrap(…, log_sigma=…)"
-            )
-        sigma_squared = jnp.mean(jnp.exp(2 * log_sigma), axis=(1, 2))
+        sigma_squared = jnp.mean(_sigma_squared(log_sigma, uncertainty_weight), axis=(1, 2))
         losses = losses + uncertainty_weight * sigma_squared[:, None]
     return losses
+
+
+def pixel_losses(
+    depth: jax.Array,
+    log_sigma: jax.Array | None,
+    references: jax.Array,
+    *,
+    loss: LossName = "squared",
+    space: Space = "depth",
+    uncertainty_weight: float = 0.0,
+) -> jax.Array:
+    """Each pixel's own losses (B, L, H, W), of which `consistency_loss` is the mean.
+
+    Args:
+        depth, log_sigma, references, loss, space, uncertainty_weight: see `consistency_loss`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> d, d_ref = jnp.array([[[3.0, 1.0]]]), jnp.full((1, 1, 1, 2), 1.0)
+        >>> pixel_losses(d, None, d_ref)
+        Array([[[[4., 0.]]]], dtype=float32)
+    """
+    losses = LOSSES[loss](*_compared(depth, references, space))
+    if uncertainty_weight:
+        sigma_squared = _sigma_squared(log_sigma, uncertainty_weight)
+        losses = losses + uncertainty_weight * sigma_squared[:, None]
+    return losses
+
+
+def _compared(depth: jax.Array, references: jax.Array, space: Space) -> tuple[jax.Array, jax.Array]:
+    """Prediction and references in the space; where there is no reference, no difference."""
+    prediction, target = to_space(depth, space), to_space(references, space)
+    has_reference = ~jnp.isnan(references) if space == "depth" else references > 0
+    return prediction, jnp.where(has_reference, target, jax.lax.stop_gradient(prediction)[:, None])
+
+
+def _sigma_squared(log_sigma: jax.Array | None, weight: float) -> jax.Array:
+    if log_sigma is None:
+        raise GrumoError(
+            f"uncertainty_weight is {weight} but the network predicts no log σ; set it to 0, or "
+            "give wrap(…, log_sigma=…)"
+        )
+    return jnp.exp(2 * log_sigma)
 
 
 def check_loss(loss: LossName | Loss, space: str, uncertainty_weight: float) -> None:

@@ -46,6 +46,8 @@ class DepthNetwork:
         dropout_rate: the rate of channel dropout it was trained with there, or None.
         feature_layers: layers that feature references augment, or None.
         kwargs: keyword arguments of every call, as sorted pairs.
+        edits: what is put in place of outputs in every run, {(path of a submodule, how many of
+            its calls came before): function of the output}; see `ablate_locations`.
     """
 
     module: Any
@@ -58,6 +60,7 @@ class DepthNetwork:
     dropout_rate: float | None = None
     feature_layers: tuple[str, ...] | None = None
     kwargs: tuple[tuple[str, Any], ...] = ()
+    edits: Mapping[tuple[str, int], Callable[[Any], Any]] | None = None
 
     def read_depth(self, output: Any) -> jax.Array:
         """Depth (B, H, W) of a module's output, checked to be that."""

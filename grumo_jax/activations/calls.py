@@ -62,6 +62,8 @@ def run(
     """Run a model of either kind, with every output shown to `visit`; see `linen.run`."""
     visit = visit or (lambda path, index, module, output: output)
     if isinstance(model, DepthNetwork):
+        if model.edits:
+            visit = _one_after_another(edit_calls(model.edits), visit)
         model, kwargs = model.module, {**dict(model.kwargs), **kwargs}
     if isinstance(model, nn.Module):
         return _linen.run(model, variables, images, kwargs, visit=visit, capture=capture)
@@ -72,6 +74,13 @@ def run(
         f"the model is a {type(model).__name__}; expected a linen module, the nnx.GraphDef of an "
         f"NNX module, or grumo_jax.wrap of one{hint}"
     )
+
+
+def _one_after_another(first: _linen.Visit, second: _linen.Visit) -> _linen.Visit:
+    def visit(path: str, index: int, module: Any, output: Any) -> Any:
+        return second(path, index, module, first(path, index, module, output))
+
+    return visit
 
 
 def list_calls(

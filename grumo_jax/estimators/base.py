@@ -1,7 +1,7 @@
 """What all estimators share: the call, its checks, and the form of the result."""
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -155,6 +155,13 @@ def _checked_call(
     key: jax.Array | None,
     ground_truth: jax.Array | None,
 ) -> tuple[Any, ...]:
+    check_call(estimators, images, key)
+    static = tuple(_as_static(estimator) for estimator in estimators)
+    return _compiled(static, variables, images, key, ground_truth)
+
+
+def check_call(estimators: Sequence[Estimator], images: jax.Array, key: jax.Array | None) -> None:
+    """Raise a `GrumoError` unless the estimators can be called together with this."""
     check_images(images)
     for estimator in estimators:
         if estimator.network != estimators[0].network:
@@ -167,8 +174,6 @@ def _checked_call(
                 f"{type(estimator).__name__} draws random numbers: pass a key, such as "
                 "jax.random.key(0)"
             )
-    static = tuple(_as_static(estimator) for estimator in estimators)
-    return _compiled(static, variables, images, key, ground_truth)
 
 
 class _ByIdentity:
@@ -202,16 +207,20 @@ def _compiled(
     ground_truth: jax.Array | None,
 ) -> tuple[Estimate, ...]:
     estimators = [e.estimator if isinstance(e, _ByIdentity) else e for e in static]
-    # Each view once, numbered within each estimator; the plain pass needs no such care, since
-    # XLA finds that it is the same everywhere.
-    needed = dict.fromkeys(view for e in estimators for view in number(e.views))
-    views: Views = {}
-    if needed:
-        in_order = sorted(needed, key=lambda view: view[1])
-        references = [reference for reference, _ in in_order]
-        views = predict_views(estimators[0].network, variables, images, references, key)
+    views = shared_views(estimators, variables, images, key)
     inputs = Inputs(variables, images, key, ground_truth, views)
     return tuple(estimator.estimate(inputs) for estimator in estimators)
+
+
+def shared_views(
+    estimators: Sequence[Estimator], variables: Any, images: jax.Array, key: Any
+) -> Views:
+    """The predictions from augmented images that any of the estimators needs, each made once."""
+    # Numbered within each estimator; the plain pass needs no such care, since XLA finds that it
+    # is the same everywhere.
+    needed = dict.fromkeys(view for e in estimators for view in number(e.views))
+    references = [reference for reference, _ in sorted(needed, key=lambda view: view[1])]
+    return predict_views(estimators[0].network, variables, images, references, key)
 
 
 def predict_depth(network: DepthNetwork, variables: Any, images: jax.Array) -> jax.Array:

@@ -167,7 +167,7 @@ class GradientUncertainty(Estimator):
 
     def estimate(self, inputs: Inputs) -> GradientEstimate:
         """See `Estimator.__call__`."""
-        references = self._reference_depths(inputs)
+        references = self.reference_depths(inputs)
         depth, losses, gradients = self._gradients(inputs.variables, inputs.images, references)
         scores = {
             name: reduce_channels(gradient, self.reduction) for name, gradient in gradients.items()
@@ -175,7 +175,8 @@ class GradientUncertainty(Estimator):
         uncertainty, raw = self._maps(scores, depth.shape[1:])
         return GradientEstimate(depth, uncertainty, raw, references, losses, scores)
 
-    def _reference_depths(self, inputs: Inputs) -> jax.Array:
+    def reference_depths(self, inputs: Inputs) -> jax.Array:
+        """What predictions are compared with (B, R, H, W)."""
         images = inputs.images
         if not self.references:
             return jnp.zeros((images.shape[0], 0, *images.shape[1:3]))
@@ -207,14 +208,15 @@ class GradientUncertainty(Estimator):
             )
             return losses, depth
 
-        layers = self._layer_names(variables, images)
+        layers = self.layer_names(variables, images)
         losses, pull_back, depth = activation_vjp(
             network, variables, images, layers, readout=readout, has_aux=True
         )
         gradients = map_fast(pull_back, one_by_one(losses))
         return depth, losses, check_maps(gradients)
 
-    def _layer_names(self, variables: Any, images: jax.Array) -> tuple[str, ...]:
+    def layer_names(self, variables: Any, images: jax.Array) -> tuple[str, ...]:
+        """The layers that the gradient is taken at."""
         if self.layers is None:
             return choose_layers(self.network, variables, images, "gradient")
         if self.layers == "decoder":

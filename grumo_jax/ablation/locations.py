@@ -1,0 +1,232 @@
+"""Which places of an activation matter: replace them one by one, and see what changes."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Literal, get_args
+
+import jax
+import jax.numpy as jnp
+
+from grumo_jax.ablation.memory import MEMORY, elements_within
+from grumo_jax.activations import capture_activations
+from grumo_jax.activations.calls import find_calls, list_calls
+from grumo_jax.errors import GrumoError, LayerError
+from grumo_jax.estimators import ConstantBaseline, Estimate, Estimator, Inputs
+from grumo_jax.estimators.base import check_call, shared_views
+from grumo_jax.mapping import map_in_chunks
+from grumo_jax.network import DepthNetwork
+from grumo_jax.references import Flip, ImageReference, reference_key
+
+INPUT = "input"
+"""Stands for the images in place of a layer's name."""
+
+Replacement = Literal["zero", "mean", "noise", "reference"]
+Effect = Callable[[Estimate, Estimate], Any]
+"""(estimate with the edit, plain estimate) → any tree of arrays."""
+
+
+def ablate_locations(
+    estimator: Any,
+    variables: Any,
+    images: jax.Array,
+    layer: str,
+    effect: Effect,
+    key: jax.Array | None = None,
+    *,
+    replace: Replacement | Callable[[jax.Array], jax.Array] = "zero",
+    patch: int | tuple[int, int] = 1,
+    stride: int | tuple[int, int] | None = None,
+    reference: ImageReference | None = None,
+    ground_truth: jax.Array | None = None,
+    memory: int = MEMORY,
+) -> Any:
+    """Replace an activation patch by patch, and measure the effect of each.
+
+    For every location the activation is replaced within a patch, in all channels, and the
+    estimator called again. Edits act on the network's passes over the images themselves;
+    predictions from augmented images stay what they are. What does not depend on the location,
+    such as all that comes before the layer, is computed once. A pure function: call it under
+    `jax.jit`.
+
+    Args:
+        estimator: an estimator, or a model of which depth alone is of interest.
+        variables, images, key, ground_truth: see `Estimator.__call__`.
+        layer: the name of an activation (B, h, w, C), or "input" for the images.
+        effect: (estimate with the edit, plain estimate) → any tree of arrays: `depth_change`,
+            `uncertainty_change`, `error_change(…)`, or one of your own.
+        replace: by what. "zero"; "mean": each channel's mean over the map; "noise": Gaussian, of
+            each channel's mean and standard deviation; "reference": the activation when the
+            network sees the augmented image, brought back; or a function of the activation.
+        patch: height and width of the patch, in the activation's pixels.
+        stride: from one patch to the next; as `patch` by default, so that they cover the map.
+        reference: of "reference"; `Flip()` by default.
+        memory: bytes. As many locations are computed together as keep the activations from the
+            layer on within it, and always one.
+
+    Returns:
+        What `effect` returns, with leading axes (rows, columns): location (i, j) is the patch
+        whose upper left pixel is (i · stride, j · stride); at the border it is cut off.
+
+    Raises:
+        LayerError: for an unknown layer, or one that is no feature map.
+        GrumoError: for an unknown replacement, a patch or stride below 1, a missing key, or images
+            of a wrong form.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> import grumo_jax
+        >>> from grumo_jax.ablation import ablate_locations, depth_change
+        >>> model = grumo_jax.Monodepth2(
+        ...     encoder_widths=(8, 8, 8, 16, 16), decoder_widths=(4, 4, 8, 8, 8)
+        ... )
+        >>> images = jax.random.uniform(jax.random.key(0), (2, 32, 64, 3))
+        >>> variables = model.init(jax.random.key(1), images)
+        >>> @jax.jit
+        ... def run(variables, images):
+        ...     layer = "decoder/up_3_0/conv"
+        ...     return ablate_locations(model, variables, images, layer, depth_change)
+        >>> run(variables, images).shape  # rows, columns, images
+        (2, 4, 2)
+    """
+    if not isinstance(estimator, Estimator):
+        estimator = ConstantBaseline(estimator)
+    check_call((estimator,), images, key)
+    needs_key = replace == "noise" or (replace == "reference" and (reference or Flip()).draws)
+    if needs_key and key is None:
+        raise GrumoError(f"replace={replace!r} draws random numbers: pass a key")
+    views = shared_views((estimator,), variables, images, key)
+    inputs = Inputs(variables, images, key, ground_truth, views)
+    activation = _activation(estimator.network, variables, images, layer)
+    replacement = _replacement(
+        replace, activation, estimator.network, inputs, layer, reference or Flip()
+    )
+    plain = estimator.estimate(inputs)
+    size, steps = _pair("patch", patch), _pair("stride", patch if stride is None else stride)
+
+    def one(corner: jax.Array) -> Any:
+        inside = _inside(activation.shape[1:3], corner, size)[None, :, :, None]
+        edited = _edited(estimator, inputs, layer, lambda a: jnp.where(inside, replacement, a))
+        return effect(edited, plain)
+
+    rows, columns = (jnp.arange(0, n, s) for n, s in zip(activation.shape[1:3], steps, strict=True))
+    corners = jnp.stack(jnp.meshgrid(rows, columns, indexing="ij"), axis=-1)
+    layers = () if layer == INPUT else (layer,)
+    chunk = elements_within(memory, estimator.network, variables, images, layers)
+    found = map_in_chunks(one, corners.reshape(-1, 2), chunk)
+    return jax.tree.map(lambda x: x.reshape(*corners.shape[:2], *x.shape[1:]), found)
+
+
+def depth_change(edited: Estimate, plain: Estimate) -> jax.Array:
+    """Mean relative change of depth, |d' − d| / d: (B,)."""
+    return jnp.mean(jnp.abs(edited.depth - plain.depth) / plain.depth, axis=(1, 2))
+
+
+def uncertainty_change(edited: Estimate, plain: Estimate) -> jax.Array:
+    """Relative change of the mean raw score, above 0 where the edit adds uncertainty: (B,)."""
+    before, after = (jnp.mean(jnp.abs(e.raw), axis=(1, 2)) for e in (plain, edited))
+    return after / before - 1
+
+
+def error_change(ground_truth: jax.Array, *, median_scale: bool = True) -> Effect:
+    """The effect on abs_rel, above 0 where the edit makes depth worse: (B,).
+
+    Args:
+        ground_truth: depth (B, H, W); 0 where unknown.
+        median_scale: bring both depths to the ground truth's scale by one factor, that of the
+            plain depth's median; False for networks that predict in its unit.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> truth, none = jnp.array([[[2.0, 0.0]]]), jnp.zeros((1, 1, 2))
+        >>> plain, edited = (Estimate(jnp.full((1, 1, 2), d), none, none) for d in (1.0, 1.5))
+        >>> error_change(truth)(edited, plain)
+        Array([0.5], dtype=float32)
+    """
+    known = ground_truth > 0
+    truth = jnp.where(known, ground_truth, jnp.nan)
+
+    def abs_rel(depth: jax.Array, scale: jax.Array | float) -> jax.Array:
+        return jnp.nanmean(jnp.abs(scale * depth - truth) / truth, axis=(1, 2))
+
+    def effect(edited: Estimate, plain: Estimate) -> jax.Array:
+        scale: jax.Array | float = 1.0
+        if median_scale:
+            predicted = jnp.where(known, plain.depth, jnp.nan)
+            medians = (jnp.nanmedian(m, axis=(1, 2), keepdims=True) for m in (truth, predicted))
+            scale = next(medians) / next(medians)
+        return abs_rel(edited.depth, scale) - abs_rel(plain.depth, scale)
+
+    return effect
+
+
+def _edited(
+    estimator: Estimator, inputs: Inputs, layer: str, edit: Callable[[jax.Array], jax.Array]
+) -> Estimate:
+    """The estimate when the network's passes over the images are edited."""
+    if layer == INPUT:
+        return estimator.estimate(dataclasses.replace(inputs, images=edit(inputs.images)))
+    network = estimator.network
+    call = find_calls(list_calls(network, inputs.variables, inputs.images), [layer])[layer]
+    edits = {**(network.edits or {}), (call.path, call.index): edit}
+    model = dataclasses.replace(network, edits=edits)
+    return dataclasses.replace(estimator, model=model).estimate(inputs)
+
+
+def _activation(network: DepthNetwork, variables: Any, images: jax.Array, layer: str) -> jax.Array:
+    if layer == INPUT:
+        return images
+    activation = capture_activations(network, variables, images, layer)
+    if not isinstance(activation, jax.Array) or activation.ndim != 4:
+        raise LayerError(
+            f"layer {layer!r} is no feature map (batch, height, width, channels); name the output "
+            "of a convolution"
+        )
+    return activation
+
+
+def _replacement(
+    replace: Replacement | Callable[[jax.Array], jax.Array],
+    activation: jax.Array,
+    network: DepthNetwork,
+    inputs: Inputs,
+    layer: str,
+    reference: ImageReference,
+) -> jax.Array:
+    """What is put in place of the activation (B, h, w, C), of which patches are taken."""
+    mean = jnp.mean(activation, axis=(1, 2), keepdims=True)
+    if replace == "zero":
+        return jnp.zeros_like(activation)
+    if replace == "mean":
+        return jnp.broadcast_to(mean, activation.shape)
+    if replace == "noise":
+        noise = jax.random.normal(inputs.key, activation.shape[1:], activation.dtype)[None]
+        return mean + jnp.std(activation, axis=(1, 2), keepdims=True) * noise
+    if replace == "reference":
+        augmented = reference.augment(inputs.images, reference_key(inputs.key, reference, 0))
+        seen = _activation(network, inputs.variables, augmented, layer)
+        return jax.vmap(reference.invert, in_axes=-1, out_axes=-1)(seen)
+    if not callable(replace):
+        known = ", ".join(map(repr, get_args(Replacement)))
+        raise GrumoError(f"replace is {replace!r}; it must be one of {known}, or a function")
+    replacement = replace(activation)
+    if replacement.shape != activation.shape or replacement.dtype != activation.dtype:
+        raise GrumoError(
+            f"replace gives {replacement.dtype} {replacement.shape}; the activation is "
+            f"{activation.dtype} {activation.shape}, and both must be the same"
+        )
+    return replacement
+
+
+def _inside(size: tuple[int, ...], corner: jax.Array, patch: tuple[int, int]) -> jax.Array:
+    """Which pixels (h, w) lie in the patch with this upper left corner (2,)."""
+    rows, columns = (jnp.arange(n) for n in size)
+    in_rows = (rows >= corner[0]) & (rows < corner[0] + patch[0])
+    in_columns = (columns >= corner[1]) & (columns < corner[1] + patch[1])
+    return in_rows[:, None] & in_columns[None]
+
+
+def _pair(name: str, value: int | tuple[int, int]) -> tuple[int, int]:
+    pair = (value, value) if isinstance(value, int) else tuple(value)
+    if len(pair) != 2 or min(pair) < 1:
+        raise GrumoError(f"{name} is {value}; expected one or two numbers, 1 or more")
+    return pair[0], pair[1]

@@ -1,0 +1,29 @@
+"""How many runs from a layer on fit into memory side by side."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+from grumo_jax.activations.calls import list_calls
+from grumo_jax.network import DepthNetwork
+
+MEMORY = 2**29
+"""Bytes that the activations of what is computed together may take, by default."""
+
+
+def elements_within(
+    memory: int, network: DepthNetwork, variables: Any, images: jax.Array, layers: Sequence[str]
+) -> int:
+    """How many times all activations from the earliest of the layers on fit into memory; 1 or more.
+
+    Args:
+        memory: bytes.
+        network, variables, images: what is run.
+        layers: names; none of them for all activations.
+    """
+    calls = list_calls(network, variables, images)
+    first = min((i for i, call in enumerate(calls) if call.name in layers), default=0)
+    leaves = jax.tree.leaves([call.shape for call in calls[first:]])
+    return max(1, memory // sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves))

@@ -1,0 +1,121 @@
+"""What single pixels of the output contribute to Grad: their own losses' gradients."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from grumo_jax.ablation.memory import MEMORY, elements_within
+from grumo_jax.activations import activation_vjp
+from grumo_jax.errors import GrumoError
+from grumo_jax.estimators import GradientUncertainty, Inputs
+from grumo_jax.estimators.base import check_call, shared_views
+from grumo_jax.estimators.gradient import check_maps
+from grumo_jax.losses import pixel_losses
+from grumo_jax.mapping import map_in_chunks
+from grumo_jax.scores import Reduction, check_score, reduce_channels
+
+
+def pixel_gradients(
+    estimator: GradientUncertainty,
+    variables: Any,
+    images: jax.Array,
+    pixels: jax.Array,
+    key: jax.Array | None = None,
+    *,
+    reduction: Reduction | None = None,
+    ground_truth: jax.Array | None = None,
+    memory: int = MEMORY,
+) -> dict[str, jax.Array]:
+    """Gradients, at the estimator's layers, of the losses of single output pixels.
+
+    The loss that Grad back-propagates is the mean of its pixels' losses, (d − d_ref)² + w · σ².
+    Each one's gradient shows from where in an activation that pixel draws: its region of
+    influence. The gradients of all pixels, added and divided by their number, are the one that
+    Grad reads. A pure function: call it under `jax.jit`.
+
+    Args:
+        estimator: says layers, references, loss, space and weight. Its own reduction is not used.
+        variables, images, key, ground_truth: see `Estimator.__call__`.
+        pixels: (K, 2) int, rows and columns of the output; the same in all images.
+        reduction: over channels, applied at once, so that less memory is needed; None for none.
+        memory: bytes. As many gradients are computed together as keep the activations from the
+            earliest layer on within it, and always one.
+
+    Returns:
+        {layer: (K, L, B, h, w, C), or (K, L, B, h, w) with a reduction}, for L losses, one for
+        each reference under the squared loss.
+
+    Raises:
+        GrumoError: for a loss function of one's own, which need not be a mean over pixels; pixels
+            of a wrong form; a missing key; or images of a wrong form.
+        LayerError: for an unknown layer, or one that is no feature map.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> import grumo_jax
+        >>> from grumo_jax.ablation import pixel_gradients
+        >>> model = grumo_jax.Monodepth2(
+        ...     encoder_widths=(8, 8, 8, 16, 16), decoder_widths=(4, 4, 8, 8, 8)
+        ... )
+        >>> images = jax.random.uniform(jax.random.key(0), (1, 32, 64, 3))
+        >>> variables = model.init(jax.random.key(1), images)
+        >>> grad = grumo_jax.GradientUncertainty.paper(model)
+        >>> pixels = jnp.array([[16, 32], [20, 5]])
+        >>> run = jax.jit(lambda v, x: pixel_gradients(grad, v, x, pixels, reduction="norm"))
+        >>> run(variables, images)["decoder/up_1_0/conv"].shape
+        (2, 1, 1, 8, 16)
+    """
+    check_call((estimator,), images, key)
+    _check(estimator, pixels, reduction)
+    pixels = jnp.asarray(pixels)
+    views = shared_views((estimator,), variables, images, key)
+    references = estimator.reference_depths(Inputs(variables, images, key, ground_truth, views))
+    network = estimator.network
+
+    def readout(output: Any) -> tuple[jax.Array, jax.Array | None]:
+        log_sigma = None if network.log_sigma is None else network.log_sigma(output)
+        return network.read_depth(output), log_sigma
+
+    def losses_of(depth: jax.Array, log_sigma: jax.Array | None) -> jax.Array:
+        return pixel_losses(
+            depth,
+            log_sigma,
+            references,
+            loss=estimator.loss,  # type: ignore[arg-type]
+            space=estimator.space,
+            uncertainty_weight=estimator.uncertainty_weight,
+        )
+
+    layers = estimator.layer_names(variables, images)
+    outputs, pull_back = activation_vjp(network, variables, images, layers, readout=readout)
+    losses, to_outputs = jax.vjp(losses_of, *outputs)
+
+    count = losses.shape[1]
+
+    def one(place: jax.Array) -> dict[str, jax.Array]:
+        row, column = pixels[place // count]
+        only = jnp.zeros_like(losses).at[:, place % count, row, column].set(1)
+        gradients = check_maps(jax.tree.map(lambda g: g[None], pull_back(to_outputs(only))))
+        if reduction is None:
+            return gradients
+        return {name: reduce_channels(g, reduction) for name, g in gradients.items()}
+
+    chunk = elements_within(memory, network, variables, images, layers)
+    found = map_in_chunks(one, jnp.arange(len(pixels) * count), chunk)
+    return {name: g.reshape(len(pixels), count, *g.shape[2:]) for name, g in found.items()}
+
+
+def _check(estimator: GradientUncertainty, pixels: jax.Array, reduction: str | None) -> None:
+    if not isinstance(estimator.loss, str):
+        raise GrumoError(
+            "the estimator's loss is a function of its own, which need not be a mean over pixels; "
+            "pixel_gradients needs one of the losses with names"
+        )
+    shape, dtype = jnp.shape(pixels), jnp.result_type(pixels)
+    if len(shape) != 2 or shape[1] != 2 or not shape[0] or not jnp.issubdtype(dtype, jnp.integer):
+        raise GrumoError(
+            f"pixels are {dtype} {shape}; expected integers (K, 2), rows and columns of the output"
+        )
+    if reduction is not None:
+        check_score(reduction, "std")

@@ -1,0 +1,100 @@
+"""Gradients of single pixels' losses: they add up to what Grad reads."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+import grumo_jax
+from grumo_jax.ablation import pixel_gradients
+from grumo_jax.errors import GrumoError
+from grumo_jax.references import Flip, Gray, Noise
+
+ALL = jnp.stack(jnp.meshgrid(jnp.arange(32), jnp.arange(64), indexing="ij"), -1).reshape(-1, 2)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"layers": ("up2", "up1")},
+        {"reference": (Flip(), Gray()), "uncertainty_weight": 2.0},
+        {"loss": "variance", "reference": (Flip(), Noise()), "space": "log_depth"},
+        {"loss": "uncertainty", "uncertainty_weight": 1.0},
+    ],
+)
+def test_they_add_up_to_the_gradient_of_the_mean_loss(small, images, options):
+    network, variables = small
+    estimator, key = grumo_jax.GradientUncertainty(network, **options), jax.random.key(2)
+    images = images[:2]
+    parts = jax.jit(lambda v, x: pixel_gradients(estimator, v, x, ALL, key))(variables, images)
+    estimate = estimator(variables, images, key)
+    for name, gradients in parts.items():
+        assert gradients.shape[:3] == (len(ALL), estimate.loss.shape[1], 2)
+        mean = jnp.mean(gradients, axis=0)
+        expected = estimate.layer_scores[name]
+        np.testing.assert_allclose(mean.max(axis=-1), expected, rtol=2e-3, atol=1e-7)
+
+
+def test_worked_out_by_hand():
+    """Depth is a 3×3 sum of the activation: a pixel draws from its neighbours alone."""
+
+    class Sum(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            a = nn.Conv(1, (1, 1), use_bias=False, kernel_init=nn.initializers.ones, name="a")(x)
+            ones = nn.initializers.ones
+            return nn.Conv(1, (3, 3), use_bias=False, kernel_init=ones, name="b")(a)[..., 0]
+
+    images = jax.random.uniform(jax.random.key(0), (1, 6, 8, 3))
+    variables = Sum().init(jax.random.key(0), images)
+    estimator = grumo_jax.GradientUncertainty(Sum(), layers=("a", "b"))
+    parts = pixel_gradients(estimator, variables, images, jnp.array([[2, 3], [0, 7]]))
+    depth = Sum().apply(variables, images)[0]
+    error = depth - depth[:, ::-1]
+    flipped = jnp.asarray(Sum().apply(variables, images[:, :, ::-1])[0, :, ::-1])
+    error = depth - flipped
+    expected = np.zeros((2, 6, 8))
+    expected[0, 1:4, 2:5] = 2 * error[2, 3]
+    expected[1, 0:2, 6:8] = 2 * error[0, 7]
+    np.testing.assert_allclose(parts["a"][:, 0, 0, ..., 0], expected, atol=1e-5)
+    expected = np.zeros((2, 6, 8))
+    expected[0, 2, 3], expected[1, 0, 7] = 2 * error[2, 3], 2 * error[0, 7]
+    np.testing.assert_allclose(parts["b"][:, 0, 0, ..., 0], expected, atol=1e-5)
+
+
+def test_reductions_chunks_and_transforms(small, images):
+    network, variables = small
+    estimator = grumo_jax.GradientUncertainty(network, layers="up2", reference=(Flip(), Gray()))
+    pixels = ALL[3::500]
+
+    def run(images, **options):
+        return pixel_gradients(estimator, variables, images, pixels, **options)["up2"]
+
+    plain = run(images)
+    norms = jax.jit(lambda x: run(x, reduction="norm", memory=1))(images)
+    np.testing.assert_allclose(norms, jnp.linalg.norm(plain, axis=-1), rtol=1e-3, atol=1e-6)
+    some = jax.jit(lambda x: run(x, memory=400_000))(images)
+    np.testing.assert_allclose(some, plain, rtol=1e-3, atol=1e-6)
+    mapped = jax.vmap(lambda x: run(x[None]))(images)
+    np.testing.assert_allclose(jnp.moveaxis(mapped[:, :, :, 0], 0, 2), plain, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"pixels": jnp.zeros((2, 2))}, r"pixels are float32 \(2, 2\); expected integers \(K, 2\)"),
+        ({"pixels": ALL[0]}, r"pixels are int32 \(2,\); expected integers"),
+        ({"reduction": "median"}, "reduction is 'median'; it must be one of 'max'"),
+        ({"loss": lambda d, r: d[:, 0]}, "need not be a mean over pixels"),
+        ({"layers": "up9"}, "there is no layer 'up9'"),
+        ({"reference": Noise()}, "draws random numbers: pass a key"),
+    ],
+)
+def test_mistakes_are_said(small, images, options, said):
+    network, variables = small
+    call = {k: options[k] for k in ("pixels", "reduction") if k in options}
+    own = {k: v for k, v in options.items() if k not in call}
+    estimator = grumo_jax.GradientUncertainty(network, **own)
+    with pytest.raises(GrumoError, match=said):
+        pixel_gradients(estimator, variables, images, **{"pixels": ALL[:2], **call})
