@@ -8,6 +8,8 @@ import sys
 # it takes three quarters of the time.
 FAST = "--xla_backend_optimization_level=1 --xla_cpu_use_fusion_emitters=false"
 os.environ.setdefault("XLA_FLAGS", FAST)
+# Nothing of the tests is left in the user's cache, and every run compiles what it tests.
+os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
 
 import jax
 

@@ -5,6 +5,7 @@ import sys
 import typer
 
 from grumo_jax.cli.ablate import ablate
+from grumo_jax.cli.compiled import keep_compiled
 from grumo_jax.cli.convert import convert
 from grumo_jax.cli.demo import demo
 from grumo_jax.cli.evaluate import evaluate
@@ -48,6 +49,7 @@ for command in COMMANDS:
 def main() -> None:
     """Run the command line: one sentence and status 2 for a user's mistake, no traceback."""
     keep_memory()
+    keep_compiled()
     try:
         app()
     except (GrumoError, OSError) as error:

@@ -1,0 +1,55 @@
+"""Compiled programs kept from one start to the next."""
+
+import hashlib
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import jax
+
+LARGEST = 2**30
+"""Bytes of compiled programs that are kept; the oldest are forgotten first."""
+SHORTEST = 0.0
+"""Seconds of compiling from which a program is kept: all of them, for the small ones add up."""
+
+
+def keep_compiled() -> None:
+    """Keep compiled programs in the user's cache folder, unless JAX was told where, or not to.
+
+    `JAX_COMPILATION_CACHE_DIR` names another folder, `JAX_ENABLE_COMPILATION_CACHE=false` turns it
+    off. A home that machines of different processors share has a folder for each: programs are
+    compiled for a processor, and JAX's names for them do not tell which.
+    """
+    config: Any = jax.config
+    if config.jax_compilation_cache_dir is not None or not config.jax_enable_compilation_cache:
+        return
+    try:
+        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        folder = Path(home) / "grumo_jax" / f"compiled-{_processor()}"
+        folder.mkdir(parents=True, exist_ok=True)
+        _forget_oldest(folder)
+    except (OSError, RuntimeError):  # no home, or none to write to: compile each time
+        return
+    config.update("jax_compilation_cache_dir", str(folder))
+    config.update("jax_persistent_cache_min_compile_time_secs", SHORTEST)
+
+
+def _processor() -> str:
+    """A short name of the processor and what it can do."""
+    described = [platform.machine(), platform.processor()]
+    if (info := Path("/proc/cpuinfo")).exists():
+        kinds = ("model name", "flags", "Features", "CPU part")
+        described += [line for line in info.read_text().splitlines() if line.startswith(kinds)][:8]
+    return hashlib.sha256("\n".join(sorted(set(described))).encode()).hexdigest()[:12]
+
+
+def _forget_oldest(folder: Path) -> None:
+    """Delete the oldest files until the others fit."""
+    files = [(file.stat().st_mtime, file.stat().st_size, file) for file in folder.iterdir()]
+    total = sum(size for _, size, _ in files)
+    for _, size, file in sorted(files, key=lambda entry: entry[:2]):
+        if total <= LARGEST:
+            return
+        file.unlink(missing_ok=True)
+        total -= size
