@@ -27,6 +27,9 @@ from grumo_jax.estimators import TestTimeVariance as TestTimeVariance
 from grumo_jax.estimators import estimate_together as estimate_together
 from grumo_jax.estimators import named_estimator as named_estimator
 from grumo_jax.estimators import stack_variables as stack_variables
+from grumo_jax.export import Exported as Exported
+from grumo_jax.export import export_estimator as export_estimator
+from grumo_jax.export import load_exported as load_exported
 from grumo_jax.images import read_image as read_image
 from grumo_jax.metrics import DepthErrors as DepthErrors
 from grumo_jax.metrics import Detection as Detection

@@ -42,8 +42,9 @@ def test_jax_is_obeyed(tmp_path):
     assert start(HOME=str(tmp_path), JAX_COMPILATION_CACHE_DIR=str(own)) == str(own)
     assert start(HOME=str(tmp_path), JAX_ENABLE_COMPILATION_CACHE="false") == "None"
     (tmp_path / "file").write_text("")
-    assert start(HOME=str(tmp_path / "file")) == "None", "nowhere to write to"
-    assert not (tmp_path / ".cache").exists()
+    nowhere = {"HOME": str(tmp_path / "file"), "MPLCONFIGDIR": str(tmp_path)}
+    assert start(**nowhere) == "None", "nowhere to write to"
+    assert not (tmp_path / ".cache" / "grumo_jax").exists()
 
 
 def test_the_oldest_are_forgotten(tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ from grumo_jax.cli.compiled import keep_compiled
 from grumo_jax.cli.convert import convert
 from grumo_jax.cli.demo import demo
 from grumo_jax.cli.evaluate import evaluate
+from grumo_jax.cli.export import export
 from grumo_jax.cli.generate import generate
 from grumo_jax.cli.layers import layers
 from grumo_jax.cli.memory import keep_memory
@@ -41,6 +42,7 @@ COMMANDS = (
     evaluate,
     ablate,
     report,
+    export,
 )
 for command in COMMANDS:
     app.command()(command)

@@ -1,0 +1,148 @@
+"""Estimators as files that run without the model's code.
+
+A file holds the estimator's program for one shape of images, its network's variables within, as
+`jax.export` writes it. `load_exported` reads it, and so does JAX alone:
+
+    program = jax.export.deserialize(Path("grad.jaxexport").read_bytes())
+    maps = jax.jit(program.call)(images, 0)  # {"depth", "uncertainty", "raw"}: (B, H, W) each
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import export
+
+from grumo_jax.errors import CheckpointError, GrumoError
+from grumo_jax.estimators import Estimate, Estimator
+from grumo_jax.estimators.base import check_call
+from grumo_jax.images import write_atomically
+from grumo_jax.network import check_images
+
+PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An estimator that was read from a file.
+
+    Attributes:
+        program: what `jax.export` read.
+    """
+
+    program: export.Exported
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(B, H, W, 3) of the images it takes, float32 in [0, 1]."""
+        return tuple(self.program.in_avals[0].shape)
+
+    @property
+    def platforms(self) -> tuple[str, ...]:
+        """Where it runs: "cpu", "cuda", "rocm", "tpu"."""
+        return tuple(self.program.platforms)
+
+    def __call__(self, images: jax.Array, seed: int | jax.Array = 0) -> Estimate:
+        """Estimate depth and uncertainty, as the estimator does with `jax.random.key(seed)`.
+
+        Compiled at the first call; may itself be put under `jax.jit`.
+
+        Raises:
+            GrumoError: for images of another shape, or on a platform it was not written for.
+        """
+        check_images(images)
+        if jnp.shape(images) != self.shape:
+            raise GrumoError(f"images have shape {jnp.shape(images)}; this takes {self.shape}")
+        here = jax.default_backend()
+        if not {"gpu": {"cuda", "rocm"}}.get(here, {here}).intersection(self.platforms):
+            raise GrumoError(
+                f"it was exported for {', '.join(self.platforms)} and runs on a {here} here; name "
+                "this platform when exporting"
+            )
+        return Estimate(**_call(self.program.call, images, jnp.uint32(seed)))
+
+
+def export_estimator(
+    path: str | Path,
+    estimator: Estimator,
+    variables: Any,
+    shape: tuple[int, int, int],
+    *,
+    platforms: Sequence[str] = PLATFORMS,
+) -> Path:
+    """Write an estimator and its network's variables into a file, whole or not at all.
+
+    Args:
+        path: the file.
+        estimator: one that does not need the ground truth.
+        variables: of its network; they become part of the file.
+        shape: (B, H, W) of the images it will take.
+        platforms: where it is to run.
+
+    Raises:
+        GrumoError: for an unknown platform, or an estimator that cannot be called with such images.
+
+    Example:
+        >>> import tempfile
+        >>> import jax
+        >>> import grumo_jax
+        >>> model = grumo_jax.Monodepth2(
+        ...     encoder_widths=(8, 8, 8, 16, 16), decoder_widths=(4, 4, 8, 8, 8)
+        ... )
+        >>> images = jax.random.uniform(jax.random.key(0), (1, 32, 64, 3))
+        >>> variables = model.init(jax.random.key(1), images)
+        >>> grad = grumo_jax.GradientUncertainty.paper(model)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = export_estimator(f"{folder}/grad.jaxexport", grad, variables, (1, 32, 64))
+        ...     exported = load_exported(path)
+        >>> exported(images).uncertainty.shape
+        (1, 32, 64)
+    """
+    if unknown := [platform for platform in platforms if platform not in PLATFORMS]:
+        raise GrumoError(
+            f"there is no platform {unknown[0]!r}; choose of {', '.join(map(repr, PLATFORMS))}"
+        )
+    images = jax.ShapeDtypeStruct((*shape, 3), jnp.float32)
+
+    def program(images: jax.Array, seed: jax.Array) -> dict[str, jax.Array]:
+        key = jax.random.key(seed)
+        check_call((estimator,), images, key)
+        found = estimator(variables, images, key)
+        return {"depth": found.depth, "uncertainty": found.uncertainty, "raw": found.raw}
+
+    seed = jax.ShapeDtypeStruct((), jnp.uint32)
+    exported = export.export(jax.jit(program), platforms=tuple(platforms))(images, seed)
+    content, path = exported.serialize(), Path(path)
+    write_atomically(path, lambda stream: stream.write(content))
+    return path
+
+
+def load_exported(path: str | Path) -> Exported:
+    """Read an estimator that `export_estimator` wrote.
+
+    Raises:
+        CheckpointError: if there is no such file, or it holds something else or only a part.
+    """
+    try:
+        content = bytearray(Path(path).read_bytes())
+    except OSError as error:
+        raise CheckpointError(f"{path}: {(error.strerror or 'not readable').lower()}") from error
+    try:
+        program = export.deserialize(content)
+        form = jax.tree.unflatten(program.out_tree, range(len(program.out_avals)))
+        assert set(form) == {"depth", "uncertainty", "raw"}
+    except Exception as error:
+        # What a reader of damaged bytes raises is not documented and of many kinds.
+        raise CheckpointError(
+            f"{path}: no exported estimator, or damaged; `grumo export` writes them"
+        ) from error
+    return Exported(program)
+
+
+@partial(jax.jit, static_argnums=0)
+def _call(program: Any, images: jax.Array, seed: jax.Array) -> dict[str, jax.Array]:
+    return program(images, seed)

@@ -1,0 +1,91 @@
+"""Exported estimators: the same results from a file, with and without this library."""
+
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import grumo_jax
+from grumo_jax import export_estimator, load_exported
+from grumo_jax.errors import CheckpointError, GrumoError
+
+SERVE = """
+import sys
+import jax
+import numpy as np
+
+images = np.load(sys.argv[1])
+program = jax.export.deserialize(bytearray(open(sys.argv[2], "rb").read()))
+maps = jax.jit(program.call)(images, np.uint32(7))
+np.savez(sys.argv[3], **maps)
+assert not any(name.startswith(("grumo_jax", "flax")) for name in sys.modules)
+"""
+
+
+@pytest.fixture(scope="module")
+def estimator(small):
+    return grumo_jax.GradientUncertainty.averaged(small[0], layers=("up2", "up1"))
+
+
+@pytest.fixture(scope="module")
+def file(small, estimator, tmp_path_factory):
+    path = tmp_path_factory.mktemp("exported") / "grad.jaxexport"
+    return export_estimator(path, estimator, small[1], (3, 32, 64))
+
+
+def test_results_are_the_estimators(file, estimator, small, images):
+    exported = load_exported(file)
+    assert (exported.shape, exported.platforms) == ((3, 32, 64, 3), ("cpu", "cuda", "rocm", "tpu"))
+    expected = estimator(small[1], images, jax.random.key(7))
+    for found in (exported(images, 7), jax.jit(exported)(images, jnp.uint32(7))):
+        for name in ("depth", "uncertainty", "raw"):
+            np.testing.assert_allclose(
+                getattr(found, name), getattr(expected, name), rtol=1e-4, atol=1e-5
+            )
+
+
+def test_jax_alone_can_serve_it(file, images, estimator, small, tmp_path):
+    np.save(tmp_path / "images.npy", images)
+    command = [sys.executable, "-c", SERVE, tmp_path / "images.npy", file, tmp_path / "maps.npz"]
+    subprocess.run(command, check=True)
+    expected = estimator(small[1], images, jax.random.key(7))
+    maps = np.load(tmp_path / "maps.npz")
+    np.testing.assert_allclose(maps["uncertainty"], expected.uncertainty, atol=1e-4)
+
+
+def test_mistakes_are_said(file, small, images, estimator, tmp_path):
+    exported = load_exported(file)
+    with pytest.raises(GrumoError, match=r"images have shape \(2, 32, 64, 3\); this takes \(3,"):
+        exported(images[:2])
+    with pytest.raises(GrumoError, match="there is no platform 'gpu'; choose of 'cpu', 'cuda'"):
+        export_estimator(tmp_path / "x", estimator, small[1], (1, 32, 64), platforms=["gpu"])
+    elsewhere = grumo_jax.ConstantBaseline(small[0])
+    path = export_estimator(tmp_path / "x", elsewhere, small[1], (3, 32, 64), platforms=["tpu"])
+    with pytest.raises(GrumoError, match="exported for tpu and runs on a cpu here"):
+        load_exported(path)(images)
+    with pytest.raises(CheckpointError, match=r"nothing: no such file"):
+        load_exported(tmp_path / "nothing")
+    content = file.read_bytes()
+    for damaged in (b"", b"no program", content[: len(content) // 2], content[100:]):
+        (tmp_path / "damaged").write_bytes(damaged)
+        with pytest.raises(CheckpointError, match="damaged: no exported estimator, or damaged"):
+            load_exported(tmp_path / "damaged")
+
+
+def test_the_command(grumo, tiny, images, tmp_path):
+    model, variables = tiny
+    grumo_jax.save_checkpoint(tmp_path / "tiny", model.clone(input_size=(32, 64)), variables)
+    file = tmp_path / "post.jaxexport"
+    options = ["--estimator", "post", "--batch-size", "3", "--platform", "cpu"]
+    code, out, _ = grumo("export", tmp_path / "tiny", file, *options)
+    assert (code, out.startswith(f"{file}: images (3, 32, 64, 3), ")) == (0, True)
+    expected = grumo_jax.PostProcessing(model)(variables, images)
+    np.testing.assert_allclose(load_exported(file)(images).depth, expected.depth, rtol=1e-4)
+    code, _, err = grumo("export", tmp_path / "tiny", tmp_path)
+    assert (code, err) == (2, f"grumo: {tmp_path}: a folder; name the file to write\n")
+    code, _, err = grumo("export", tmp_path / "tiny", file, "--size", "30", "60")
+    assert code == 2
+    assert "height and width must be multiples of 32" in err
