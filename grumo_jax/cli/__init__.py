@@ -1,6 +1,7 @@
 """The command line: one module for each command."""
 
 import sys
+import traceback
 
 import typer
 
@@ -18,6 +19,7 @@ from grumo_jax.cli.prepare import prepare
 from grumo_jax.cli.report import report
 from grumo_jax.cli.train import train
 from grumo_jax.errors import GrumoError, one_sentence
+from grumo_jax.hosts import leave
 
 app = typer.Typer(
     name="grumo",
@@ -56,4 +58,7 @@ def main() -> None:
         app()
     except (GrumoError, OSError) as error:
         print(f"grumo: {one_sentence(error)}", file=sys.stderr)
-        sys.exit(2)
+        leave(2)
+    except Exception:
+        traceback.print_exc()
+        leave(1)

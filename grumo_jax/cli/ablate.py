@@ -12,6 +12,7 @@ from grumo_jax.cli.ground_truth import (
     DatasetOption,
     DepthDirOption,
     DepthScaleOption,
+    HostsOption,
     LimitOption,
     Png16Option,
     ProtocolOption,
@@ -24,6 +25,7 @@ from grumo_jax.cli.ground_truth import (
     report_problems,
 )
 from grumo_jax.errors import GrumoError
+from grumo_jax.hosts import is_first, join
 
 RESULTS = "ablation.jsonl"
 
@@ -79,6 +81,7 @@ def ablate(
     png16: Png16Option = False,
     seed: SeedOption = 0,
     workers: WorkersOption = 2,
+    hosts: HostsOption = None,
 ) -> None:
     """Measure every combination of layers, reductions, references and losses, in one pass.
 
@@ -97,6 +100,8 @@ def ablate(
     from grumo_jax.report import summarize_ablation, write_ablation
 
     check_folder(out)
+    if hosts:
+        join(hosts)
     chosen = choose_protocol(protocol, dataset, png16)
     source = open_with_depth(dataset, data_dir, split, depth_dir, depth_scale, limit)
     model, variables = load_checkpoint(checkpoint)
@@ -123,8 +128,10 @@ def ablate(
         batch_size=batch_size,
         seed=seed,
         workers=workers,
-        progress=sys.stderr.isatty(),
+        progress=sys.stderr.isatty() and is_first(),
     )
+    if not is_first():
+        return
     summary = summarize_ablation(results)
     print(write_ablation(out, summary)[0].to_markdown())
     print(f"all {summary.counts.size} settings: {(out / 'settings.csv').resolve()}")

@@ -12,6 +12,7 @@ from grumo_jax.cli.ground_truth import (
     DatasetOption,
     DepthDirOption,
     DepthScaleOption,
+    HostsOption,
     LimitOption,
     Png16Option,
     ProtocolOption,
@@ -30,6 +31,7 @@ from grumo_jax.estimators import (
     Estimator,
     named_estimator,
 )
+from grumo_jax.hosts import is_first, join
 from grumo_jax.network import as_network
 
 RESULTS = "results.jsonl"
@@ -65,6 +67,7 @@ def evaluate(
     png16: Png16Option = False,
     seed: SeedOption = 0,
     workers: WorkersOption = 2,
+    hosts: HostsOption = None,
 ) -> None:
     """Evaluate a network and its uncertainties on a data set, and write a report.
 
@@ -81,6 +84,8 @@ def evaluate(
     from grumo_jax.evaluation.pictures import draw_pictures
 
     check_folder(out)
+    if hosts:
+        join(hosts)
     chosen = choose_protocol(protocol, dataset, png16)
     source = open_with_depth(dataset, data_dir, split, depth_dir, depth_scale, limit)
     model, variables = load_members(checkpoints)
@@ -90,7 +95,10 @@ def evaluate(
         "base_model": base_model or checkpoints[0].resolve().name,
         "checkpoint": describe_checkpoints(checkpoints),
     }
-    results = run.to_file(out / RESULTS, about, workers=workers, progress=sys.stderr.isatty())
+    progress = sys.stderr.isatty() and is_first()
+    results = run.to_file(out / RESULTS, about, workers=workers, progress=progress)
+    if not is_first():
+        return
     drawn = [name for name in estimators if name not in BASELINES] or list(estimators)
     draw_pictures(run, results, pictures, drawn)
     _report(results, out)

@@ -1,7 +1,8 @@
-"""Go through a data set: in batches, on all devices, to a file that survives."""
+"""Go through a data set: in batches, on all devices of all hosts, to a file that survives."""
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from grumo_jax.evaluation.protocol import Protocol
 from grumo_jax.evaluation.results import Results, ResultsWriter, Row, read_results
 from grumo_jax.evaluation.rows import problem_row
 from grumo_jax.evaluation.targets import Prepare, Prepared, Targets, batch_targets
+from grumo_jax.hosts import exchange, interleave, is_first
 from grumo_jax.network import DepthNetwork
 
 Item = Loaded[Prepared]
@@ -27,12 +29,15 @@ ToRows = Callable[[Sequence[Item]], list[Row]]
 class Batches:
     """How a data set is gone through, with everything decided.
 
+    The images of a batch are dealt out to the processes one by one, if there are several
+    (`grumo_jax.hosts`), and each shares its own between its devices. The first process writes.
+
     Attributes:
         source: the images.
         protocol: with its crop resolved.
         size: (height, width) of the network's input.
-        batch_size: images of a batch.
-        sharding: how a batch is shared between devices.
+        batch_size: images of a batch, of all processes together.
+        sharding: how a process shares its part of a batch between its devices.
     """
 
     source: Source
@@ -54,14 +59,15 @@ class Batches:
     ) -> "Batches":
         """Decide what was left open; see `evaluate`."""
         devices = list(jax.local_devices() if devices is None else devices)
+        everywhere = len(devices) * jax.process_count()
         if batch_size is None:
-            batch_size = len(devices) * (1 if devices[0].platform == "cpu" else 8)
+            batch_size = everywhere * (1 if devices[0].platform == "cpu" else 8)
         mesh = jax.make_mesh((len(devices),), ("data",), (AxisType.Auto,), devices=devices)
         return cls(
             source,
             protocol.for_source(source.crop),
             size or getattr(network.module, "input_size", None) or protocol.size,
-            -(-batch_size // len(devices)) * len(devices),
+            -(-batch_size // everywhere) * everywhere,
             NamedSharding(mesh, PartitionSpec("data")),
         )
 
@@ -75,7 +81,7 @@ class Batches:
             "protocol": self.protocol.describe(),
             "size": list(self.size),
             "batch_size": self.batch_size,
-            "devices": self.sharding.num_devices,
+            "devices": self.sharding.num_devices * jax.process_count(),
             "platform": self.sharding.mesh.devices.flat[0].platform,
             "jax": jax.__version__,
         }
@@ -90,7 +96,7 @@ class Batches:
         return jax.device_put(variables, NamedSharding(self.sharding.mesh, PartitionSpec()))
 
     def images(self, prepared: Sequence[Prepared]) -> jax.Array:
-        """The images of a full batch (B, h, w, 3), shared between the devices."""
+        """The images of a process's full batch (B, h, w, 3), shared between its devices."""
         return self._share(np.stack([p.image for p in self._filled(prepared)]))
 
     def targets(self, prepared: Sequence[Prepared], size: tuple[int, int]) -> Targets:
@@ -106,28 +112,47 @@ class Batches:
         workers: int,
         progress: bool,
     ) -> Results:
-        """Make a row of every image that the results file does not hold yet."""
-        with ResultsWriter(path, configuration) as writer:
+        """Make a row of every image that the results file does not hold yet.
+
+        Raises:
+            ResultsError: if the file holds other results.
+            HostLostError: if another process has ended.
+        """
+        with _writer(path, configuration) as writer:
+            done = exchange(writer.done if writer else 0)[0]
             # Batches are always the same ones: one that was not finished is computed again.
-            start = writer.done // self.batch_size * self.batch_size
-            if writer.done == len(self.source):
-                start = writer.done
-            items = load(self.source, self.prepare, workers=workers, start=start)
+            start = len(self.source) if done == len(self.source) else self._batch_of(done)
+            place = jax.process_index(), jax.process_count()
+            mine = start // place[1]
+            items = load(self.source, self.prepare, workers=workers, shard=place, start=mine)
             bar = tqdm(total=len(self.source), initial=start, unit="image", disable=not progress)
             with bar:
-                while batch := list(itertools.islice(items, self.batch_size)):
-                    rows = with_problems(batch, to_rows)
-                    writer.append(rows[max(writer.done - start, 0) :])
-                    start += len(batch)
-                    bar.update(len(batch))
-        return read_results(path)
+                for first in range(start, len(self.source), self.batch_size):
+                    batch = list(itertools.islice(items, self.batch_size // place[1]))
+                    rows = interleave(exchange(with_problems(batch, to_rows)))
+                    if writer:
+                        writer.append(rows[max(writer.done - first, 0) :])
+                    bar.update(len(rows))
+        return read_results(path) if writer else Results(Path(path), dict(configuration))
+
+    def _batch_of(self, image: int) -> int:
+        """The first image of the batch that an image is in."""
+        return image // self.batch_size * self.batch_size
 
     def _filled(self, prepared: Sequence[Prepared]) -> list[Prepared]:
         """A full batch: another shape would be compiled anew, and not divide between devices."""
-        return [*prepared, *[prepared[-1]] * (self.batch_size - len(prepared))]
+        size = self.batch_size // jax.process_count()
+        return [*prepared, *[prepared[-1]] * (size - len(prepared))]
 
     def _share(self, batch: Any) -> Any:
         return jax.device_put(batch, self.sharding)
+
+
+def _writer(
+    path: str | Path, configuration: Mapping[str, Any]
+) -> AbstractContextManager[ResultsWriter | None]:
+    """The results file in the first process; None in the others."""
+    return ResultsWriter(path, configuration) if is_first() else nullcontext()
 
 
 def with_problems(batch: Sequence[Item | Problem], to_rows: ToRows) -> list[Row]:
