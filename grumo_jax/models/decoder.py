@@ -7,23 +7,13 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from grumo_jax.models.convolutions import ReflectionConv
+
 STAGES = (4, 3, 2, 1, 0)
 """Decoder stages, coarse to fine."""
 
 UP_CONVS = tuple(f"up_{stage}_{half}" for stage in STAGES for half in (0, 1))
 """The ten up-convolutions in the official numbering: before and after the ×2 of each stage."""
-
-
-def reflection_pad(x: jax.Array) -> jax.Array:
-    """Pad (B, h, w, C) by one mirrored pixel on each side."""
-    return jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")
-
-
-def upsample_nearest(x: jax.Array) -> jax.Array:
-    """Repeat every pixel of (B, h, w, C) twice in both directions."""
-    batch, height, width, channels = x.shape
-    x = jnp.broadcast_to(x[:, :, None, :, None, :], (batch, height, 2, width, 2, channels))
-    return x.reshape(batch, 2 * height, 2 * width, channels)
 
 
 class ConvBlock(nn.Module):
@@ -34,10 +24,12 @@ class ConvBlock(nn.Module):
     dtype: Any = None
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, dropout: bool = False) -> jax.Array:
-        """Map (B, h, w, C) to (B, h, w, width)."""
-        conv = nn.Conv(self.width, (3, 3), padding="VALID", dtype=self.dtype, name="conv")
-        x = nn.elu(conv(reflection_pad(x)))
+    def __call__(
+        self, x: jax.Array, upsampled: jax.Array | None = None, *, dropout: bool = False
+    ) -> jax.Array:
+        """Map (B, h, w, C), and (B, h/2, w/2, D) that is upsampled first, to (B, h, w, width)."""
+        conv = ReflectionConv(self.width, (3, 3), dtype=self.dtype, name="conv")
+        x = nn.elu(conv(x, upsampled))
         drop = nn.Dropout(self.dropout_rate, broadcast_dims=(1, 2), name="dropout")
         return drop(x, deterministic=not dropout)
 
@@ -68,21 +60,20 @@ class DepthDecoder(nn.Module):
         x = features[-1]
         for stage in STAGES:
             x = self._up_conv(stage, 0)(x, dropout=dropout)
-            x = upsample_nearest(x)
-            if stage > 0:
-                x = jnp.concatenate([x, features[stage - 1]], axis=-1)
-            x = self._up_conv(stage, 1)(x, dropout=dropout)
+            batch, height, width, _ = x.shape
+            nothing = jnp.zeros((batch, 2 * height, 2 * width, 0), x.dtype)
+            skipped = features[stage - 1] if stage > 0 else nothing
+            x = self._up_conv(stage, 1)(skipped, x, dropout=dropout)
             if stage in self.scales:
-                padded = reflection_pad(x)
-                predictions[stage] = self._head(f"head_{stage}")(padded)[..., 0]
+                predictions[stage] = self._head(f"head_{stage}")(x)[..., 0]
                 if self.predict_uncertainty:
                     head = self._head(f"uncertainty_head_{stage}")
-                    uncertainties[stage] = head(padded)[..., 0]
+                    uncertainties[stage] = head(x)[..., 0]
         return predictions, uncertainties
 
     def _up_conv(self, stage: int, half: int) -> ConvBlock:
         name = f"up_{stage}_{half}"
         return ConvBlock(self.widths[stage], self.dropout_rate, self.dtype, name=name)
 
-    def _head(self, name: str) -> nn.Conv:
-        return nn.Conv(1, (3, 3), padding="VALID", dtype=self.dtype, name=name)
+    def _head(self, name: str) -> ReflectionConv:
+        return ReflectionConv(1, (3, 3), dtype=self.dtype, name=name)

@@ -1,0 +1,211 @@
+"""Time of every estimator for one image and for batches, beside PyTorch, plain and optimised.
+
+    python benchmarks/speed.py --rounds 7                    # the table
+    python benchmarks/speed.py --batches 1 2 4 8             # throughput
+    python benchmarks/speed.py --size 224 288 --json nyu.json
+    python benchmarks/speed.py --dtype bfloat16
+    python benchmarks/speed.py --memory                      # peak memory, a process for each
+
+Monodepth2 with ResNet-18, the same drawn weights on all sides, pinned to one core where the
+platform is a CPU, freed memory kept, taking turns. Fails unless Grad's maps agree. On an
+accelerator PyTorch runs there, too, if it can. Needs PyTorch (extra: convert).
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+if hasattr(os, "sched_setaffinity"):
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+
+from grumo_jax.cli.memory import keep_memory
+
+keep_memory()
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+from torch_monodepth2 import Monodepth2
+from torch_optimised import OPTIMISED, PLAIN, prepare
+
+import grumo_jax
+
+SIDES = ("grumo_jax", "PyTorch plain", "PyTorch optimised")
+Call = Callable[[], Any]
+
+
+def main() -> None:
+    """Parse the options; measure time, or memory in processes of their own."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--size", type=int, nargs=2, default=(192, 640), metavar=("H", "W"))
+    parser.add_argument("--batches", type=int, nargs="+", default=[1])
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--alone", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--json", help="write the numbers to this file")
+    options = parser.parse_args()
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    if options.alone:
+        run_alone(options)
+    elif options.memory:
+        measure_memory()
+    else:
+        measure_time(options)
+
+
+def measure_time(options: Any) -> None:
+    """Print a table for each batch size."""
+    numbers: dict[str, Any] = {}
+    for batch in options.batches:
+        calls = calls_of(options, batch)
+        compiled = {name: timed(call) for name, call in calls["grumo_jax"].items()}
+        check_agreement(calls, options.dtype)
+        seconds = {side: {name: list[float]() for name in PLAIN} for side in SIDES}
+        for _ in range(options.rounds):
+            for name in PLAIN:
+                for side in SIDES:
+                    seconds[side][name].append(timed(calls[side][name]))
+        medians = {
+            side: {name: 1000 * statistics.median(s) for name, s in found.items()}
+            for side, found in seconds.items()
+        }
+        numbers[str(batch)] = {"ms": medians, "compile_s": compiled}
+        report(options, batch, medians, compiled)
+    if options.json:
+        with open(options.json, "w") as file:
+            json.dump({"size": options.size, "dtype": options.dtype, "batches": numbers}, file)
+
+
+def calls_of(options: Any, batch: int) -> dict[str, dict[str, Call]]:
+    """{side: {estimator: call}}"""
+    images = np.random.default_rng(0).random((batch, *options.size, 3), np.float32)
+    return {side: calls_of_side(side, options, images) for side in SIDES}
+
+
+def calls_of_side(side: str, options: Any, images: np.ndarray) -> dict[str, Call]:
+    """{estimator: call} of one side, with weights that are the same for all."""
+    torch.manual_seed(0)
+    network = Monodepth2().eval()
+    if side == "grumo_jax":
+        return calls_of_ours(network, options.dtype, jnp.asarray(images))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    optimised = side == "PyTorch optimised"
+    network, tensor = prepare(network, images, optimised)
+    dtype = getattr(torch, options.dtype)
+    network, tensor = network.to(device, dtype), tensor.to(device, dtype)
+
+    def call(program: Any) -> Call:
+        def run() -> Any:
+            found = program(network, tensor)
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            return [m.float().cpu().numpy()[:, 0] for m in found]
+
+        return run
+
+    return {name: call(program) for name, program in (OPTIMISED if optimised else PLAIN).items()}
+
+
+def calls_of_ours(network: Monodepth2, dtype: str, images: jax.Array) -> dict[str, Call]:
+    """{estimator: call}"""
+    states = [
+        {name: value.numpy() for name, value in part.state_dict().items()}
+        for part in (network.encoder, network.depth)
+    ]
+    model, variables = grumo_jax.port_monodepth2(*states)
+    model = model.clone(dtype=jnp.bfloat16 if dtype == "bfloat16" else None)
+    grad = grumo_jax.GradientUncertainty
+    estimators: dict[str, grumo_jax.Estimator] = {
+        "forward": grumo_jax.ConstantBaseline(model),
+        "Grad, layer 6": grad.paper(model),
+        "Grad, all layers": grad.paper(model, layers="decoder"),
+        "Var": grumo_jax.TestTimeVariance(model),
+        "In-Drop": grumo_jax.InferenceDropout(model),
+    }
+
+    def call(estimator: Any) -> Call:
+        def run() -> Any:
+            found = estimator(variables, images, jax.random.key(0))
+            return [np.asarray(m) for m in (found.depth, found.uncertainty)]
+
+        return run
+
+    return {name: call(estimator) for name, estimator in estimators.items()}
+
+
+def timed(call: Call) -> float:
+    """Seconds of one call."""
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def check_agreement(calls: dict[str, dict[str, Call]], dtype: str) -> None:
+    """Fail unless all sides computed the same."""
+    tolerance = 1e-2 if dtype == "float32" else 0.3
+    for name in ("Grad, layer 6", "Grad, all layers"):
+        depth, uncertainty = calls["grumo_jax"][name]()
+        for side in SIDES[1:]:
+            other_depth, other = calls[side][name]()
+            np.testing.assert_allclose(depth, other_depth, rtol=tolerance, err_msg=side)
+            assert np.mean(np.abs(uncertainty - other)) < tolerance, f"{name}, {side}"
+
+
+def report(options: Any, batch: int, ms: dict[str, Any], compiled: dict[str, float]) -> None:
+    """Print a Markdown table."""
+    print(
+        f"\n{platform.processor() or platform.machine()}, {jax.devices()[0].device_kind}; jax "
+        f"{jax.__version__}, torch {torch.__version__}; {options.size[0]}×{options.size[1]}, batch "
+        f"{batch}, {options.dtype}, {options.rounds} rounds\n"
+    )
+    print("| ms an image | grumo_jax | plain | optimised | × plain | × optimised | compile s |")
+    print("|---|---|---|---|---|---|---|")
+    for name in PLAIN:
+        ours, plain, optimised = (ms[side][name] / batch for side in SIDES)
+        print(
+            f"| {name} | {ours:.0f} | {plain:.0f} | {optimised:.0f} | {plain / ours:.2f} | "
+            f"{optimised / ours:.2f} | {compiled[name]:.1f} |"
+        )
+
+
+def measure_memory() -> None:
+    """Peak memory of each call, above that of the process before it, in one of its own."""
+    print("| peak MB, compiling not counted | " + " | ".join(SIDES) + " |")
+    print("|---|---|---|---|")
+    for name in PLAIN:
+        command = [sys.executable, __file__, *sys.argv[1:], "--alone", name]
+        found = [subprocess.check_output([*command, side], text=True).strip() for side in SIDES]
+        print(f"| {name} | " + " | ".join(found) + " |")
+
+
+def run_alone(options: Any) -> None:
+    """Print the peak memory of one call in MB."""
+    name, side = options.alone
+    images = np.random.default_rng(0).random((1, *options.size, 3), np.float32)
+    call = calls_of_side(side, options, images)[name]
+    if side == "grumo_jax":
+        print(f"{temporary_megabytes(call, name, options.dtype, images):.0f}")
+        return
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    call()
+    print(f"{(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024:.0f}")
+
+
+def temporary_megabytes(call: Call, name: str, dtype: str, images: np.ndarray) -> float:
+    """What the compiled program allocates."""
+    raise NotImplementedError
+
+
+if __name__ == "__main__":
+    main()
