@@ -1,19 +1,22 @@
 """The decoder's 3×3 convolutions, in the forms that XLA runs fast.
 
-A convolution with reflection padding is one with zeros, which XLA pads by itself, and a correction at
-the border; to copy the map into a padded one takes longer than the convolution where channels are
-few. A convolution of a map that is upsampled twice, each pixel repeated, sees every value up to
-four times: with the kernel's entries added up beforehand it is a 2×2 convolution at low resolution
-for each of the four pixels that come of one, 4/9 of the operations. Both are exact up to rounding
-(`benchmarks/README.md` has the gain).
+A convolution of a padded map is one of the map padded with zeros, which XLA does by itself, and a
+correction at the border; to copy the map into a padded one takes as long as the convolution where
+channels are few. A convolution of a map that is upsampled twice, each pixel repeated, sees every
+value up to four times: with the kernel's entries added up beforehand it is a 2×2 convolution at low
+resolution for each of the four pixels that come of one, 4/9 of the operations. Both are exact up to
+rounding.
 """
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from flax.linen.dtypes import promote_dtype
 
 SIDE = 3
+SMALL = 48 * 160
+"""Pixels below which a map is copied into a padded one all the same: that compiles faster."""
 
 
 class ReflectionConv(nn.Conv):
@@ -53,17 +56,7 @@ def convolve_reflected(x: jax.Array, kernel: jax.Array) -> jax.Array:
         >>> convolve_reflected(x, jnp.ones((3, 3, 1, 1)))[0, 0, :, 0]
         Array([15., 21., 24.], dtype=float32)
     """
-    y = _convolve(x, kernel, "SAME")
-    _, height, width, _ = y.shape
-    # What zero padding leaves out: of the rows above and below all of it, then of the columns
-    # what lies between these rows.
-    around = ((0, 0), (0, 0), (1, 1), (0, 0))
-    above, below = (jnp.pad(x[:, i : i + 1], around, mode="reflect") for i in (1, height - 2))
-    y = _add(y, _convolve(above, kernel[:1], "VALID"), 0, 0)
-    y = _add(y, _convolve(below, kernel[2:], "VALID"), height - 1, 0)
-    left, right = (x[:, :, i : i + 1] for i in (1, width - 2))
-    y = _add(y, _convolve(left, kernel[:, :1], ((1, 1), (0, 0))), 0, 0)
-    return _add(y, _convolve(right, kernel[:, 2:], ((1, 1), (0, 0))), 0, width - 1)
+    return _convolve_padded(x, kernel, inset=1)
 
 
 def convolve_upsampled(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -82,9 +75,8 @@ def convolve_upsampled(x: jax.Array, kernel: jax.Array) -> jax.Array:
     # (row of the four, column of the four, 2, 2, C, D)
     phases = jnp.stack([_of_phases(k, axis=1) for k in _of_phases(kernel, axis=0)])
     together = phases.transpose(2, 3, 4, 0, 1, 5).reshape(2, 2, channels, 4 * features)
-    # A mirrored upsampled map is the upsampled map with its edge repeated.
-    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
-    found = _convolve(padded, together, "VALID")
+    # To mirror an upsampled map is to repeat the edge of the map it was made of.
+    found = _convolve_padded(x, together, inset=0)
     found = found.reshape(batch, height + 1, width + 1, 2, 2, features)
     rows = [
         jnp.stack([found[:, a : a + height, b : b + width, a, b] for b in (0, 1)], axis=3)
@@ -101,9 +93,47 @@ def _of_phases(kernel: jax.Array, axis: int) -> jax.Array:
     return jnp.stack([first, second])
 
 
-def _convolve(x: jax.Array, kernel: jax.Array, padding: object) -> jax.Array:
-    names = ("NHWC", "HWIO", "NHWC")
-    return jax.lax.conv_general_dilated(x, kernel, (1, 1), padding, dimension_numbers=names)  # type: ignore[arg-type]
+def _convolve_padded(x: jax.Array, kernel: jax.Array, *, inset: int) -> jax.Array:
+    """Convolve (B, h, w, C), padded by one pixel: by what lies so far inside the border."""
+    batch, height, width, channels = x.shape
+    if height * width < SMALL:
+        around = ((0, 0), (1, 1), (1, 1), (0, 0))
+        padded = jnp.pad(x, around, mode="reflect" if inset else "edge")
+        return _convolve(padded, kernel, padding=0)
+    y = _convolve(x, kernel, padding=1)
+    taps, rows, columns = len(kernel), y.shape[1], y.shape[2]
+    # Zeros leave out the rows above and below, and of the columns beside the map what lies
+    # between. Of the pixels that are needed, and of their kernels, a matrix product: (the two
+    # lines, pixels of the border, taps, channels).
+    in_row = _windows(np.array([inset, *range(width), width - 1 - inset]), taps)
+    in_column = _windows(np.array([-1, *range(height), -1]), taps)
+    beside = np.stack([width * in_column + column for column in (inset, width - 1 - inset)])
+    above = np.stack([width * row + in_row for row in (inset, height - 1 - inset)])
+    places = [above.ravel(), np.where(in_column >= 0, beside, height * width).ravel()]
+    # All at once: differentiated, each pick is a pass over the map.
+    flat = x.reshape(batch, height * width, channels)
+    picked = jnp.take(flat, np.concatenate(places), axis=1, mode="fill", fill_value=0)
+    lines = jnp.split(picked, [above.size], axis=1)
+    kernels = (kernel[jnp.array([0, -1])], kernel[:, jnp.array([0, -1])].swapaxes(0, 1))
+    for line, ends, across in zip(lines, kernels, (False, True), strict=True):
+        windows = line.reshape(batch, 2, -1, taps, channels)
+        first, last = jnp.moveaxis(jnp.einsum("bsptc,stcd->bspd", windows, ends), 1, 0)
+        if across:
+            y = _add(_add(y, first[:, :, None], 0, 0), last[:, :, None], 0, columns - 1)
+        else:
+            y = _add(_add(y, first[:, None], 0, 0), last[:, None], rows - 1, 0)
+    return y
+
+
+def _windows(places: np.ndarray, taps: int) -> np.ndarray:
+    """Each run of so many neighbours: (N,) → (N - taps + 1, taps)."""
+    return np.lib.stride_tricks.sliding_window_view(places, taps)
+
+
+def _convolve(x: jax.Array, kernel: jax.Array, *, padding: int) -> jax.Array:
+    """Convolve a map padded with so many pixels of zeros."""
+    names, around = ("NHWC", "HWIO", "NHWC"), [(padding, padding)] * 2
+    return jax.lax.conv_general_dilated(x, kernel, (1, 1), around, dimension_numbers=names)
 
 
 def _add(y: jax.Array, part: jax.Array, row: int, column: int) -> jax.Array:
