@@ -59,7 +59,7 @@ def main() -> None:
     if options.alone:
         run_alone(options)
     elif options.memory:
-        measure_memory()
+        measure_memory(options)
     else:
         measure_time(options)
 
@@ -82,9 +82,7 @@ def measure_time(options: Any) -> None:
         }
         numbers[str(batch)] = {"ms": medians, "compile_s": compiled}
         report(options, batch, medians, compiled)
-    if options.json:
-        with open(options.json, "w") as file:
-            json.dump({"size": options.size, "dtype": options.dtype, "batches": numbers}, file)
+    write(options, {"batches": numbers})
 
 
 def calls_of(options: Any, batch: int) -> dict[str, dict[str, Call]]:
@@ -117,8 +115,8 @@ def calls_of_side(side: str, options: Any, images: np.ndarray) -> dict[str, Call
     return {name: call(program) for name, program in (OPTIMISED if optimised else PLAIN).items()}
 
 
-def calls_of_ours(network: Monodepth2, dtype: str, images: jax.Array) -> dict[str, Call]:
-    """{estimator: call}"""
+def ours(network: Monodepth2, dtype: str) -> tuple[dict[str, grumo_jax.Estimator], Any]:
+    """Estimators and variables of the same network."""
     states = [
         {name: value.numpy() for name, value in part.state_dict().items()}
         for part in (network.encoder, network.depth)
@@ -133,6 +131,12 @@ def calls_of_ours(network: Monodepth2, dtype: str, images: jax.Array) -> dict[st
         "Var": grumo_jax.TestTimeVariance(model),
         "In-Drop": grumo_jax.InferenceDropout(model),
     }
+    return estimators, variables
+
+
+def calls_of_ours(network: Monodepth2, dtype: str, images: jax.Array) -> dict[str, Call]:
+    """{estimator: call}"""
+    estimators, variables = ours(network, dtype)
 
     def call(estimator: Any) -> Call:
         def run() -> Any:
@@ -179,32 +183,49 @@ def report(options: Any, batch: int, ms: dict[str, Any], compiled: dict[str, flo
         )
 
 
-def measure_memory() -> None:
+def measure_memory(options: Any) -> None:
     """Peak memory of each call, above that of the process before it, in one of its own."""
     print("| peak MB, compiling not counted | " + " | ".join(SIDES) + " |")
     print("|---|---|---|---|")
+    numbers: dict[str, dict[str, float]] = {}
     for name in PLAIN:
         command = [sys.executable, __file__, *sys.argv[1:], "--alone", name]
         found = [subprocess.check_output([*command, side], text=True).strip() for side in SIDES]
+        numbers[name] = dict(zip(SIDES, map(float, found), strict=True))
         print(f"| {name} | " + " | ".join(found) + " |")
+    write(options, {"megabytes": numbers})
+
+
+def write(options: Any, numbers: dict[str, Any]) -> None:
+    """Write the numbers to the file that was asked for."""
+    if options.json:
+        about = {"size": options.size, "dtype": options.dtype}
+        with open(options.json, "w") as file:
+            json.dump(about | numbers, file, indent=1)
 
 
 def run_alone(options: Any) -> None:
     """Print the peak memory of one call in MB."""
     name, side = options.alone
     images = np.random.default_rng(0).random((1, *options.size, 3), np.float32)
-    call = calls_of_side(side, options, images)[name]
     if side == "grumo_jax":
-        print(f"{temporary_megabytes(call, name, options.dtype, images):.0f}")
+        print(f"{compiled_megabytes(name, options.dtype, images):.0f}")
         return
+    call = calls_of_side(side, options, images)[name]
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     call()
     print(f"{(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024:.0f}")
 
 
-def temporary_megabytes(call: Call, name: str, dtype: str, images: np.ndarray) -> float:
+def compiled_megabytes(name: str, dtype: str, images: np.ndarray) -> float:
     """What the compiled program allocates."""
-    raise NotImplementedError
+    estimators, variables = ours(Monodepth2().eval(), dtype)
+
+    def run(variables: Any, images: jax.Array) -> Any:
+        return estimators[name](variables, images, jax.random.key(0))
+
+    memory: Any = jax.jit(run).lower(variables, images).compile().memory_analysis()
+    return (memory.temp_size_in_bytes + memory.output_size_in_bytes) / 1e6
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ def rotate(maps: torch.Tensor, degrees: float) -> torch.Tensor:
     matrix = torch.stack(
         [torch.stack([cos, -sin * ratio, zero]), torch.stack([sin / ratio, cos, zero])]
     )
-    grid = F.affine_grid(matrix[None], list(maps.shape), align_corners=False)
+    grid = F.affine_grid(matrix.expand(len(maps), 2, 3), list(maps.shape), align_corners=False)
     return F.grid_sample(maps, grid, mode="nearest", align_corners=False)
 
 

@@ -4,7 +4,7 @@ A file holds the estimator's program for one shape of images, its network's vari
 `jax.export` writes it. `load_exported` reads it, and so does JAX alone:
 
     program = jax.export.deserialize(Path("grad.jaxexport").read_bytes())
-    maps = jax.jit(program.call)(images, 0)  # {"depth", "uncertainty", "raw"}: (B, H, W) each
+    maps = jax.jit(program.call)(images, jnp.uint32(0))  # {"depth", "uncertainty", "raw"}
 """
 
 from collections.abc import Sequence

@@ -117,7 +117,7 @@ def test_layers(checkpoint):
     result = installed_grumo("layers", checkpoint)
     lines = result.stdout.splitlines()
     assert len(lines) == 12
-    assert lines[7].split() == ["decoder/up_1_0/conv", "Conv", "8×16×4", "float32"]
+    assert lines[7].split() == ["decoder/up_1_0/conv", "ReflectionConv", "8×16×4", "float32"]
     assert "encoder/layer1/block0/conv1" in installed_grumo("layers", checkpoint, "--all").stdout
 
 

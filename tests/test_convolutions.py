@@ -31,11 +31,12 @@ def form(request, monkeypatch):
 
 
 @pytest.mark.usefixtures("form")
+@pytest.mark.parametrize("features", [1, 4])
 @pytest.mark.parametrize("size", [(2, 2), (3, 5), (6, 4)])
-def test_values_and_derivatives(size):
+def test_values_and_derivatives(size, features):
     keys = jax.random.split(jax.random.key(0), 3)
     x = jax.random.normal(keys[0], (2, *size, 3))
-    kernel = jax.random.normal(keys[1], (3, 3, 3, 4))
+    kernel = jax.random.normal(keys[1], (3, 3, 3, features))
     pairs = (
         (convolve_reflected, plain),
         (convolve_upsampled, lambda x, kernel: plain(twice(x), kernel)),

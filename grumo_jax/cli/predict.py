@@ -28,8 +28,8 @@ def predict(
     estimator: Annotated[
         str,
         typer.Option(
-            help="grad-averaged: the recommended recipe, some six forward passes. grad: the "
-            "papers', 2.2. Others: grad-variance, grad-uncertainty, post, var, in-drop, drop, "
+            help="grad-averaged: the recommended recipe, some five forward passes. grad: the "
+            "papers', 2.1. Others: grad-variance, grad-uncertainty, post, var, in-drop, drop, "
             "learned."
         ),
     ] = "grad-averaged",

@@ -136,8 +136,8 @@ class GradientUncertainty(Estimator):
         Not from the papers: many weak scores averaged into one steadier one. In log depth an
         error counts in proportion to the depth, so that the score does not repeat the distance.
         The term of log σ is `paper`'s.
-        It costs some six forward passes where `paper` costs 2.2; with `reference=Flip()` it
-        costs 2.5 and keeps most of the gain (`docs/results.md`).
+        It costs some five forward passes where `paper` costs 2.1; with `reference=Flip()` it
+        costs 2.2 and keeps most of the gain (`docs/results.md`).
         """
         recipe = {
             "layers": "decoder",

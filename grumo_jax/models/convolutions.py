@@ -8,6 +8,8 @@ resolution for each of the four pixels that come of one, 4/9 of the operations. 
 rounding.
 """
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -56,6 +58,8 @@ def convolve_reflected(x: jax.Array, kernel: jax.Array) -> jax.Array:
         >>> convolve_reflected(x, jnp.ones((3, 3, 1, 1)))[0, 0, :, 0]
         Array([15., 21., 24.], dtype=float32)
     """
+    if kernel.shape[-1] == 1:
+        return _convolve_to_one(x, kernel)
     return _convolve_padded(x, kernel, inset=1)
 
 
@@ -91,6 +95,20 @@ def _of_phases(kernel: jax.Array, axis: int) -> jax.Array:
     first = jnp.concatenate([before, here + after], axis)
     second = jnp.concatenate([before + here, after], axis)
     return jnp.stack([first, second])
+
+
+def _convolve_to_one(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Convolve (B, h, w, C) by (3, 3, C, 1), the border mirrored: products first, then shifts."""
+    _, height, width, channels = x.shape
+    products = jnp.einsum("bhwc,tc->tbhw", x, kernel.reshape(SIDE * SIDE, channels))
+    padded = jnp.pad(products, ((0, 0), (0, 0), (1, 1), (1, 1)), mode="reflect")
+    shifted = [
+        product[:, row : row + height, column : column + width]
+        for product, (row, column) in zip(
+            padded, itertools.product(range(SIDE), repeat=2), strict=True
+        )
+    ]
+    return sum(shifted[1:], shifted[0])[..., None]
 
 
 def _convolve_padded(x: jax.Array, kernel: jax.Array, *, inset: int) -> jax.Array:
