@@ -50,15 +50,11 @@ def main() -> None:
     torch.manual_seed(0)
     torch.set_num_threads(1)
     network = Monodepth2().eval()
-    states = [
-        {name: value.numpy() for name, value in part.state_dict().items()}
-        for part in (network.encoder, network.depth)
-    ]
     rng = np.random.default_rng(0)
     pixels = rng.random((1, *SIZE, 3), np.float32)
     truth = np.zeros(SIZE, np.float32)
     truth.flat[rng.choice(truth.size, POINTS, replace=False)] = rng.uniform(0.2, 4, POINTS)
-    ours = ways_of_ours(*grumo_jax.port_monodepth2(*states), jnp.asarray(pixels), truth)
+    ours = ways_of_ours(*grumo_jax.port_monodepth2(*network.arrays()), jnp.asarray(pixels), truth)
     plain = ways_of_pytorch(network, torch.from_numpy(pixels.transpose(0, 3, 1, 2).copy()), truth)
     seconds: dict[str, list[float]] = {name: [] for name in ours | plain}
     for way in (ours | plain).values():

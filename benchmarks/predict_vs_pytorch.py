@@ -44,11 +44,7 @@ def main() -> None:
     torch.manual_seed(0)
     torch.set_num_threads(1)
     network = Monodepth2().eval()
-    states = [
-        {name: value.numpy() for name, value in part.state_dict().items()}
-        for part in (network.encoder, network.depth)
-    ]
-    model, variables = grumo_jax.port_monodepth2(*states)
+    model, variables = grumo_jax.port_monodepth2(*network.arrays())
     estimator = grumo_jax.GradientUncertainty.paper(model)
     pixels = np.random.default_rng(0).random((1, *options.size, 3), np.float32)
     image, theirs = jax.numpy.asarray(pixels), torch.from_numpy(pixels.transpose(0, 3, 1, 2).copy())

@@ -117,11 +117,7 @@ def calls_of_side(side: str, options: Any, images: np.ndarray) -> dict[str, Call
 
 def ours(network: Monodepth2, dtype: str) -> tuple[dict[str, grumo_jax.Estimator], Any]:
     """Estimators and variables of the same network."""
-    states = [
-        {name: value.numpy() for name, value in part.state_dict().items()}
-        for part in (network.encoder, network.depth)
-    ]
-    model, variables = grumo_jax.port_monodepth2(*states)
+    model, variables = grumo_jax.port_monodepth2(*network.arrays())
     model = model.clone(dtype=jnp.bfloat16 if dtype == "bfloat16" else None)
     grad = grumo_jax.GradientUncertainty
     estimators: dict[str, grumo_jax.Estimator] = {

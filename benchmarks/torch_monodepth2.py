@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -156,6 +157,11 @@ class Monodepth2(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Map (B, 3, H, W) in [0, 1] to depth."""
         return 1 / (0.01 + 9.99 * self.depth(self.encoder(images))[0])
+
+    def arrays(self) -> list[dict[str, np.ndarray]]:
+        """State dicts of encoder and decoder as NumPy arrays, as `port_monodepth2` takes them."""
+        parts = (self.encoder, self.depth)
+        return [{k: v.numpy() for k, v in part.state_dict().items()} for part in parts]
 
     def decoder_layer(self, number: int) -> nn.Module:
         """The decoder's convolution of that number, whose output's gradient is read."""

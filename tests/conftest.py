@@ -41,6 +41,14 @@ def tiny(images):
     return model, draw_variables(model, images)
 
 
+@pytest.fixture(scope="module")
+def checkpoint(tiny, tmp_path_factory):
+    """The small Monodepth2 as a checkpoint directory, of pictures of 32×64."""
+    folder = tmp_path_factory.mktemp("checkpoints") / "tiny"
+    grumo_jax.save_checkpoint(folder, tiny[0].clone(input_size=(32, 64)), tiny[1])
+    return folder
+
+
 @pytest.fixture(scope="session")
 def small(images):
     """A network of another make that compiles in a moment, wrapped, and its variables."""

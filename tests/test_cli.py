@@ -9,7 +9,6 @@ import pytest
 from helpers import need_shared
 from PIL import Image
 
-import grumo_jax
 from grumo_jax.cli import main
 
 GRUMO = Path(sys.executable).with_name("grumo")
@@ -19,13 +18,6 @@ def installed_grumo(*arguments, cwd=None):
     return subprocess.run(
         [GRUMO, *map(str, arguments)], capture_output=True, text=True, cwd=cwd, check=False
     )
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tiny, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("checkpoints") / "tiny"
-    grumo_jax.save_checkpoint(folder, tiny[0].clone(input_size=(32, 64)), tiny[1])
-    return folder
 
 
 @pytest.fixture

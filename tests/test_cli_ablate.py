@@ -6,15 +6,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import grumo_jax
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tiny, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("checkpoints") / "tiny"
-    grumo_jax.save_checkpoint(folder, tiny[0].clone(input_size=(32, 64)), tiny[1])
-    return folder
-
 
 @pytest.fixture
 def command(checkpoint, tmp_path):

@@ -11,7 +11,7 @@ from grumo_jax.errors import GrumoError
 from grumo_jax.estimators import GradientUncertainty, Inputs
 from grumo_jax.estimators.base import check_call, shared_views
 from grumo_jax.estimators.gradient import check_maps
-from grumo_jax.losses import pixel_losses
+from grumo_jax.losses import LossName, pixel_losses
 from grumo_jax.mapping import map_in_chunks
 from grumo_jax.scores import Reduction, check_score, reduce_channels
 
@@ -67,7 +67,8 @@ def pixel_gradients(
         (2, 1, 1, 8, 16)
     """
     check_call((estimator,), images, key)
-    _check(estimator, pixels, reduction)
+    _check(pixels, reduction)
+    loss = _named_loss(estimator)
     pixels = jnp.asarray(pixels)
     views = shared_views((estimator,), variables, images, key)
     references = estimator.reference_depths(Inputs(variables, images, key, ground_truth, views))
@@ -82,7 +83,7 @@ def pixel_gradients(
             depth,
             log_sigma,
             references,
-            loss=estimator.loss,  # type: ignore[arg-type]
+            loss=loss,
             space=estimator.space,
             uncertainty_weight=estimator.uncertainty_weight,
         )
@@ -106,12 +107,17 @@ def pixel_gradients(
     return {name: g.reshape(len(pixels), count, *g.shape[2:]) for name, g in found.items()}
 
 
-def _check(estimator: GradientUncertainty, pixels: jax.Array, reduction: str | None) -> None:
+def _named_loss(estimator: GradientUncertainty) -> LossName:
+    """The estimator's loss, if it is one that is a mean over pixels."""
     if not isinstance(estimator.loss, str):
         raise GrumoError(
             "the estimator's loss is a function of its own, which need not be a mean over pixels; "
             "pixel_gradients needs one of the losses with names"
         )
+    return estimator.loss
+
+
+def _check(pixels: jax.Array, reduction: str | None) -> None:
     shape, dtype = jnp.shape(pixels), jnp.result_type(pixels)
     if len(shape) != 2 or shape[1] != 2 or not shape[0] or not jnp.issubdtype(dtype, jnp.integer):
         raise GrumoError(

@@ -128,7 +128,7 @@ def ablate(
         batch_size=batch_size,
         seed=seed,
         workers=workers,
-        progress=sys.stderr.isatty() and is_first(),
+        progress=sys.stderr.isatty(),
     )
     if not is_first():
         return

@@ -95,7 +95,7 @@ def evaluate(
         "base_model": base_model or checkpoints[0].resolve().name,
         "checkpoint": describe_checkpoints(checkpoints),
     }
-    progress = sys.stderr.isatty() and is_first()
+    progress = sys.stderr.isatty()
     results = run.to_file(out / RESULTS, about, workers=workers, progress=progress)
     if not is_first():
         return

@@ -125,7 +125,12 @@ class Batches:
             place = jax.process_index(), jax.process_count()
             mine = start // place[1]
             items = load(self.source, self.prepare, workers=workers, shard=place, start=mine)
-            bar = tqdm(total=len(self.source), initial=start, unit="image", disable=not progress)
+            bar = tqdm(
+                total=len(self.source),
+                initial=start,
+                unit="image",
+                disable=not (progress and writer),
+            )
             with bar:
                 for first in range(start, len(self.source), self.batch_size):
                     batch = list(itertools.islice(items, self.batch_size // place[1]))
