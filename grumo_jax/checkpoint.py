@@ -14,7 +14,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from orbax.checkpoint import v1 as ocp
+from orbax import checkpoint as ocp
+from orbax.checkpoint import v1
 
 from grumo_jax.errors import CheckpointError
 from grumo_jax.models.monodepth2 import STRIDE, Monodepth2
@@ -78,7 +79,7 @@ def save_checkpoint(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _quiet_orbax():
-            ocp.save(partial, variables)
+            _save_alone(partial, variables)
         # Orbax notes the folder of whoever saved here, which is nobody else's business.
         (partial / "commit_success.txt").write_text("Checkpoint commit was successful.\n")
         _write_card(partial, model, variables)
@@ -235,9 +236,9 @@ def _read_variables(path: Path, abstract: Any) -> Any:
     )
     # Orbax and tensorstore raise errors of many unrelated classes for what they cannot read.
     try:
-        with _quiet_orbax():
-            stored = ocp.metadata(path).metadata
-            return ocp.load(path, target) if _shapes(stored) == _shapes(abstract) else None
+        with _quiet_orbax(), v1.Context(multiprocessing_options=_alone()):
+            stored = v1.metadata(path).metadata
+            return v1.load(path, target) if _shapes(stored) == _shapes(abstract) else None
     except Exception as error:
         raise CheckpointError(f"{path}: damaged (orbax cannot read it); copy it again") from error
 
@@ -280,6 +281,23 @@ def _move_into_place(partial: Path, path: Path) -> None:
         old.rename(path)
         raise
     shutil.rmtree(old)
+
+
+def _save_alone(path: Path, variables: Any) -> None:
+    # Not by v1, whose save has all processes compare their paths, whatever the options say.
+    options = _alone().v0()
+    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=options)
+    with ocp.Checkpointer(handler, multiprocessing_options=options) as saver:
+        # Orbax takes arrays of one process for shards of what all processes have.
+        saver.save(path, jax.device_get(variables))
+
+
+def _alone() -> v1.options.MultiprocessingOptions:
+    """Orbax neither waits for other processes nor leaves a part of the work to them."""
+    me = jax.process_index()
+    return v1.options.MultiprocessingOptions(
+        primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"process_{me}"
+    )
 
 
 @contextmanager

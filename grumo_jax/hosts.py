@@ -7,7 +7,8 @@ import json
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain, zip_longest
 from typing import Any, NoReturn
 
@@ -49,6 +50,8 @@ def join(hosts: str) -> None:
             "process_id": int(place["index"]),
             "num_processes": int(place["count"]),
         }
+    # It would take SIGTERM for itself, which is how programs are asked to stop.
+    jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(**options, initialization_timeout=START_SECONDS)
     except (RuntimeError, ValueError) as error:
@@ -91,6 +94,21 @@ def exchange(message: Any) -> list[Any]:
     return [json.loads(row[:n].tobytes()) for row, n in zip(rows, lengths, strict=True)]
 
 
+def broadcast(tree: Any) -> Any:
+    """The first process's tree of arrays, in every process.
+
+    Args:
+        tree: of the same shapes and dtypes in all of them.
+
+    Raises:
+        HostLostError: if another process has ended.
+    """
+    if jax.process_count() == 1:
+        return tree
+    with noticing_loss():
+        return multihost_utils.broadcast_one_to_all(tree)
+
+
 def interleave(shares: Sequence[Sequence[Any]]) -> list[Any]:
     """Put together what was dealt out one by one.
 
@@ -105,10 +123,29 @@ def interleave(shares: Sequence[Sequence[Any]]) -> list[Any]:
 
 def _gather(values: np.ndarray) -> np.ndarray:
     """Arrays of one shape from all processes, stacked."""
-    try:
+    with noticing_loss():
         return np.asarray(multihost_utils.process_allgather(values))
-    except (jax.errors.JaxRuntimeError, ValueError) as error:  # gloo's are ValueErrors
+
+
+@contextmanager
+def noticing_loss() -> Iterator[None]:
+    """Say what an error of JAX's collectives means.
+
+    Raises:
+        HostLostError: if there are other processes and one of them has ended.
+    """
+    try:
+        yield
+    except (jax.errors.JaxRuntimeError, ValueError) as error:
+        if jax.process_count() == 1 or not _is_loss(error):
+            raise
         raise HostLostError(
             "another process of this run has ended or cannot be reached; where it printed a "
             "message, that says why. Give all processes their commands again: the run continues"
         ) from error
+
+
+def _is_loss(error: Exception) -> bool:
+    if isinstance(error, jax.errors.JaxRuntimeError):
+        return "RESOURCE_EXHAUSTED" not in str(error)
+    return "gloo" in str(error).lower()  # the collectives of CPUs

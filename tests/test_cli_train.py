@@ -179,6 +179,16 @@ def test_the_synthetic_world_is_rendered_once(grumo, tmp_path, monkeypatch):
     assert found == []
 
 
+def test_several_processes_do_not_render(grumo, tmp_path, monkeypatch):
+    # As an attribute of the package, it is the command.
+    module = sys.modules["grumo_jax.cli.train"]
+    monkeypatch.setattr(module, "join", lambda hosts: None)
+    command = ("train", "synthetic-depth", "--data-dir", tmp_path, "--out", tmp_path / "run")
+    status, _, err = grumo(*command, "--hosts", "auto")
+    assert status == 2
+    assert f"first give: grumo prepare synthetic --data-dir {tmp_path} --split street" in err
+
+
 def test_other_commands_do_not_need_the_extra():
     names = "{'grumo_jax.training', 'tensorboardX'}"
     code = f"import sys, grumo_jax.cli; print({names} & set(sys.modules))"

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -98,14 +99,22 @@ def test_epochs_differ_and_are_resumed_without_reading_what_was_read():
     assert order(source, start=10) == order(source, start=99) == []
 
 
-def test_sharded_epochs_are_complete():
-    source = Numbers(7)
-    shards = [
-        [i.index for i in itertools.islice(load(source, shard=(n, 2), repeat=True), size * 2)]
-        for n, size in ((0, 4), (1, 3))
+def some(number, **options):
+    """The indices of the first samples of an endless order."""
+    with closing(load(Numbers(7), first_pixel, shuffle_seed=5, repeat=True, **options)) as items:
+        return [item.index for item in itertools.islice(items, number)]
+
+
+def test_the_endless_order_is_dealt_out_in_blocks():
+    whole = some(36)
+    shards = [some(12, shard=(n, 3), block=2) for n in range(3)]
+    assert [whole[2 * n : 2 * n + 2] + whole[2 * n + 6 : 2 * n + 8] for n in range(3)] == [
+        shard[:4] for shard in shards
     ]
-    assert sorted(shards[0][:4] + shards[1][:3]) == list(range(7))
-    assert sorted(shards[0][4:] + shards[1][3:]) == list(range(7))
+    assert sorted(whole) == sorted(itertools.chain(*shards))
+    assert some(5, shard=(1, 3), block=2, start=7) == shards[1][7:]
+    ends = [order(Numbers(8), shard=(n, 2), block=3) for n in range(2)]
+    assert ends == [[0, 1, 2, 6, 7], [3, 4, 5]]
 
 
 def test_damage_comes_in_its_place():

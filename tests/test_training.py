@@ -117,7 +117,7 @@ def test_damaged_states_fall_back(tmp_path):
 
 
 def test_states_that_are_all_damaged_are_refused(tmp_path):
-    save_state(tmp_path, 2, 8, {"a": np.ones(1000, np.float32)})
+    save_state(tmp_path, 2, [8], {"a": np.ones(1000, np.float32)})
     flip_byte(tmp_path / "step_000000002.state")
     told = []
     with pytest.raises(grumo_jax.GrumoError, match=r"not one state in it can be used; .*: damaged"):
@@ -126,7 +126,7 @@ def test_states_that_are_all_damaged_are_refused(tmp_path):
 
 
 def test_states_of_other_networks_are_refused(tmp_path):
-    save_state(tmp_path, 2, 8, {"a": np.ones(3, np.float32)})
+    save_state(tmp_path, 2, [8], {"a": np.ones(3, np.float32)})
     told = []
     with pytest.raises(grumo_jax.GrumoError):
         load_latest(tmp_path, {"a": np.ones(4, np.float32)}, told.append)
@@ -160,7 +160,7 @@ def test_what_failed_before_anything_was_saved_may_be_corrected(tmp_path):
 def test_settings_newer_than_the_run_had_their_defaults(tmp_path):
     settings = Settings().to_json()
     with open_run(tmp_path, {k: v for k, v in settings.items() if k != "hue"}):
-        save_state(tmp_path / "checkpoints", 1, 4, {})
+        save_state(tmp_path / "checkpoints", 1, [4], {})
     with open_run(tmp_path, settings):
         pass
     with (

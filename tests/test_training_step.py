@@ -23,10 +23,11 @@ from training_runs import (
 
 import grumo_jax
 from grumo_jax import checkpoint
+from grumo_jax.training.devices import make_mesh, replicated, shared
 from grumo_jax.training.feeding import Fit
 from grumo_jax.training.loop import TrainingDiverged, TrainingInterrupted
 from grumo_jax.training.settings import Settings
-from grumo_jax.training.step import make_mesh, make_step, replicated, shared
+from grumo_jax.training.step import make_step
 from grumo_jax.training.train import Weights, train_members
 
 pytestmark = pytest.mark.usefixtures("small_networks")

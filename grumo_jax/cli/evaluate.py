@@ -12,18 +12,17 @@ from grumo_jax.cli.ground_truth import (
     DatasetOption,
     DepthDirOption,
     DepthScaleOption,
-    HostsOption,
     LimitOption,
     Png16Option,
     ProtocolOption,
     SeedOption,
     SplitOption,
-    WorkersOption,
     check_folder,
     choose_protocol,
     open_with_depth,
     report_problems,
 )
+from grumo_jax.cli.options import HostsOption, WorkersOption
 from grumo_jax.errors import GrumoError
 from grumo_jax.estimators import (
     BASELINES,

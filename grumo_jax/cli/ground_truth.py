@@ -43,14 +43,6 @@ Png16Option = Annotated[
 SeedOption = Annotated[
     int, typer.Option(min=0, max=2**32 - 1, help="Of all random draws.", show_default=True)
 ]
-HostsOption = Annotated[
-    str | None,
-    typer.Option(
-        help="Work together with other processes: auto on TPU slices and under SLURM, else "
-        "ADDRESS:PORT,I/N. See docs/scale.md."
-    ),
-]
-WorkersOption = Annotated[int, typer.Option(min=0, help="Threads that read images ahead.")]
 
 
 def choose_protocol(protocol: str, dataset: str, png16: bool) -> Any:

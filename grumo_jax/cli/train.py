@@ -12,7 +12,9 @@ from typing import Annotated, Any
 import typer
 from tqdm import tqdm
 
+from grumo_jax.cli.options import HostsOption, WorkersOption
 from grumo_jax.errors import GrumoError, one_sentence
+from grumo_jax.hosts import is_first, join
 
 
 class BaseModel(StrEnum):
@@ -74,14 +76,15 @@ def train(
     log_every: Annotated[int, typer.Option(help="Steps between rows of log.csv.")] = 20,
     evaluate_every: Annotated[int, typer.Option(help="Steps between validations.")] = 500,
     save_every: Annotated[int, typer.Option(help="Steps that a kill costs at most.")] = 500,
-    workers: Annotated[int, typer.Option(min=0, help="Threads that read images ahead.")] = 2,
+    workers: WorkersOption = 2,
+    hosts: HostsOption = None,
 ) -> None:
     """Train a network, with any of the papers' base models.
 
     Interrupted, by Ctrl-C, SIGTERM or a crash? Give the command again: it resumes, and ends with
     the same network. OUT/model is what `grumo predict` and `grumo evaluate` take; OUT/log.csv,
-    OUT/events (TensorBoard) and OUT/pictures are there to watch. Needs: pip install
-    'grumo-jax[data,train]'.
+    OUT/events (TensorBoard) and OUT/pictures are there to watch. All devices are used; with
+    --hosts, those of several processes. Needs: pip install 'grumo-jax[data,train]'.
 
     Example: grumo train synthetic-mono --data-dir worlds --out runs/mono --base-model log
     """
@@ -96,8 +99,10 @@ def train(
     boot = settings.base_model == "boot"
     if members is not None and not boot:
         raise GrumoError(f"--members is for the base model boot, not {settings.base_model}")
+    if hosts:
+        join(hosts)
     if settings.dataset == "synthetic" and render:
-        _render(data_dir, settings.train_split)
+        _render(data_dir, settings.train_split, alone=not hosts)
     source, validation = _open(settings, data_dir, split_files, validate)
     from grumo_jax.training import TrainingInterrupted, Weights, train, train_members
 
@@ -121,10 +126,11 @@ def train(
             else:
                 results = [train(settings, source, out, **options)]
         except TrainingInterrupted as error:
-            print(f"grumo: {one_sentence(error)}", file=sys.stderr)
-            # As programs do that a signal ends.
-            raise typer.Exit(128 + received[0]) from error
-    for result in results:
+            if is_first():
+                print(f"grumo: {one_sentence(error)}", file=sys.stderr)
+            # As programs do that a signal ends; perhaps it was another process that got it.
+            raise typer.Exit(128 + (received or [signal.SIGTERM])[0]) from error
+    for result in results if is_first() else ():
         for checkpoint in (*result.snapshots, result.checkpoint):
             print(f"saved to {checkpoint}")
 
@@ -145,7 +151,7 @@ def _settings(
     return with_base_model(find_preset(preset), base_model.value).replace(changes)
 
 
-def _render(data_dir: Path, split: str) -> None:
+def _render(data_dir: Path, split: str, *, alone: bool) -> None:
     """Render a part of the synthetic world, unless it was rendered before."""
     from grumo_jax.data.prepared import find_prepared, prepare
     from grumo_jax.data.prepared.parts import locate
@@ -153,6 +159,11 @@ def _render(data_dir: Path, split: str) -> None:
     if find_prepared("synthetic", data_dir, split) is not None:
         return
     config, _ = locate("synthetic", split)
+    if not alone:
+        raise GrumoError(
+            f"{data_dir}: the synthetic world is not rendered yet, and that is the work of one "
+            f"process; first give: grumo prepare synthetic --data-dir {data_dir} --split {config}"
+        )
     with tqdm(desc=config, unit="frame", disable=not sys.stderr.isatty()) as bar:
         prepare(
             "synthetic",

@@ -66,6 +66,25 @@ class _Read(Generic[T]):
             return Problem(index, key, sentence if key in sentence else f"{key}: {sentence}")
 
 
+@dataclass(frozen=True)
+class _Turns:
+    """Place in a shard → place in the whole; a class, because worker processes must receive it."""
+
+    shard: tuple[int, int]
+    block: int
+
+    def __call__(self, place: int) -> int:
+        index, count = self.shard
+        turn, offset = divmod(place, self.block)
+        return (turn * count + index) * self.block + offset
+
+    def number(self, total: int) -> int:
+        """How many of all are in the shard."""
+        index, count = self.shard
+        turns, rest = divmod(total, count * self.block)
+        return turns * self.block + min(max(rest - index * self.block, 0), self.block)
+
+
 def _as_is(sample: Sample) -> Any:
     return sample
 
@@ -78,6 +97,7 @@ def load(
     processes: bool = False,
     shuffle_seed: int | None = None,
     shard: tuple[int, int] = (0, 1),
+    block: int = 1,
     start: int = 0,
     repeat: bool = False,
 ) -> Iterator[Loaded[T] | Problem]:
@@ -98,7 +118,9 @@ def load(
             the source's order.
         shard: (i, n) reads every n-th sample from the i-th on, of the shuffled order, so that n
             processes share the work: `(jax.process_index(), jax.process_count())`. Shards differ
-            in length by at most one.
+            in length by at most one. With `repeat`, the endless order is dealt out.
+        block: deal out so many samples at a time, such as a process's part of a batch; shards
+            then differ in length by at most that.
         start: skip this many of the shard's samples without reading them, to resume; it may lie
             in a later epoch where `repeat` is set.
         repeat: begin again at the end, for ever.
@@ -117,19 +139,19 @@ def load(
         >>> [item.index for item in load(photos, lambda sample: sample.image.shape)]
         [0, 1]
     """
-    _check_options(workers, shuffle_seed, shard, start)
+    _check_options(workers, shuffle_seed, shard, block, start)
     grain = need("grain", "loading data")
-    indices = grain.MapDataset.range(len(source))
+    order = grain.MapDataset.range(len(source))
     if shuffle_seed is not None:
-        indices = indices.shuffle(shuffle_seed)
-    indices = indices[shard[0] :: shard[1]]
-    if len(indices) == 0:
+        order = order.shuffle(shuffle_seed)
+    if repeat and len(source):
+        order = order.repeat()
+    turns = _Turns(shard, block)
+    places = grain.MapDataset.range(start, max(turns.number(len(order)), start))
+    if len(places) == 0:
         return iter(())
-    if repeat:
-        indices = indices.repeat()
-    elif start >= len(indices):
-        return iter(())
-    return _iterate(grain, indices[start:].map(_Read(source, transform)), workers, processes)
+    samples = places.map(turns).map(order.__getitem__).map(_Read(source, transform))
+    return _iterate(grain, samples, workers, processes)
 
 
 def _iterate(grain: Any, dataset: Any, workers: int, processes: bool) -> Iterator[Any]:
@@ -155,10 +177,12 @@ def _iterate(grain: Any, dataset: Any, workers: int, processes: bool) -> Iterato
 
 
 def _check_options(
-    workers: int, shuffle_seed: int | None, shard: tuple[int, int], start: int
+    workers: int, shuffle_seed: int | None, shard: tuple[int, int], block: int, start: int
 ) -> None:
     if workers < 0 or start < 0:
         raise DataError(f"workers is {workers} and start {start}; expected 0 or more")
+    if block < 1:
+        raise DataError(f"block is {block}; expected 1 or more")
     if shuffle_seed is not None and not 0 <= shuffle_seed < 2**32:
         raise DataError(f"shuffle_seed is {shuffle_seed}; expected 0 to 4294967295, or None")
     index, count = shard

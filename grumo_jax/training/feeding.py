@@ -127,7 +127,7 @@ class Fed:
 
     Attributes:
         arrays: stacked; see `TrainingBatch`.
-        position: samples taken up to here, those that could not be read included.
+        position: samples taken of the shard up to here, those that could not be read included.
     """
 
     arrays: Arrays
@@ -140,6 +140,7 @@ def feed(
     batch_size: int,
     *,
     seed: int,
+    shard: tuple[int, int] = (0, 1),
     start: int = 0,
     workers: int = 2,
     report: Callable[[str], None] = lambda sentence: None,
@@ -153,6 +154,7 @@ def feed(
         fit: makes arrays of them.
         batch_size: of every batch.
         seed: of the order.
+        shard: (i, n) gives the i-th of n equal parts of every batch.
         start: `position` after which to go on.
         workers: threads that read ahead.
         report: is told of damaged samples.
@@ -165,7 +167,9 @@ def feed(
         raise DataError(f"{source.name}: no samples to train on")
     told: dict[str, str] = {}
     position, kept, bad, none_good = start, [], 0, True
-    for item in load(source, fit, workers=workers, shuffle_seed=seed, start=start, repeat=True):
+    part = batch_size // shard[1]
+    order: Any = {"shuffle_seed": seed, "shard": shard, "block": part, "repeat": True}
+    for item in load(source, fit, workers=workers, start=start, **order):
         position += 1
         if isinstance(item, Problem):
             bad += 1
@@ -183,9 +187,22 @@ def feed(
                 report(sentence)
         bad, none_good = 0, False
         kept.append(item)
-        if len(kept) == batch_size:
+        if len(kept) == part:
             yield Fed(stack(kept), position)
             kept = []
+
+
+def resume_position(positions: Sequence[int], shard: tuple[int, int]) -> int:
+    """Where a shard goes on that saved its position with all others.
+
+    With another number of shards than then, it goes on where all together were; if samples were
+    skipped, a few are seen twice or not at all.
+
+    >>> resume_position((8, 9), (1, 2)), resume_position((8, 8), (0, 1))
+    (9, 16)
+    """
+    index, count = shard
+    return positions[index] if len(positions) == count else sum(positions) // count
 
 
 def stack(items: Sequence[Loaded[Arrays]]) -> Arrays:

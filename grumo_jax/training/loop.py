@@ -15,13 +15,16 @@ from tqdm import tqdm
 
 from grumo_jax.checkpoint import save_checkpoint
 from grumo_jax.errors import GrumoError
+from grumo_jax.hosts import exchange
+from grumo_jax.training.devices import on_one_device, share
 from grumo_jax.training.feeding import Fed
 from grumo_jax.training.folder import MODEL, STATES
 from grumo_jax.training.log import SCALARS, VALIDATION, RunLog
 from grumo_jax.training.saving import list_states, save_state
 from grumo_jax.training.settings import Settings
 from grumo_jax.training.state import Networks, TrainingState, snapshot_steps
-from grumo_jax.training.step import Metrics, Step, make_statistics, shared
+from grumo_jax.training.step import Metrics, Step, make_statistics
+from grumo_jax.training.stopping import Stopping
 from grumo_jax.training.validation import Validation
 
 LAG = 3
@@ -60,14 +63,14 @@ class Loop:
         labels: the teacher's variables, or None.
         batches: position → the batches from there on.
         mesh: the devices.
-        log: where to.
+        log: where to; None in all processes but the first, the only one that writes.
         pace: how often what is done.
         validation: how the network is measured, if it is.
-        should_stop: asked after each step.
+        should_stop: asked after each step; see `Stopping`.
         progress: show a bar.
         state: changes with every step.
         done: number of steps done.
-        position: samples used.
+        position: samples used, by this process.
     """
 
     settings: Settings
@@ -77,7 +80,7 @@ class Loop:
     labels: Any
     batches: Callable[[int], Iterator[Fed]]
     mesh: Mesh
-    log: RunLog
+    log: RunLog | None
     pace: Pace
     validation: Validation | None
     should_stop: Callable[[], bool]
@@ -92,6 +95,7 @@ class Loop:
         """Do the steps that are left, and export the network."""
         snapshots = snapshot_steps(self.settings, self.steps)
         bar = tqdm(total=self.steps, initial=self.done, unit="step", disable=not self.progress)
+        is_time = Stopping(self.should_stop, self.mesh, LAG)
         with bar, closing(self._feed()) as batches:
             while self.done < self.steps:
                 self._advance(next(batches), bar)
@@ -101,7 +105,7 @@ class Loop:
                     self._export(f"snapshot_{snapshots[self.done]}", bar)
                 if self._is_due(self.pace.save):
                     self._save(bar)
-                if self.done < self.steps and self.should_stop():
+                if self.done < self.steps and is_time():
                     self._interrupt(bar)
             self._export(MODEL, bar)
 
@@ -109,7 +113,7 @@ class Loop:
         return self.batches(self.position)
 
     def _advance(self, fed: Fed, bar: Any) -> None:
-        arrays = jax.device_put(fed.arrays, shared(self.mesh))
+        arrays = share(fed.arrays, self.mesh)
         self.state, metrics = self.take_step(self.state, arrays, self.labels)
         self.done, self.position = self.done + 1, fed.position
         self._pending.append((self.done, metrics))
@@ -137,7 +141,8 @@ class Loop:
         now, (since, then) = time.perf_counter(), self._clock
         self._clock = (step, now)
         rate = (step - since) / max(now - then, 1e-9)
-        self.log.add(SCALARS, step, {**values, "steps_per_second": rate})
+        if self.log:
+            self.log.add(SCALARS, step, {**values, "steps_per_second": rate})
 
     @contextmanager
     def _untimed(self) -> Iterator[None]:
@@ -151,7 +156,7 @@ class Loop:
         wrong = [f"{name} is {value}" for name, value in values.items() if not np.isfinite(value)]
         if not wrong:
             return
-        states = list_states(self.folder / STATES)
+        states = exchange([str(file) for file in list_states(self.folder / STATES)])[0]
         last = f"the last good state is {states[-1]}" if states else "no state was saved before"
         raise TrainingDiverged(
             f"step {step}: {', '.join(wrong)}; neither this step nor any after it was taken, and "
@@ -164,16 +169,20 @@ class Loop:
             return
         self._read_metrics(bar)
         with self._untimed():
-            values = self.validation.measure(self.state, self.labels)
-            self.log.add(VALIDATION, self.done, values)
-            self.log.picture(self.done, self.validation.draw(self.state))
+            state, labels = on_one_device((self.state, self.labels))
+            values = self.validation.measure(state, labels)
+            if self.log:
+                self.log.add(VALIDATION, self.done, values)
+                self.log.picture(self.done, self.validation.draw(state))
 
     def _save(self, bar: Any) -> None:
         # All steps so far must have been good, and their rows be on disk before the state is.
         self._read_metrics(bar)
         with self._untimed():
-            self.log.flush()
-            save_state(self.folder / STATES, self.done, self.position, self.state)
+            positions = exchange(self.position)
+            if self.log:
+                self.log.flush()
+                save_state(self.folder / STATES, self.done, positions, self.state)
 
     def _interrupt(self, bar: Any) -> None:
         self._save(bar)
@@ -187,7 +196,8 @@ class Loop:
         with self._untimed():
             variables = jax.device_get(self._final_variables())
             model = Networks.of(self.settings).depth.clone(dtype=None)
-            save_checkpoint(self.folder / name, model, variables, overwrite=True)
+            if self.log:
+                save_checkpoint(self.folder / name, model, variables, overwrite=True)
 
     def _final_variables(self) -> dict[str, Any]:
         """The network's variables, with statistics of many batches if that is asked for."""
@@ -198,7 +208,7 @@ class Loop:
         key, total = jax.random.key(self.settings.seed), None
         with closing(self._feed()) as batches:
             for i in range(number):
-                arrays = jax.device_put(next(batches).arrays, shared(self.mesh))
+                arrays = share(next(batches).arrays, self.mesh)
                 # Training counts from 0 up; these keys come from the other end.
                 one = statistics(variables, arrays, jax.random.fold_in(key, 2**32 - 1 - i))
                 total = one if total is None else jax.tree.map(np.add, total, one)

@@ -4,7 +4,7 @@ import hashlib
 import io
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -21,7 +21,7 @@ KEPT = 2
 _SUFFIX = ".state"
 _NAME = re.compile(r"step_(\d{9})\.state")
 _MAGIC = b"grumo_jax training state 1 "
-_POSITION = "position"
+_POSITIONS = "position"
 
 
 @dataclass(frozen=True)
@@ -30,16 +30,16 @@ class Saved:
 
     Attributes:
         step: number of steps done.
-        position: samples used by then.
+        positions: samples that each process had used by then.
         state: the tree.
     """
 
     step: int
-    position: int
+    positions: tuple[int, ...]
     state: Any
 
 
-def save_state(folder: Path, step: int, position: int, state: Any) -> Path:
+def save_state(folder: Path, step: int, positions: Sequence[int], state: Any) -> Path:
     """Write a state, atomically, and remove all but the last two.
 
     The file is a line with a SHA-256, then an .npz archive of all leaves under their paths.
@@ -47,7 +47,7 @@ def save_state(folder: Path, step: int, position: int, state: Any) -> Path:
     Args:
         folder: of the states; made where there is none.
         step: number of steps done.
-        position: samples used by then.
+        positions: samples that each process has used.
         state: tree of arrays.
 
     Returns:
@@ -59,7 +59,7 @@ def save_state(folder: Path, step: int, position: int, state: Any) -> Path:
     leaves, _ = jax.tree.flatten_with_path(jax.device_get(state))
     arrays: dict[str, Any] = {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
     archive = io.BytesIO()
-    np.savez(archive, **{**arrays, _POSITION: np.int64(position)})
+    np.savez(archive, **{**arrays, _POSITIONS: np.array(positions, np.int64)})
     content = archive.getbuffer()
     header = _MAGIC + hashlib.sha256(content).hexdigest().encode() + b"\n"
     path = folder / f"step_{step:09d}{_SUFFIX}"
@@ -149,10 +149,12 @@ def _load(file: Path, like: Any) -> Saved:
     arrays = read_leaves(file)
     leaves, structure = jax.tree.flatten_with_path(like)
     wanted = {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
-    found = {name: (a.shape, a.dtype) for name, a in arrays.items() if name != _POSITION}
+    found = {name: (a.shape, a.dtype) for name, a in arrays.items() if name != _POSITIONS}
     if found != {name: (leaf.shape, leaf.dtype) for name, leaf in wanted.items()}:
         raise CheckpointError(f"{file}: the state of another network or optimiser")
     match = _NAME.fullmatch(file.name)
     assert match is not None
     state = jax.tree.unflatten(structure, [arrays[name] for name in wanted])
-    return Saved(int(match[1]), int(arrays[_POSITION]), state)
+    # Before there could be several processes, it was a number.
+    positions = np.atleast_1d(arrays[_POSITIONS]).tolist()
+    return Saved(int(match[1]), tuple(positions), state)

@@ -9,14 +9,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 
-from grumo_jax.errors import GrumoError
 from grumo_jax.models.monodepth2 import DepthOutput, Monodepth2
 from grumo_jax.models.resnet import MOMENTUM
 from grumo_jax.training.alignment import align_views
 from grumo_jax.training.augment import Augmented, Jitter, augment
 from grumo_jax.training.batch import VIEWS, TrainingBatch
+from grumo_jax.training.devices import replicated
 from grumo_jax.training.geometry import frame_pairs, motions_from_poses
 from grumo_jax.training.settings import Settings
 from grumo_jax.training.state import (
@@ -147,32 +147,6 @@ def _statistics(variables: Any, arrays: Arrays, key: jax.Array, setup: _Setup) -
     )
     # Nothing is what BatchNorm kept a share of, so this share is all there is.
     return setup.place(jax.tree.map(lambda x: x / (1 - MOMENTUM), updated["batch_stats"]))
-
-
-def make_mesh(devices: list[jax.Device], batch_size: int) -> Mesh:
-    """The devices in a row, which share the images of a batch.
-
-    Raises:
-        GrumoError: if they cannot share them evenly.
-    """
-    number = len(devices)
-    if batch_size % number:
-        near = max(round(batch_size / number), 1) * number
-        raise GrumoError(
-            f"a batch of {batch_size} images cannot be shared evenly between {number} devices; "
-            f"make it {near} (--batch {near})"
-        )
-    return jax.make_mesh((number,), ("data",), (AxisType.Auto,), devices=devices)
-
-
-def replicated(mesh: Mesh) -> NamedSharding:
-    """All of it on every device."""
-    return NamedSharding(mesh, PartitionSpec())
-
-
-def shared(mesh: Mesh) -> NamedSharding:
-    """The first axis cut up between the devices."""
-    return NamedSharding(mesh, PartitionSpec("data"))
 
 
 def to_batch(arrays: Arrays) -> TrainingBatch:

@@ -2,21 +2,25 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from grumo_jax.checkpoint import CARD, load_checkpoint
 from grumo_jax.data import Source
 from grumo_jax.errors import GrumoError
+from grumo_jax.hosts import broadcast, exchange, is_first, noticing_loss
 from grumo_jax.models.monodepth2 import Monodepth2
-from grumo_jax.training.feeding import Fed, Fit, feed
+from grumo_jax.training.devices import make_mesh, replicate
+from grumo_jax.training.feeding import Fed, Fit, feed, resume_position
 from grumo_jax.training.folder import MODEL, STATES, find_checkpoint, open_run
 from grumo_jax.training.log import RunLog
 from grumo_jax.training.loop import Loop, Pace
-from grumo_jax.training.saving import list_states, load_latest
+from grumo_jax.training.saving import Saved, list_states, load_latest
 from grumo_jax.training.settings import Settings
 from grumo_jax.training.starting import (
     check_same_units,
@@ -33,7 +37,7 @@ from grumo_jax.training.state import (
     make_schedule,
     snapshot_steps,
 )
-from grumo_jax.training.step import make_mesh, make_step, replicated
+from grumo_jax.training.step import make_step
 from grumo_jax.training.validation import Validation
 
 Report = Callable[[str], None]
@@ -107,13 +111,16 @@ def train(
     folder: `run.json`, `log.csv`, `validation.csv`, `events/` (TensorBoard), `pictures/`,
     `checkpoints/` (the last two states), and at the end `model/`.
 
+    Several processes (`grumo_jax.hosts.join`) that all call this train one network: each reads
+    its part of every batch, and the first one reads and writes the folder.
+
     Args:
         settings: everything that decides the result.
         source: the training images.
         out: the run's folder, made or continued.
         validation: held-out images to measure the network on; see `Validation`.
         weights: what to start from, and a teacher.
-        devices: share the batch; all local ones by default.
+        devices: share the batch; by default all there are, of all processes.
         log_every, evaluate_every, save_every: steps between rows of the log, between
             validations, and between states; a kill costs at most `save_every` steps.
         validation_images: images of `validation` that are used.
@@ -128,43 +135,47 @@ def train(
     Raises:
         TrainingInterrupted: if `should_stop` said so.
         TrainingDiverged: if something is not finite; the sentence says what, and when.
+        HostLostError: if another process has ended.
         GrumoError: if settings, data and folder do not go together.
     """
-    mesh = make_mesh(list(jax.local_devices() if devices is None else devices), settings.batch_size)
+    mesh = make_mesh(jax.devices() if devices is None else devices, settings.batch_size)
     pace, steps = Pace(log_every, evaluate_every, save_every), _count_steps(settings, source)
     _check_teacher(settings, weights)
     identity = {**settings.to_json(), "source": source.name, "contents": source.fingerprint}
-    with open_run(Path(out), {**identity, **weights.hashes(), "total_steps": steps}) as folder:
-        state, done, position = _resume(settings, steps, weights, folder, report)
-        if done == steps and (folder / MODEL / CARD).is_file():
+    place = jax.process_index(), jax.process_count()
+    with _open(Path(out), {**identity, **weights.hashes(), "total_steps": steps}) as folder:
+        saved = _resume(settings, steps, weights, folder, report)
+        is_exported = exchange((folder / MODEL / CARD).is_file())[0]
+        if saved.step == steps and is_exported:
             return _result(settings, steps, folder)
         teacher, labels = _load_teacher(settings, weights)
 
         def batches(start: int) -> Iterator[Fed]:
-            options: Any = {"seed": settings.seed, "workers": workers, "report": report}
-            return feed(source, Fit.of(settings), settings.batch_size, start=start, **options)
+            options: Any = {"workers": workers, "report": report}
+            order: Any = {"seed": settings.seed, "shard": place, "start": start}
+            return feed(source, Fit.of(settings), settings.batch_size, **order, **options)
 
         validator = None
         if validation is not None:
             validator = Validation(settings, validation, teacher, validation_images, workers)
-            validator.check(state, labels)
-        with RunLog(folder, done) as log:
+            validator.check(saved.state, labels)
+        with noticing_loss(), RunLog(folder, saved.step) if is_first() else nullcontext() as log:
             Loop(
                 settings=settings,
                 steps=steps,
                 folder=folder,
                 take_step=make_step(settings, steps, teacher=teacher, mesh=mesh),
-                labels=jax.device_put(labels, replicated(mesh)),
+                labels=replicate(labels, mesh),
                 batches=batches,
                 mesh=mesh,
                 log=log,
                 pace=pace,
                 validation=validator,
                 should_stop=should_stop,
-                progress=progress,
-                state=jax.device_put(state, replicated(mesh)),
-                done=done,
-                position=position,
+                progress=progress and is_first(),
+                state=replicate(saved.state, mesh),
+                done=saved.step,
+                position=resume_position(saved.positions, place),
             ).run()
         return _result(settings, steps, folder)
 
@@ -226,26 +237,43 @@ def _load_teacher(settings: Settings, weights: Weights) -> tuple[Monodepth2 | No
     return teacher, variables
 
 
+def _open(path: Path, identity: dict[str, Any]) -> AbstractContextManager[Path]:
+    """The run's folder, which only the first process touches."""
+    return open_run(path, identity) if is_first() else nullcontext(path.resolve())
+
+
 def _resume(
     settings: Settings, steps: int, weights: Weights, folder: Path, report: Report
-) -> tuple[TrainingState, int, int]:
-    """The last state saved, or the first one: (state, number of steps done, samples used)."""
+) -> Saved:
+    """The last state saved, or the first one, from the first process to all."""
     optimiser = make_optimiser(settings, make_schedule(settings, steps))
     average = settings.average_decay is not None
 
-    if list_states(folder / STATES):
+    def begin() -> TrainingState:
+        return initial_state(initial_variables(settings), optimiser, average=average)
 
-        def begin() -> TrainingState:
-            return initial_state(initial_variables(settings), optimiser, average=average)
-
+    if not is_first():
+        saved = Saved(0, (), _zeros_like(begin))
+    elif list_states(folder / STATES):
         saved = load_latest(folder / STATES, jax.eval_shape(begin), report)
-        return saved.state, saved.step, saved.position
-    variables = start_variables(settings, encoder=weights.encoder, init=weights.init)
-    return initial_state(variables, optimiser, average=average), 0, 0
+    else:
+        variables = start_variables(settings, encoder=weights.encoder, init=weights.init)
+        saved = Saved(0, (0,), initial_state(variables, optimiser, average=average))
+    step, positions = exchange([saved.step, saved.positions])[0]
+    return Saved(step, tuple(positions), broadcast(saved.state))
 
 
 def _result(settings: Settings, steps: int, folder: Path) -> TrainingResult:
-    model, variables = load_checkpoint(folder / MODEL)
+    if is_first():
+        model, variables = load_checkpoint(folder / MODEL)
+    else:
+        model = Networks.of(settings).depth.clone(dtype=None)
+        variables = _zeros_like(lambda: initial_variables(settings)["depth"])
     cycles = snapshot_steps(settings, steps).values()
     snapshots = tuple(folder / f"snapshot_{cycle}" for cycle in cycles)
-    return TrainingResult(steps, model, variables, folder / MODEL, snapshots)
+    return TrainingResult(steps, model, broadcast(variables), folder / MODEL, snapshots)
+
+
+def _zeros_like(make: Callable[[], Any]) -> Any:
+    """What is made, without making it: a place for what another process sends."""
+    return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), jax.eval_shape(make))

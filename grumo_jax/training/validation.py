@@ -11,6 +11,7 @@ import numpy as np
 from grumo_jax.data import Loaded, Problem, Source, load
 from grumo_jax.errors import DataError
 from grumo_jax.evaluation.protocol import STEREO_SCALE
+from grumo_jax.hosts import exchange, interleave
 from grumo_jax.metrics import depth_errors
 from grumo_jax.models.monodepth2 import Monodepth2
 from grumo_jax.training.feeding import Arrays, Chosen, Fit, stack
@@ -34,7 +35,8 @@ class Validation:
 
     With ground truth: depth metrics, of predictions scaled by the medians (mono) or by 5.4
     (stereo). Without: the loss of the training, images and colours as they are. These numbers
-    are to watch a training by; `grumo evaluate` gives those to report.
+    are to watch a training by; `grumo evaluate` gives those to report. Several processes share
+    the images.
 
     Attributes:
         settings: of the run.
@@ -74,9 +76,10 @@ class Validation:
         for arrays, real in self._batches:
             measured = jax.device_get(self._measure_batch(state, labels, arrays))
             if self.source.has_depth:
-                rows += [{k: v[i] for k, v in measured.items()} for i in real]
+                rows += [{k: float(v[i]) for k, v in measured.items()} for i in real]
             else:
-                rows.append(measured)
+                rows.append({k: float(v) for k, v in measured.items()})
+        rows = interleave(exchange(rows))
         names = METRICS if self.source.has_depth else sorted(rows[0], key=lambda n: n != "loss")
         return {name: float(np.mean([row[name] for row in rows])) for name in names}
 
@@ -105,7 +108,9 @@ class Validation:
         fit = Fit(training.size, half_and_crop=training.half_and_crop, depth=True)
         chosen = Chosen.spread(self.source, self.number)
         items, reason = list[Loaded[Arrays]](), "no image has valid depth"
-        for item in load(chosen, fit if self.source.has_depth else training, workers=self.workers):
+        fit = fit if self.source.has_depth else training
+        place = jax.process_index(), jax.process_count()
+        for item in load(chosen, fit, workers=self.workers, shard=place):
             if isinstance(item, Problem):
                 reason = item.sentence
             elif "depth" not in item.value or _counts(item.value["depth"], self.settings).any():

@@ -1,0 +1,62 @@
+"""The devices that share the images of a batch, of one process or of several."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from grumo_jax.errors import GrumoError
+
+
+def make_mesh(devices: Sequence[jax.Device], batch_size: int) -> Mesh:
+    """The devices in a row, which share the images of a batch.
+
+    Raises:
+        GrumoError: if they cannot share them evenly, or some process has none of them.
+    """
+    number, processes = len(devices), {device.process_index for device in devices}
+    if len(processes) < jax.process_count():
+        raise GrumoError(
+            f"the devices given are of {len(processes)} of {jax.process_count()} processes; give "
+            "those of all, jax.devices()"
+        )
+    if batch_size % number:
+        near = max(round(batch_size / number), 1) * number
+        raise GrumoError(
+            f"a batch of {batch_size} images cannot be shared evenly between {number} devices; "
+            f"make it {near} (--batch {near})"
+        )
+    return jax.make_mesh((number,), ("data",), (AxisType.Auto,), devices=devices)
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """All of it on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def shared(mesh: Mesh) -> NamedSharding:
+    """The first axis cut up between the devices."""
+    return NamedSharding(mesh, PartitionSpec("data"))
+
+
+def replicate(tree: Any, mesh: Mesh) -> Any:
+    """Copy to every device what all processes have."""
+    return _place(tree, replicated(mesh))
+
+
+def share(tree: Any, mesh: Mesh) -> Any:
+    """Cut up a batch, of which a process has its own part, between the devices."""
+    return _place(tree, shared(mesh))
+
+
+def on_one_device(tree: Any) -> Any:
+    """What is on every device, as arrays of this process's first."""
+    return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)
+
+
+def _place(tree: Any, sharding: NamedSharding) -> Any:
+    return jax.tree.map(
+        lambda leaf: jax.make_array_from_process_local_data(sharding, np.asarray(leaf)), tree
+    )
