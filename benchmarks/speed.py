@@ -7,8 +7,9 @@
     python benchmarks/speed.py --memory                      # peak memory, a process for each
 
 Monodepth2 with ResNet-18, the same drawn weights on all sides, pinned to one core where the
-platform is a CPU, freed memory kept, taking turns. Fails unless Grad's maps agree. On an
-accelerator PyTorch runs there, too, if it can. Needs PyTorch (extra: convert).
+platform is a CPU, freed memory kept, taking turns. "AUSE" compares Grad's maps with ground truth
+at 18,000 points; "image evaluated" is Grad and that. Fails unless Grad's maps and their AUSE agree.
+On an accelerator PyTorch runs there, too, if it can. Needs PyTorch (extra: convert).
 """
 
 import argparse
@@ -34,12 +35,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
+from scored import points_of, scan, score, score_optimised, score_plain, targets_of
 from torch_monodepth2 import Monodepth2
 from torch_optimised import OPTIMISED, PLAIN, prepare
 
 import grumo_jax
 
 SIDES = ("grumo_jax", "PyTorch plain", "PyTorch optimised")
+AUSE, WHOLE = "AUSE", "image evaluated"
+ROWS = (*PLAIN, AUSE, WHOLE)
 Call = Callable[[], Any]
 
 
@@ -71,9 +75,9 @@ def measure_time(options: Any) -> None:
         calls = calls_of(options, batch)
         compiled = {name: timed(call) for name, call in calls["grumo_jax"].items()}
         check_agreement(calls, options.dtype)
-        seconds = {side: {name: list[float]() for name in PLAIN} for side in SIDES}
+        seconds = {side: {name: list[float]() for name in ROWS} for side in SIDES}
         for _ in range(options.rounds):
-            for name in PLAIN:
+            for name in ROWS:
                 for side in SIDES:
                     seconds[side][name].append(timed(calls[side][name]))
         medians = {
@@ -112,7 +116,15 @@ def calls_of_side(side: str, options: Any, images: np.ndarray) -> dict[str, Call
 
         return run
 
-    return {name: call(program) for name, program in (OPTIMISED if optimised else PLAIN).items()}
+    calls = {name: call(program) for name, program in (OPTIMISED if optimised else PLAIN).items()}
+    truth = scan(len(images))
+    points = points_of(truth)
+
+    def scored(maps: Any) -> Any:
+        tensors = [torch.from_numpy(m)[:, None] for m in maps]
+        return score_optimised(tensors, points) if optimised else score_plain(tensors, truth)
+
+    return calls | with_scores(calls["Grad, layer 6"], scored)
 
 
 def ours(network: Monodepth2, dtype: str) -> tuple[dict[str, grumo_jax.Estimator], Any]:
@@ -141,7 +153,25 @@ def calls_of_ours(network: Monodepth2, dtype: str, images: jax.Array) -> dict[st
 
         return run
 
-    return {name: call(estimator) for name, estimator in estimators.items()}
+    calls = {name: call(estimator) for name, estimator in estimators.items()}
+    grad, (batch, height, width, _) = estimators["Grad, layer 6"], images.shape
+    targets = targets_of(scan(batch), (height, width))
+
+    def scored(estimate: Any) -> Any:
+        return score(grad.network, estimate, targets)
+
+    return calls | with_scores(lambda: grad(variables, images), scored)
+
+
+def with_scores(grad: Call, scored: Callable[[Any], Any]) -> dict[str, Call]:
+    """Calls that score what Grad gives: once given, and together with Grad."""
+    given: list[Any] = []
+
+    def score_given() -> Any:
+        given.extend([grad()] if not given else [])
+        return scored(given[0])
+
+    return {AUSE: score_given, WHOLE: lambda: scored(grad())}
 
 
 def timed(call: Call) -> float:
@@ -160,6 +190,10 @@ def check_agreement(calls: dict[str, dict[str, Call]], dtype: str) -> None:
             other_depth, other = calls[side][name]()
             np.testing.assert_allclose(depth, other_depth, rtol=tolerance, err_msg=side)
             assert np.mean(np.abs(uncertainty - other)) < tolerance, f"{name}, {side}"
+    for metric, ours in calls["grumo_jax"][WHOLE]().items():
+        for side in SIDES[1:]:
+            theirs = calls[side][WHOLE]()[metric]
+            np.testing.assert_allclose(ours, theirs, rtol=tolerance, err_msg=f"{metric}, {side}")
 
 
 def report(options: Any, batch: int, ms: dict[str, Any], compiled: dict[str, float]) -> None:
@@ -171,7 +205,7 @@ def report(options: Any, batch: int, ms: dict[str, Any], compiled: dict[str, flo
     )
     print("| ms an image | grumo_jax | plain | optimised | × plain | × optimised | compile s |")
     print("|---|---|---|---|---|---|---|")
-    for name in PLAIN:
+    for name in ROWS:
         ours, plain, optimised = (ms[side][name] / batch for side in SIDES)
         print(
             f"| {name} | {ours:.0f} | {plain:.0f} | {optimised:.0f} | {plain / ours:.2f} | "
