@@ -32,7 +32,7 @@ def form(request, monkeypatch):
 
 @pytest.mark.usefixtures("form")
 @pytest.mark.parametrize("features", [1, 4])
-@pytest.mark.parametrize("size", [(2, 2), (3, 5), (6, 4)])
+@pytest.mark.parametrize("size", [(1, 4), (2, 2), (6, 1), (3, 5)])
 def test_values_and_derivatives(size, features):
     keys = jax.random.split(jax.random.key(0), 3)
     x = jax.random.normal(keys[0], (2, *size, 3))

@@ -8,7 +8,7 @@ resolution for each of the four pixels that come of one, 4/9 of the operations. 
 rounding.
 """
 
-import itertools
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -99,22 +99,34 @@ def _of_phases(kernel: jax.Array, axis: int) -> jax.Array:
 
 def _convolve_to_one(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Convolve (B, h, w, C) by (3, 3, C, 1), the border mirrored: products first, then shifts."""
-    _, height, width, channels = x.shape
-    products = jnp.einsum("bhwc,tc->tbhw", x, kernel.reshape(SIDE * SIDE, channels))
-    padded = jnp.pad(products, ((0, 0), (0, 0), (1, 1), (1, 1)), mode="reflect")
-    shifted = [
-        product[:, row : row + height, column : column + width]
-        for product, (row, column) in zip(
-            padded, itertools.product(range(SIDE), repeat=2), strict=True
-        )
-    ]
-    return sum(shifted[1:], shifted[0])[..., None]
+    exact = jnp.promote_types(x.dtype, jnp.float32)
+    flat = kernel.reshape(SIDE * SIDE, -1)
+    products = jnp.einsum("bhwc,tc->bhwt", x, flat, preferred_element_type=exact)
+    # Differentiated, a split is one pass over all products, and a slice one for each of them.
+    taps = jnp.split(jnp.moveaxis(products, 3, 0), SIDE * SIDE)
+    rows = [_add_shifted(taps[SIDE * row :][:SIDE], axis=3) for row in range(SIDE)]
+    return _add_shifted(rows, axis=2)[0][..., None].astype(x.dtype)
+
+
+def _add_shifted(taps: Sequence[jax.Array], axis: int) -> jax.Array:
+    """Of three maps, what lies before, here and behind along an axis, added up."""
+    before, here, behind = taps
+    length = here.shape[axis]
+
+    def part(x: jax.Array, start: int, stop: int) -> jax.Array:
+        return jax.lax.slice_in_dim(x, start, stop, axis=axis)
+
+    # A single pixel is its own mirror image.
+    first, last = min(1, length - 1), max(length - 2, 0)
+    before = jnp.concatenate([part(before, first, first + 1), part(before, 0, length - 1)], axis)
+    behind = jnp.concatenate([part(behind, 1, length), part(behind, last, last + 1)], axis)
+    return before + here + behind
 
 
 def _convolve_padded(x: jax.Array, kernel: jax.Array, *, inset: int) -> jax.Array:
     """Convolve (B, h, w, C), padded by one pixel: by what lies so far inside the border."""
     batch, height, width, channels = x.shape
-    if height * width < SMALL:
+    if height * width < SMALL or min(height, width) == 1:
         around = ((0, 0), (1, 1), (1, 1), (0, 0))
         padded = jnp.pad(x, around, mode="reflect" if inset else "edge")
         return _convolve(padded, kernel, padding=0)
