@@ -51,7 +51,8 @@ def targets_of(truth: np.ndarray, size: tuple[int, int]) -> Targets:
 def score(network: DepthNetwork, estimate: grumo_jax.Estimate, targets: Targets) -> Any:
     """AUSE of each metric, of an estimate of this library: {metric: (B,)}."""
     maps = estimate.depth, targets, protocol(), estimate.uncertainty
-    return {k: np.asarray(v) for k, v in measure_uncertainty(network, *maps).ause.items()}
+    found, _ = measure_uncertainty(network, *maps)
+    return {metric: np.asarray(area) for metric, area in found.ause.items()}
 
 
 def score_plain(maps: Maps, truth: np.ndarray) -> dict[str, np.ndarray]:

@@ -28,6 +28,8 @@ def map_fast(function: Function, xs: Any) -> Any:
         >>> map_fast(lambda x: x**2, jnp.arange(3))
         Array([0, 1, 4], dtype=int32)
     """
+    if _length(xs) == 0:
+        return jax.vmap(function)(xs)
     if _length(xs) == 1:
         result = function(_element(xs))
         return jax.tree.map(lambda y: y[None], result)

@@ -18,6 +18,7 @@ from grumo_jax.errors import GrumoError, LayerError, ResultsError
 from grumo_jax.evaluation import Protocol, evaluate
 from grumo_jax.references import FeatureNoise, Flip, Gray, GroundTruth, Noise
 from grumo_jax.report import summarize, summarize_ablation, write_ablation
+from grumo_jax.report.heatmap import plot_layers_reductions, plot_layers_signals
 
 SIZE = (32, 64)
 METRES = Protocol("test", limit_truth=True, crop=None, size=SIZE)
@@ -75,6 +76,17 @@ def test_each_setting_is_its_estimator(small, images):
     for place, estimator in itertools.islice(settings_of(grid, network), 0, None, 9):
         expected = estimator(variables, images, key, ground_truth=truth).uncertainty
         np.testing.assert_allclose(maps[place], expected, atol=1e-4, err_msg=str(estimator))
+
+
+def test_without_weight_log_sigma_does_not_matter(small, images):
+    """Even where it is so large that its square is infinite."""
+    network, variables = small
+    large = dataclasses.replace(network, log_sigma=lambda out: out["log_sigma"] + 50)
+    signals = Signal("flip", Flip()), Signal("with", Flip(), uncertainty_weight=2)
+    found = ablate_settings(grid_of(*signals), large, variables, images, as_is)
+    alone = ablate_settings(grid_of(signals[0]), network, variables, images, as_is)
+    np.testing.assert_allclose(found[0], alone[0], atol=1e-5)
+    assert jnp.isnan(found[1]).any()
 
 
 def test_with_and_without_jit_and_in_vmap(small, images):
@@ -140,13 +152,14 @@ def test_a_grid_of_options(small, images):
         uncertainty_weights=[0, 2],
     )
     assert grid.shape == (13, 3, 1)
+    assert grid.signals[-1] == Signal("uncertainty", (), "uncertainty", uncertainty_weight=2)
     assert [site.name for site in grid.sites] == ["heads", "1 up1", "together, std"]
     names = [signal.name for signal in grid.signals]
     assert names[:4] == [
         "a, depth, w = 0",
         "b, depth, w = 0",
         "variance, depth, w = 0",
-        "uncertainty",
+        "a, depth, w = 2",
     ]
     assert "b, log depth, w = 2" in names
     papers = Grid.of(*small, images)
@@ -167,6 +180,13 @@ def test_a_grid_of_options(small, images):
         ({"references": {}}, "the signal 'variance' has no reference; give it at least one"),
         ({"references": {"x": 3}}, "3 is no reference"),
         ({"losses": ["l1"]}, "loss is 'l1'; it must be one of"),
+        ({"references": Flip()}, r"references is Flip\(\); expected them by name, such as"),
+        ({"references": {"variance": Flip()}}, "the grid's signals name variance twice"),
+        ({"losses": "squared"}, r"losses is 'squared'; expected a list, such as \['squared'\]"),
+        ({"losses": [worst]}, "is no name of a loss; for a function of your own make a Grid of"),
+        ({"uncertainty_weights": 2.0}, r"uncertainty_weights is 2.0; expected a list"),
+        ({"uncertainty_weights": [1.0, 1.0]}, "name .* twice"),
+        ({"layers": ["dense"]}, "there is no layer 'dense'"),
         ({"spaces": ["metres"]}, "space is 'metres'; it must be one of"),
     ],
 )
@@ -274,6 +294,51 @@ def test_another_grid_is_refused(whole, run):
         run(whole.path, other, about={"base_model": "small"})
 
 
+def test_a_grid_that_does_not_fit_leaves_no_file(run, small, tmp_path):
+    path = tmp_path / "results.jsonl"
+    for layer, said in (("up9", "there is no layer 'up9'"), ("down1", None)):
+        grid = Grid((Signal("truth", GroundTruth()),), (Site("there", layer),))
+        with pytest.raises(GrumoError, match=said or "GroundTruth cannot be ablated over a data"):
+            run(path, dataclasses.replace(grid, signals=GRID.signals) if said else grid)
+    without = dataclasses.replace(small[0], log_sigma=None)
+    grid = grid_of(Signal("σ", (), loss="uncertainty", uncertainty_weight=1))
+    with pytest.raises(GrumoError, match="predicts no log σ; leave out its weights"):
+        grid.check(without, small[1], jax.ShapeDtypeStruct((1, *SIZE, 3), jnp.float32))
+    assert not path.exists()
+
+
+def test_16_bit_files_are_of_disparity(small, source, tmp_path):
+    network, variables = small
+    network = dataclasses.replace(network, predicts="depth")
+    rounded = dataclasses.replace(METRES, name="kitti", through_png16=True)
+    with pytest.raises(GrumoError, match="the network predicts depth; 16-bit files"):
+        ablate(GRID, network, variables, source, tmp_path / "results.jsonl", protocol=rounded)
+
+
+def test_seeds_matter_to_what_draws(run, tmp_path):
+    grid = grid_of(Signal("noise", (Noise(),)), reductions=("max",))
+    rows = [next(iter(run(tmp_path / f"{seed}.jsonl", grid, seed=seed).rows())) for seed in (0, 1)]
+    assert rows[0]["ause"] != rows[1]["ause"]
+
+
+def test_depth_that_is_infinite_counts_as_in_evaluation(run, small, source, tmp_path):
+    """It is clipped: only what is no number has no score."""
+    network, variables = small
+
+    def read(output):
+        return output["depth"].at[:, 3, 5].set(jnp.inf)
+
+    odd = dataclasses.replace(network, depth=read)
+    grid = grid_of(Signal("flip", (Flip(),), space="disparity"), reductions=("max",))
+    options = {"protocol": METRES, "devices": jax.devices()[:1]}
+    ablated = ablate(grid, odd, variables, source, tmp_path / "a.jsonl", **options)
+    estimators = {"first": next(grid.estimators(odd))}
+    evaluated = evaluate(estimators, variables, source, tmp_path / "e.jsonl", **options)
+    for row, other in zip(ablated.rows(), evaluated.rows(), strict=True):
+        expected = other["estimators"]["first"]["ause"]["abs_rel"]
+        assert row["ause"]["abs_rel"][0][0][0] == pytest.approx(expected, abs=2e-4)
+
+
 def test_what_is_not_finite_is_null(run, small, tmp_path):
     """A loss that is NaN breaks its own maps and no others."""
 
@@ -320,6 +385,51 @@ def test_the_tables(whole, tmp_path):
         assert (tmp_path / f"{name}.pdf").read_bytes().startswith(b"%PDF")
 
 
+def test_settings_of_fewer_images_are_not_ranked(whole, tmp_path):
+    header, *lines = whole.path.read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    rows[0]["ause"]["abs_rel"][1][0][0] = None
+    for row in rows[1:]:
+        row["ause"]["abs_rel"][1][0][0] = 1e-6
+    path = tmp_path / "some.jsonl"
+    path.write_text("\n".join([header, *map(json.dumps, rows)]) + "\n")
+    summary = summarize_ablation(path)
+    assert np.nanargmin(summary.means["ause.abs_rel"]) == np.ravel_multi_index(
+        (1, 0, 0), summary.counts.shape
+    )
+    best, signals, _ = write_ablation(tmp_path, summary)
+    assert ["both", "up2", "max"] not in [row[:3] for row in best.rows]
+    assert "images" in best.to_markdown().splitlines()[2]
+    assert signals.cells()[0][2].value is None
+    figure = plot_layers_signals(summary)
+    assert "(1, 0)" not in frames_of(figure.axes[0])
+
+
+def test_heat_maps_show_the_numbers(whole):
+    summary = summarize_ablation(whole)
+    values = summary.means["ause.abs_rel"]
+    for figure, panels in (
+        (plot_layers_signals(summary), [values[:, :, 0].T]),
+        (plot_layers_reductions(summary), values),
+    ):
+        for axes, expected in zip(figure.axes, panels, strict=False):
+            for text in axes.texts:
+                column, row = map(int, text.get_position())
+                assert float(text.get_text()) == pytest.approx(expected[row, column], abs=6e-4)
+            assert len(axes.texts) == expected.size
+            np.testing.assert_array_equal(axes.images[0].get_array(), expected)
+            if expected.min() == np.min(panels):
+                best = np.unravel_index(expected.argmin(), expected.shape)
+                assert frames_of(axes) == [best]
+    # Bright is low.
+    assert axes.images[0].get_cmap().name == "viridis_r"
+
+
+def frames_of(axes):
+    """(row, column) of the cells with a frame."""
+    return [(round(p.get_y() + 0.5), round(p.get_x() + 0.5)) for p in axes.patches]
+
+
 def test_files_of_the_wrong_kind_are_refused(whole, small, source, tmp_path):
     with pytest.raises(ResultsError, match="an ablation, not an evaluation; `grumo ablate` writes"):
         summarize(whole)
@@ -328,6 +438,7 @@ def test_files_of_the_wrong_kind_are_refused(whole, small, source, tmp_path):
     with pytest.raises(ResultsError, match="an evaluation, not an ablation; `grumo report` makes"):
         summarize_ablation(path)
     lines = whole.path.read_text().splitlines()
-    path.write_text(lines[0] + "\n" + json.dumps({"index": 0, "id": "0", "pixels": 3}) + "\n")
-    with pytest.raises(ResultsError, match="line 2 is no row of an ablation; delete the file"):
-        summarize_ablation(path)
+    for row in ({"index": 0, "id": "0", "pixels": 3}, {"problem": "damaged"}):
+        path.write_text(lines[0] + "\n" + json.dumps(row) + "\n")
+        with pytest.raises(ResultsError, match="line 2 is no row of an ablation; delete the file"):
+            summarize_ablation(path)

@@ -12,7 +12,16 @@ from helpers import draw_variables
 import grumo_jax
 from grumo_jax.ablation import ablate_locations, depth_change, error_change, uncertainty_change
 from grumo_jax.errors import GrumoError, LayerError
-from grumo_jax.references import Flip, Noise
+from grumo_jax.estimators import Estimate
+from grumo_jax.references import Flip, GroundTruth, ImageReference, Noise
+
+
+@dataclasses.dataclass(frozen=True)
+class Darker(ImageReference):
+    """Half as bright."""
+
+    def augment(self, images, key=None):
+        return images / 2
 
 
 def at_pixel(edited, plain):
@@ -42,8 +51,8 @@ def test_worked_out_by_hand():
 
     np.testing.assert_allclose(run(), 2 * activation)
     np.testing.assert_allclose(run(replace="mean"), 2 * (activation - activation.mean()))
-    flipped = 2 * (activation - activation[:, ::-1])
-    np.testing.assert_allclose(run(replace="reference"), 0 * flipped, err_msg="the flip is exact")
+    np.testing.assert_allclose(run(replace="reference"), 0 * activation, err_msg="exact flip")
+    np.testing.assert_allclose(run(replace="reference", reference=Darker()), activation)
     np.testing.assert_allclose(run(replace=lambda a: a - 1), np.full((2, 4), 2.0))
     sums = 2 * (activation[:, ::2] + activation[:, 1::2])
     np.testing.assert_allclose(run(patch=(1, 2)), sums)
@@ -143,6 +152,32 @@ def test_memory_bounds_nothing_but_memory(small, images):
         np.testing.assert_allclose(jax.jit(run, static_argnums=0)(memory), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("layer", ["c0", "c5", "head", "input"])
+@pytest.mark.parametrize("kind", [grumo_jax.GradientUncertainty, grumo_jax.InferenceDropout])
+def test_memory_is_bounded(images, layer, kind):
+    """Also where the estimator reads, or drops, before the layer that is edited."""
+
+    class Chain(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            for i in range(6):
+                x = nn.tanh(nn.Conv(4, (3, 3), name=f"c{i}")(x))
+            return nn.softplus(nn.Conv(1, (3, 3), name="head")(x)[..., 0])
+
+    variables, memory = draw_variables(Chain(), images[:1]), 2_000_000
+    estimator = kind(grumo_jax.wrap(Chain()), layers=["c0"])
+
+    def run(variables, images):
+        key = jax.random.key(0)
+        return ablate_locations(
+            estimator, variables, images, layer, uncertainty_change, key, memory=memory
+        )
+
+    compiled = jax.jit(run).lower(variables, images[:1]).compile()
+    # Kept beside activations: what is computed once, cotangents, and the maps of each location.
+    assert compiled.memory_analysis().temp_size_in_bytes < 5 * memory
+
+
 def test_what_comes_before_the_layer_is_computed_once(tiny, images):
     """In a loop over places the body is counted once; the encoder is not in it."""
     model, variables = tiny
@@ -183,6 +218,40 @@ def test_effects(small, images):
         assert float(scaled[i]) == pytest.approx(float(both[0] - both[1]), rel=1e-3, abs=1e-5)
 
 
+def test_errors_of_what_is_not_known(images):
+    truth = jnp.where(images[..., 0] > 0.5, 2.0, 0)
+    none = jnp.zeros_like(truth)
+    plain = Estimate(jnp.ones_like(truth), none, none)
+
+    def change(depth, **options):
+        return error_change(truth, **options)(Estimate(depth, none, none), plain)
+
+    broken = plain.depth.at[0, :, ::2].set(jnp.nan)
+    np.testing.assert_array_equal(jnp.isnan(change(broken)), [True, False, False])
+    gradient = jax.grad(lambda depth: jnp.sum(change(depth)))(plain.depth + 0.5)
+    assert jnp.isfinite(gradient).all()
+    halves = [jax.tree.map(lambda x: x.astype(jnp.bfloat16), e) for e in (plain, plain)]
+    assert error_change(truth)(*halves).dtype == jnp.float32
+    assert jnp.isnan(error_change(none)(plain, plain)).all()
+    with pytest.raises(GrumoError, match=r"truth has shape \(1, 32, 64\), and depth \(3, 32, 64\)"):
+        error_change(truth[:1])(plain, plain)
+
+
+def test_a_network_without_layers_and_an_ensemble(images):
+    class Bare(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return x[..., 0] * self.param("scale", nn.initializers.ones, ())
+
+    variables = Bare().init(jax.random.key(0), images)
+    found = ablate_locations(
+        grumo_jax.wrap(Bare()), variables, images, "input", at_pixel, patch=np.int64(16)
+    )
+    assert found.shape == (2, 4, 3)
+    with pytest.raises(GrumoError, match="several networks; ablate each member by itself"):
+        ablate_locations(grumo_jax.Ensemble(Bare()), variables, images, "input", depth_change)
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -190,7 +259,12 @@ def test_effects(small, images):
         ({"replace": "ones"}, "replace is 'ones'; it must be one of 'zero', 'mean', 'noise'"),
         ({"replace": "noise"}, "replace='noise' draws random numbers: pass a key"),
         ({"replace": lambda a: a[:1]}, r"replace gives float32 \(1, 8, 16, 8\); the activation is"),
-        ({"patch": 0}, "patch is 0; expected one or two numbers, 1 or more"),
+        ({"replace": lambda a: 0.0}, r"replace gives float32 \(\); the activation is"),
+        ({"replace": jnp.zeros(3)}, "replace is ArrayImpl; it must be one of 'zero', 'mean',"),
+        ({"replace": "reference", "reference": GroundTruth()}, "augments no image; expected an"),
+        ({"patch": 0}, "patch is 0; expected one or two whole numbers, 1 or more"),
+        ({"patch": 2.5}, "patch is 2.5; expected one or two whole numbers"),
+        ({"patch": "33"}, "patch is '33'; expected one or two whole numbers"),
         ({"stride": (1, 2, 3)}, r"stride is \(1, 2, 3\); expected one or two"),
         ({"images": jnp.zeros((32, 64, 3))}, r"images have shape \(32, 64, 3\)"),
     ],

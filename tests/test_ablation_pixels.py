@@ -51,7 +51,6 @@ def test_worked_out_by_hand():
     estimator = grumo_jax.GradientUncertainty(Sum(), layers=("a", "b"))
     parts = pixel_gradients(estimator, variables, images, jnp.array([[2, 3], [0, 7]]))
     depth = Sum().apply(variables, images)[0]
-    error = depth - depth[:, ::-1]
     flipped = jnp.asarray(Sum().apply(variables, images[:, :, ::-1])[0, :, ::-1])
     error = depth - flipped
     expected = np.zeros((2, 6, 8))
@@ -85,6 +84,8 @@ def test_reductions_chunks_and_transforms(small, images):
     [
         ({"pixels": jnp.zeros((2, 2))}, r"pixels are float32 \(2, 2\); expected integers \(K, 2\)"),
         ({"pixels": ALL[0]}, r"pixels are int32 \(2,\); expected integers"),
+        ({"pixels": [[3, 5], [32, 5]]}, r"pixel \(32, 5\) lies outside the output of 32×64 pixels"),
+        ({"pixels": [[-1, 5]]}, r"pixel \(-1, 5\) lies outside the output"),
         ({"reduction": "median"}, "reduction is 'median'; it must be one of 'max'"),
         ({"loss": lambda d, r: d[:, 0]}, "need not be a mean over pixels"),
         ({"layers": "up9"}, "there is no layer 'up9'"),
@@ -98,3 +99,14 @@ def test_mistakes_are_said(small, images, options, said):
     estimator = grumo_jax.GradientUncertainty(network, **own)
     with pytest.raises(GrumoError, match=said):
         pixel_gradients(estimator, variables, images, **{"pixels": ALL[:2], **call})
+
+
+def test_other_estimators_and_traced_pixels_outside(small, images):
+    network, variables = small
+    with pytest.raises(GrumoError, match="takes Grad apart, a GradientUncertainty; this is a Post"):
+        pixel_gradients(grumo_jax.PostProcessing(network), variables, images, ALL[:1])
+    grad = grumo_jax.GradientUncertainty(network, layers="up2")
+    run = jax.jit(lambda pixels: pixel_gradients(grad, variables, images, pixels)["up2"])
+    found = run(jnp.array([[3, 5], [-1, 5], [3, 64]]))
+    finite = jnp.isfinite(found).all(axis=tuple(range(1, found.ndim)))
+    np.testing.assert_array_equal(finite, [True, False, False])

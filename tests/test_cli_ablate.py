@@ -1,6 +1,7 @@
 """`grumo ablate`: from a checkpoint and a folder to tables and heat maps, and its sentences."""
 
 import csv
+import json
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ def test_from_a_folder_to_tables(grumo, command, tmp_path):
     options = ["--layer", "6", "--layer", "decoder/head_0", "--combine", "mean"]
     options += ["--reduction", "norm", "--reference", "flip", "--reference", "gray"]
     options += ["--loss", "squared", "--loss", "uncertainty", "--space", "log_depth"]
+    options += ["--weight", "3", "--seed", "7", "--batch-size", "5"]
     code, out, err = grumo(*command, *options)
     assert (code, err) == (0, "")
     assert "Best 9 of 9 settings: tiny, folder/rgb" in out
@@ -39,6 +41,9 @@ def test_from_a_folder_to_tables(grumo, command, tmp_path):
     heat_maps = {"layers_signals.png", "layers_reductions.png"}
     assert files >= {"ablation.jsonl", "tables.md", "settings.csv", *heat_maps}
     before = (tmp_path / "out" / "ablation.jsonl").read_bytes()
+    about = json.loads(before.splitlines()[0])["configuration"]
+    assert (about["seed"], about["batch_size"]) == (7, 8)
+    assert all("uncertainty_weight=3.0" in signal for signal in about["signals"].values())
     assert grumo(*command, *options)[0] == 0
     assert (tmp_path / "out" / "ablation.jsonl").read_bytes() == before
     code, _, err = grumo("report", tmp_path / "out" / "ablation.jsonl", "--out", tmp_path / "r")

@@ -73,3 +73,14 @@ def test_the_module_is_a_convolution_of_both_maps():
     half = ReflectionConv(5, (3, 3), dtype=jnp.bfloat16).apply(variables, skipped, low)
     assert half.dtype == jnp.bfloat16
     np.testing.assert_allclose(half.astype(jnp.float32), expected, atol=0.1)
+
+
+def test_heads_are_summed_in_float32():
+    keys = jax.random.split(jax.random.key(0))
+    x = jax.random.normal(keys[0], (1, 32, 64, 32), jnp.bfloat16)
+    kernel = jax.random.normal(keys[1], (3, 3, 32, 1), jnp.bfloat16) / 17
+    found = convolve_reflected(x, kernel)
+    assert found.dtype == jnp.bfloat16
+    exact = plain(x.astype(jnp.float32), kernel.astype(jnp.float32))
+    errors = [jnp.abs(y.astype(jnp.float32) - exact).mean() for y in (found, exact.astype(x.dtype))]
+    assert errors[0] < 1.05 * errors[1], "only the result is rounded"

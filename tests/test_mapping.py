@@ -76,3 +76,8 @@ def test_kernels_are_laid_out():
     assert "01oi->" in loops["as it is"]
     assert "01oi->" not in loops["plain"]
     assert "01io->" in loops["plain"]
+
+
+@pytest.mark.parametrize("mapping", MAPPINGS.values(), ids=MAPPINGS)
+def test_nothing_gives_nothing(mapping):
+    assert mapping(convolve, MAPS[:0]).shape == MAPS[:0].shape

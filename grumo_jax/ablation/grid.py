@@ -10,7 +10,7 @@ from grumo_jax.activations.calls import find_calls, list_calls
 from grumo_jax.errors import GrumoError
 from grumo_jax.estimators import GradientUncertainty
 from grumo_jax.losses import Loss, LossName, Space, check_loss
-from grumo_jax.network import as_names, as_network
+from grumo_jax.network import DepthNetwork, as_names, as_network
 from grumo_jax.references import (
     NAMED_REFERENCES,
     PAPER_REFERENCES,
@@ -39,6 +39,8 @@ class Signal:
     uncertainty_weight: float = 0.0
 
     def __post_init__(self) -> None:
+        if isinstance(self.references, Reference):
+            object.__setattr__(self, "references", (self.references,))
         check_loss(self.loss, self.space, self.uncertainty_weight)
         for reference in self.references:
             check_reference(reference)
@@ -61,6 +63,7 @@ class Site:
     combine: Combination = "std"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "layers", as_names(self.layers))
         check_score("max", self.combine)
         if not self.layers:
             raise GrumoError(f"the site {self.name!r} has no layer; give it at least one")
@@ -129,7 +132,7 @@ class Grid:
             combinations: of all these layers; each is a site beside the single layers.
             reductions: over channels.
             references: by name; the papers' four by default.
-            losses, spaces: see `consistency_loss`.
+            losses, spaces: names, see `consistency_loss`.
             uncertainty_weights: of log σ; by default the papers' 2 where the network predicts it,
                 else 0.
 
@@ -142,24 +145,41 @@ class Grid:
             uncertainty_weights = [0.0 if network.log_sigma is None else 2.0]
         if references is None:
             references = {n: r for n, r in NAMED_REFERENCES.items() if r in PAPER_REFERENCES}
+        axes = {"losses": losses, "spaces": spaces, "combinations": combinations}
+        _check_options(references, {**axes, "uncertainty_weights": uncertainty_weights})
         several = len(spaces) > 1, len(uncertainty_weights) > 1
-        signals: dict[str, Signal] = {}
-        for space, weight, loss in itertools.product(spaces, uncertainty_weights, losses):
+        signals = []
+        compared = [loss for loss in losses if loss != "uncertainty"]
+        for space, weight, loss in itertools.product(spaces, uncertainty_weights, compared):
             for name, used in _references_of(loss, references).items():
-                if loss == "uncertainty":
-                    signals[name] = Signal(name, used, loss, "depth", weight or 2.0)
-                    continue
-                details = [space.replace("_", " ")] * several[0] + [f"w = {weight:g}"] * several[1]
+                details = [space.replace("_", " ")] * several[0] + [f"w = {weight}"] * several[1]
                 name = ", ".join([name, *details])
-                signals[name] = Signal(name, used, loss, space, weight)
-        if network.log_sigma is None and ("uncertainty" in losses or any(uncertainty_weights)):
+                signals.append(Signal(name, used, loss, space, weight))
+        if "uncertainty" in losses:
+            weight = max(uncertainty_weights) or 2.0
+            signals.append(Signal("uncertainty", (), "uncertainty", uncertainty_weight=weight))
+        sites = _sites(_layer_names(network, variables, images, layers), combinations)
+        grid = cls(tuple(signals), sites, tuple(reductions))
+        grid.check(network, variables, images)
+        return grid
+
+    def check(self, network: DepthNetwork, variables: Any, images: Any) -> None:
+        """Check that the grid fits a network, without running anything.
+
+        Args:
+            network, variables, images: see `Grid.of`.
+
+        Raises:
+            GrumoError: for log σ's term of a network without it.
+            LayerError: for a layer that is unknown or no feature map.
+        """
+        if network.log_sigma is None and any(signal.uncertainty_weight for signal in self.signals):
             raise GrumoError(
                 "the network predicts no log σ; leave out its weights and the loss 'uncertainty'"
             )
-        named = _layer_names(network, variables, images, layers)
-        find_calls(list_calls(network, variables, images), named.values())
-        sites = _sites(named, combinations)
-        return cls(tuple(signals.values()), sites, tuple(reductions))
+        layers = [name for site in self.sites for name in site.layers]
+        for call in find_calls(list_calls(network, variables, images), layers).values():
+            call.check_feature_map()
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -189,13 +209,27 @@ class Grid:
             )
 
 
+def _check_options(references: Any, lists: Mapping[str, Any]) -> None:
+    if not isinstance(references, Mapping):
+        raise GrumoError(
+            f"references is {references!r}; expected them by name, such as {{'flip': Flip()}}"
+        )
+    for name, values in lists.items():
+        if isinstance(values, str) or not isinstance(values, Sequence):
+            raise GrumoError(f"{name} is {values!r}; expected a list, such as [{values!r}]")
+    if own := [loss for loss in lists["losses"] if not isinstance(loss, str)]:
+        raise GrumoError(
+            f"{own[0]!r} is no name of a loss; for a function of your own make a Grid of Signals"
+        )
+
+
 def _references_of(
     loss: LossName, references: Mapping[str, Reference]
 ) -> dict[str, tuple[Reference, ...]]:
     """The signals of a loss: {name: the references it compares with}."""
     if loss == "squared":
         return {name: (reference,) for name, reference in references.items()}
-    return {loss: () if loss == "uncertainty" else tuple(references.values())}
+    return {loss: tuple(references.values())}
 
 
 def _layer_names(

@@ -1,20 +1,30 @@
 """Which places of an activation matter: replace them one by one, and see what changes."""
 
 import dataclasses
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
 
 from grumo_jax.ablation.memory import MEMORY, elements_within
-from grumo_jax.activations import capture_activations
+from grumo_jax.activations import capture_activations, choose_layers
 from grumo_jax.activations.calls import find_calls, list_calls
-from grumo_jax.errors import GrumoError, LayerError
-from grumo_jax.estimators import ConstantBaseline, Estimate, Estimator, Inputs
+from grumo_jax.errors import GrumoError
+from grumo_jax.estimators import (
+    ConstantBaseline,
+    Ensemble,
+    Estimate,
+    Estimator,
+    GradientUncertainty,
+    InferenceDropout,
+    Inputs,
+)
 from grumo_jax.estimators.base import check_call, shared_views
 from grumo_jax.mapping import map_in_chunks
-from grumo_jax.network import DepthNetwork
+from grumo_jax.metrics.masked import masked_median
+from grumo_jax.network import DepthNetwork, as_names
 from grumo_jax.references import Flip, ImageReference, reference_key
 
 INPUT = "input"
@@ -59,9 +69,11 @@ def ablate_locations(
             network sees the augmented image, brought back; or a function of the activation.
         patch: height and width of the patch, in the activation's pixels.
         stride: from one patch to the next; as `patch` by default, so that they cover the map.
-        reference: of "reference"; `Flip()` by default.
-        memory: bytes. As many locations are computed together as keep the activations from the
-            layer on within it, and always one.
+        reference: of "reference"; `Flip()` by default. Its `invert` is applied to the activation,
+            so it must not depend on the resolution, as one that shifts by pixels would.
+        memory: bytes. As many locations are computed together as keep within it the activations
+            from the layer on, or from the first on that the estimator itself reads or edits; and
+            always one.
 
     Returns:
         What `effect` returns, with leading axes (rows, columns): location (i, j) is the patch
@@ -69,8 +81,8 @@ def ablate_locations(
 
     Raises:
         LayerError: for an unknown layer, or one that is no feature map.
-        GrumoError: for an unknown replacement, a patch or stride below 1, a missing key, or images
-            of a wrong form.
+        GrumoError: for an unknown replacement, a patch or stride below 1, a missing key, images of
+            a wrong form, or an `Ensemble`.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -90,6 +102,8 @@ def ablate_locations(
     """
     if not isinstance(estimator, Estimator):
         estimator = ConstantBaseline(estimator)
+    if isinstance(estimator, Ensemble):
+        raise GrumoError("an Ensemble has several networks; ablate each member by itself")
     check_call((estimator,), images, key)
     needs_key = replace == "noise" or (replace == "reference" and (reference or Flip()).draws)
     if needs_key and key is None:
@@ -110,10 +124,25 @@ def ablate_locations(
 
     rows, columns = (jnp.arange(0, n, s) for n, s in zip(activation.shape[1:3], steps, strict=True))
     corners = jnp.stack(jnp.meshgrid(rows, columns, indexing="ij"), axis=-1)
-    layers = () if layer == INPUT else (layer,)
-    chunk = elements_within(memory, estimator.network, variables, images, layers)
+    layers, passes = _held(estimator, variables, images, layer)
+    chunk = elements_within(memory // passes, estimator.network, variables, images, layers)
     found = map_in_chunks(one, corners.reshape(-1, 2), chunk)
     return jax.tree.map(lambda x: x.reshape(*corners.shape[:2], *x.shape[1:]), found)
+
+
+def _held(
+    estimator: Estimator, variables: Any, images: jax.Array, layer: str
+) -> tuple[tuple[str, ...], int]:
+    """Layers from which on each location has activations of its own, and how many times over."""
+    if layer == INPUT:
+        return (), getattr(estimator, "samples", 1)
+    if isinstance(estimator, InferenceDropout):
+        dropped = as_names(estimator.layers)
+        names = dropped or choose_layers(estimator.network, variables, images, "dropout")
+        return (layer, *names), estimator.samples
+    if isinstance(estimator, GradientUncertainty):
+        return (layer, *estimator.layer_names(variables, images)), 1
+    return (layer,), 1
 
 
 def depth_change(edited: Estimate, plain: Estimate) -> jax.Array:
@@ -122,7 +151,11 @@ def depth_change(edited: Estimate, plain: Estimate) -> jax.Array:
 
 
 def uncertainty_change(edited: Estimate, plain: Estimate) -> jax.Array:
-    """Relative change of the mean raw score, above 0 where the edit adds uncertainty: (B,)."""
+    """Relative change of the mean absolute raw score: (B,).
+
+    Above 0 where the edit adds uncertainty, for scores whose size tells it; NaN where the plain
+    score is 0, such as of a model without an estimator.
+    """
     before, after = (jnp.mean(jnp.abs(e.raw), axis=(1, 2)) for e in (plain, edited))
     return after / before - 1
 
@@ -130,10 +163,15 @@ def uncertainty_change(edited: Estimate, plain: Estimate) -> jax.Array:
 def error_change(ground_truth: jax.Array, *, median_scale: bool = True) -> Effect:
     """The effect on abs_rel, above 0 where the edit makes depth worse: (B,).
 
+    NaN where a depth is, and where no ground truth is known.
+
     Args:
-        ground_truth: depth (B, H, W); 0 where unknown.
+        ground_truth: depth (B, H, W) of the prediction's size; 0 where unknown.
         median_scale: bring both depths to the ground truth's scale by one factor, that of the
             plain depth's median; False for networks that predict in its unit.
+
+    Raises:
+        GrumoError: when it is called with depth of another size.
 
     Example:
         >>> import jax.numpy as jnp
@@ -143,18 +181,24 @@ def error_change(ground_truth: jax.Array, *, median_scale: bool = True) -> Effec
         Array([0.5], dtype=float32)
     """
     known = ground_truth > 0
-    truth = jnp.where(known, ground_truth, jnp.nan)
+    truth = jnp.where(known, ground_truth, 1.0).astype(jnp.float32)
 
-    def abs_rel(depth: jax.Array, scale: jax.Array | float) -> jax.Array:
-        return jnp.nanmean(jnp.abs(scale * depth - truth) / truth, axis=(1, 2))
+    def abs_rel(depth: jax.Array, scale: jax.Array) -> jax.Array:
+        error = jnp.abs(scale[:, None, None] * depth - truth) / truth
+        total = jnp.sum(error, axis=(1, 2), where=known)
+        return total / jnp.sum(known, axis=(1, 2), dtype=jnp.float32)
 
     def effect(edited: Estimate, plain: Estimate) -> jax.Array:
-        scale: jax.Array | float = 1.0
+        if plain.depth.shape != ground_truth.shape:
+            raise GrumoError(
+                f"the ground truth has shape {ground_truth.shape}, and depth {plain.depth.shape}; "
+                "resize it to that"
+            )
+        before, after = (e.depth.astype(jnp.float32) for e in (plain, edited))
+        scale = jnp.ones(len(truth), jnp.float32)
         if median_scale:
-            predicted = jnp.where(known, plain.depth, jnp.nan)
-            medians = (jnp.nanmedian(m, axis=(1, 2), keepdims=True) for m in (truth, predicted))
-            scale = next(medians) / next(medians)
-        return abs_rel(edited.depth, scale) - abs_rel(plain.depth, scale)
+            scale = masked_median(truth, known) / masked_median(before, known)
+        return abs_rel(after, scale) - abs_rel(before, scale)
 
     return effect
 
@@ -175,12 +219,8 @@ def _edited(
 def _activation(network: DepthNetwork, variables: Any, images: jax.Array, layer: str) -> jax.Array:
     if layer == INPUT:
         return images
-    activation = capture_activations(network, variables, images, layer)
-    if not isinstance(activation, jax.Array) or activation.ndim != 4:
-        raise LayerError(
-            f"layer {layer!r} is no feature map (batch, height, width, channels); name the output "
-            "of a convolution"
-        )
+    find_calls(list_calls(network, variables, images), [layer])[layer].check_feature_map()
+    activation: jax.Array = capture_activations(network, variables, images, layer)
     return activation
 
 
@@ -202,17 +242,23 @@ def _replacement(
         noise = jax.random.normal(inputs.key, activation.shape[1:], activation.dtype)[None]
         return mean + jnp.std(activation, axis=(1, 2), keepdims=True) * noise
     if replace == "reference":
+        if not isinstance(reference, ImageReference):
+            raise GrumoError(
+                f"{reference!r} augments no image; expected an ImageReference, such as Flip()"
+            )
         augmented = reference.augment(inputs.images, reference_key(inputs.key, reference, 0))
         seen = _activation(network, inputs.variables, augmented, layer)
         return jax.vmap(reference.invert, in_axes=-1, out_axes=-1)(seen)
     if not callable(replace):
         known = ", ".join(map(repr, get_args(Replacement)))
-        raise GrumoError(f"replace is {replace!r}; it must be one of {known}, or a function")
+        given = repr(replace) if isinstance(replace, str) else type(replace).__name__
+        raise GrumoError(f"replace is {given}; it must be one of {known}, or a function")
     replacement = replace(activation)
-    if replacement.shape != activation.shape or replacement.dtype != activation.dtype:
+    shape, dtype = jnp.shape(replacement), jnp.result_type(replacement)
+    if shape != activation.shape or dtype != activation.dtype:
         raise GrumoError(
-            f"replace gives {replacement.dtype} {replacement.shape}; the activation is "
-            f"{activation.dtype} {activation.shape}, and both must be the same"
+            f"replace gives {dtype} {shape}; the activation is {activation.dtype} "
+            f"{activation.shape}, and both must be the same"
         )
     return replacement
 
@@ -226,7 +272,10 @@ def _inside(size: tuple[int, ...], corner: jax.Array, patch: tuple[int, int]) ->
 
 
 def _pair(name: str, value: int | tuple[int, int]) -> tuple[int, int]:
-    pair = (value, value) if isinstance(value, int) else tuple(value)
-    if len(pair) != 2 or min(pair) < 1:
-        raise GrumoError(f"{name} is {value}; expected one or two numbers, 1 or more")
-    return pair[0], pair[1]
+    try:
+        height, width = map(operator.index, value if isinstance(value, Sequence) else (value,) * 2)
+    except (TypeError, ValueError):
+        height = width = 0
+    if min(height, width) < 1:
+        raise GrumoError(f"{name} is {value!r}; expected one or two whole numbers, 1 or more")
+    return height, width

@@ -25,5 +25,5 @@ def elements_within(
     """
     calls = list_calls(network, variables, images)
     first = min((i for i, call in enumerate(calls) if call.name in layers), default=0)
-    leaves = jax.tree.leaves([call.shape for call in calls[first:]])
+    leaves = jax.tree.leaves([images, *(call.shape for call in calls[first:])])
     return max(1, memory // sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves))

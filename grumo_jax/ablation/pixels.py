@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from grumo_jax.ablation.memory import MEMORY, elements_within
 from grumo_jax.activations import activation_vjp
@@ -37,7 +38,8 @@ def pixel_gradients(
     Args:
         estimator: says layers, references, loss, space and weight. Its own reduction is not used.
         variables, images, key, ground_truth: see `Estimator.__call__`.
-        pixels: (K, 2) int, rows and columns of the output; the same in all images.
+        pixels: (K, 2) int, rows and columns of the output; the same in all images. Under
+            `jax.jit`, those outside it have gradients of NaN, if they are traced.
         reduction: over channels, applied at once, so that less memory is needed; None for none.
         memory: bytes. As many gradients are computed together as keep the activations from the
             earliest layer on within it, and always one.
@@ -47,8 +49,9 @@ def pixel_gradients(
         each reference under the squared loss.
 
     Raises:
-        GrumoError: for a loss function of one's own, which need not be a mean over pixels; pixels
-            of a wrong form; a missing key; or images of a wrong form.
+        GrumoError: for another estimator than Grad, or a loss function of one's own, which need
+            not be a mean over pixels; pixels of a wrong form or outside the output; a missing key;
+            or images of a wrong form.
         LayerError: for an unknown layer, or one that is no feature map.
 
     Example:
@@ -66,10 +69,10 @@ def pixel_gradients(
         >>> run(variables, images)["decoder/up_1_0/conv"].shape
         (2, 1, 1, 8, 16)
     """
-    check_call((estimator,), images, key)
-    _check(pixels, reduction)
     loss = _named_loss(estimator)
+    check_call((estimator,), images, key)
     pixels = jnp.asarray(pixels)
+    _check(pixels, reduction)
     views = shared_views((estimator,), variables, images, key)
     references = estimator.reference_depths(Inputs(variables, images, key, ground_truth, views))
     network = estimator.network
@@ -91,12 +94,14 @@ def pixel_gradients(
     layers = estimator.layer_names(variables, images)
     outputs, pull_back = activation_vjp(network, variables, images, layers, readout=readout)
     losses, to_outputs = jax.vjp(losses_of, *outputs)
-
+    _check_inside(pixels, losses.shape[2:])
     count = losses.shape[1]
 
     def one(place: jax.Array) -> dict[str, jax.Array]:
         row, column = pixels[place // count]
+        inside = (row >= 0) & (row < losses.shape[2]) & (column >= 0) & (column < losses.shape[3])
         only = jnp.zeros_like(losses).at[:, place % count, row, column].set(1)
+        only = jnp.where(inside, only, jnp.nan)
         gradients = check_maps(jax.tree.map(lambda g: g[None], pull_back(to_outputs(only))))
         if reduction is None:
             return gradients
@@ -109,6 +114,11 @@ def pixel_gradients(
 
 def _named_loss(estimator: GradientUncertainty) -> LossName:
     """The estimator's loss, if it is one that is a mean over pixels."""
+    if not isinstance(estimator, GradientUncertainty):
+        raise GrumoError(
+            f"pixel_gradients takes Grad apart, a GradientUncertainty; this is a "
+            f"{type(estimator).__name__}"
+        )
     if not isinstance(estimator.loss, str):
         raise GrumoError(
             "the estimator's loss is a function of its own, which need not be a mean over pixels; "
@@ -125,3 +135,15 @@ def _check(pixels: jax.Array, reduction: str | None) -> None:
         )
     if reduction is not None:
         check_score(reduction, "std")
+
+
+def _check_inside(pixels: jax.Array, size: tuple[int, ...]) -> None:
+    """Refuse pixels outside the output, unless they are traced and not known yet."""
+    if isinstance(pixels, jax.core.Tracer):
+        return
+    outside = np.any((np.asarray(pixels) < 0) | (np.asarray(pixels) >= size), axis=1)
+    if outside.any():
+        row, column = np.asarray(pixels)[outside][0].tolist()
+        raise GrumoError(
+            f"pixel ({row}, {column}) lies outside the output of {size[0]}×{size[1]} pixels"
+        )

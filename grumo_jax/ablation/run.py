@@ -14,6 +14,7 @@ from grumo_jax.ablation.grid import Grid
 from grumo_jax.ablation.sweep import ablate_settings
 from grumo_jax.checkpoint import content_hash
 from grumo_jax.data import Source
+from grumo_jax.errors import GrumoError
 from grumo_jax.estimators.base import predict_depth
 from grumo_jax.evaluation.batches import Batches, Item
 from grumo_jax.evaluation.measure import measure_uncertainty
@@ -23,6 +24,7 @@ from grumo_jax.evaluation.rows import plain
 from grumo_jax.evaluation.targets import Targets
 from grumo_jax.naming import stable_name
 from grumo_jax.network import DepthNetwork, as_network
+from grumo_jax.references import GroundTruth
 
 AREAS = ("ause", "aurg")
 
@@ -61,7 +63,7 @@ def ablate(
         The finished results; `grumo_jax.report.summarize_ablation` reads them.
 
     Raises:
-        GrumoError: for a grid that does not fit the network.
+        GrumoError: for a grid that does not fit the network, or with the reference `GroundTruth`.
         ResultsError: if the file holds other results.
     """
     network = as_network(model)
@@ -69,6 +71,7 @@ def ablate(
         network, source, protocol, size=size, batch_size=batch_size, devices=devices
     )
     run = _Run(grid, network, batches.on_all_devices(variables), batches, seed)
+    run.check()
     return batches.to_file(
         path, run.configuration(about or {}), run.rows, workers=workers, progress=progress
     )
@@ -95,6 +98,16 @@ class _Run:
             "reductions": list(self.grid.reductions),
             "seed": self.seed,
         }
+
+    def check(self) -> None:
+        """Find out before a file is made whether the grid fits the network."""
+        if any(GroundTruth() in signal.references for signal in self.grid.signals):
+            raise GrumoError(
+                "the reference GroundTruth cannot be ablated over a data set; for images at hand "
+                "call ablate_settings(…, ground_truth=depth)"
+            )
+        images = jax.ShapeDtypeStruct((1, *self.batches.size, 3), jnp.float32)
+        self.grid.check(self.network, self.variables, images)
 
     def rows(self, items: Sequence[Item]) -> list[Row]:
         """Measure the images of a batch."""
@@ -140,8 +153,7 @@ def _measure_one(
     uncertainty: jax.Array,
 ) -> dict[str, Any]:
     """Numbers of each image under one setting: {name: (B,)}, areas by metric."""
-    found = measure_uncertainty(network, depth, targets, protocol, uncertainty)
-    finite = jnp.all(jnp.isfinite(depth) & jnp.isfinite(uncertainty), axis=(1, 2))
+    found, finite = measure_uncertainty(network, depth, targets, protocol, uncertainty)
     areas = {"ause": found.ause, "aurg": found.aurg}
     return {
         "pixels": found.pixels,

@@ -100,7 +100,7 @@ def _own_terms(signal: Signal) -> list[_Term]:
 
 
 def distinct_terms(signals: Iterable[Signal]) -> list[_Term]:
-    """All that has to be back-propagated: what several signals need once, log σ's term last."""
+    """All that has to be back-propagated: what several signals need once."""
     terms = dict.fromkeys(term for signal in signals for term in _own_terms(signal))
     if any(signal.uncertainty_weight for signal in signals):
         terms[_SIGMA] = None
@@ -194,7 +194,9 @@ def _for_each_signal(
         if any(weights):
             (sigma,) = places[_SIGMA]
             for name, gradient in gradients.items():
-                chosen[name] += weight.astype(gradient.dtype) * gradient[sigma][None]
+                # Without weight it must not matter, even where it is infinite.
+                term = jnp.where(weight == 0, 0, gradient[sigma])
+                chosen[name] += weight.astype(gradient.dtype) * term[None]
         return score(chosen)
 
     # Signals of equally many losses go through one program, one after another on CPUs.

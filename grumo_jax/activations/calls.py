@@ -49,6 +49,14 @@ class Call:
         """Whether the output is the pre-activation map (B, h, w, C) of a convolution."""
         return issubclass(self.kind, CONVOLUTIONS) and getattr(self.shape, "ndim", 0) == 4
 
+    def check_feature_map(self) -> None:
+        """Raise a `LayerError` unless the output is a map (B, h, w, C)."""
+        if getattr(self.shape, "ndim", 0) != 4:
+            raise LayerError(
+                f"layer {self.name!r} is no feature map (batch, height, width, channels); name the "
+                "output of a convolution"
+            )
+
 
 def run(
     model: Any,

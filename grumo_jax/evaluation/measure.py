@@ -20,6 +20,7 @@ from grumo_jax.metrics import (
     sparsification,
     spearman,
 )
+from grumo_jax.metrics.masked import masked_median
 from grumo_jax.network import DepthNetwork
 
 KITTI_FOCAL = 0.58
@@ -71,9 +72,7 @@ def measure(
     Raises:
         GrumoError: if disparities are to be rounded of a network that predicts depth.
     """
-    as_disparity = network.predicts == "disparity"
-    if protocol.through_png16 and not as_disparity:
-        raise GrumoError("the network predicts depth; 16-bit files are written of disparity")
+    as_disparity = _predicts_disparity(network, protocol)
     return _measure(depth, uncertainty, targets, protocol, as_disparity)
 
 
@@ -83,13 +82,27 @@ def measure_uncertainty(
     targets: Targets,
     protocol: Protocol,
     uncertainty: jax.Array,
-) -> Sparsification:
+) -> tuple[Sparsification, jax.Array]:
     """Sparsification alone, for when many uncertainties of one prediction are compared.
 
     Args:
         network, depth, targets, protocol, uncertainty: see `measure`.
+
+    Returns:
+        The sparsification, and `Measures.finite`.
+
+    Raises:
+        GrumoError: as `measure`.
     """
-    return _sparsify(depth, uncertainty, targets, protocol, network.predicts == "disparity")
+    as_disparity = _predicts_disparity(network, protocol)
+    return _sparsify(depth, uncertainty, targets, protocol, as_disparity)
+
+
+def _predicts_disparity(network: DepthNetwork, protocol: Protocol) -> bool:
+    as_disparity = network.predicts == "disparity"
+    if protocol.through_png16 and not as_disparity:
+        raise GrumoError("the network predicts depth; 16-bit files are written of disparity")
+    return as_disparity
 
 
 @partial(jax.jit, static_argnames=("protocol", "as_disparity"))
@@ -129,8 +142,9 @@ def _sparsify(
     targets: Targets,
     protocol: Protocol,
     as_disparity: bool,
-) -> Sparsification:
-    return sparsification(*_compare(depth, uncertainty, targets, protocol, as_disparity).points)
+) -> tuple[Sparsification, jax.Array]:
+    compared = _compare(depth, uncertainty, targets, protocol, as_disparity)
+    return sparsification(*compared.points), compared.finite
 
 
 class _Compared(NamedTuple):
@@ -168,16 +182,8 @@ def _scale(depth: jax.Array, targets: Targets, protocol: Protocol) -> jax.Array:
     if protocol.scale != "median":
         return jnp.full(depth.shape[:1], protocol.scale, jnp.float32)
     known = targets.depth > 0
-    ratio = _median(targets.depth, known) / _median(read_at(depth, targets), known)
+    ratio = masked_median(targets.depth, known) / masked_median(read_at(depth, targets), known)
     return jnp.where(jnp.any(known, axis=1), ratio, 1.0)
-
-
-def _median(values: jax.Array, where: jax.Array) -> jax.Array:
-    """Median of (B, N) where told, the mean of the middle two of an even number: (B,)."""
-    ordered = jnp.sort(jnp.where(where, values, jnp.inf), axis=1)
-    number = jnp.sum(where, axis=1, keepdims=True, dtype=jnp.int32)
-    middle = jnp.concatenate([jnp.maximum(number - 1, 0) // 2, number // 2], axis=1)
-    return jnp.mean(jnp.take_along_axis(ordered, middle, axis=1), axis=1)
 
 
 def _through_png16(

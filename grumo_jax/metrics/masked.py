@@ -87,6 +87,22 @@ def ratio(ground_truth: jax.Array, prediction: jax.Array) -> jax.Array:
     return jnp.maximum(ground_truth / prediction, prediction / ground_truth)
 
 
+def masked_median(values: jax.Array, where: jax.Array) -> jax.Array:
+    """Median over all but the first axis where told: (B, …) → (B,); inf where nothing is told.
+
+    Of an even number, the mean of the middle two. NaN counts as larger than anything.
+
+    Example:
+        >>> masked_median(jnp.array([[4.0, 1.0, 2.0, 9.0]]), jnp.array([[1, 1, 1, 0]]) > 0)
+        Array([2.], dtype=float32)
+    """
+    rows, told = (x.reshape(x.shape[0], -1) for x in (values, where))
+    ordered = jnp.sort(jnp.where(told, rows, jnp.inf), axis=1)
+    number = jnp.sum(told, axis=1, keepdims=True, dtype=jnp.int32)
+    middle = jnp.concatenate([jnp.maximum(number - 1, 0) // 2, number // 2], axis=1)
+    return jnp.mean(jnp.take_along_axis(ordered, middle, axis=1), axis=1)
+
+
 def prefix_totals(values: jax.Array, counts: jax.Array) -> jax.Array:
     """Sums of the first so many values: (B, N), (B, T) → (B, T), as precise as `total`.
 

@@ -25,7 +25,8 @@ class ReflectionConv(nn.Conv):
     """3×3 convolution with reflection padding, of one map or of an upsampled one and another.
 
     The parameters are those of `nn.Conv(features, (3, 3))` of the map, or of the two maps'
-    channels one after another.
+    channels one after another. An `nn.Conv` by its class alone, so that it counts as a convolution
+    where layers are chosen: of its options only `features`, `dtype` and the initialisers matter.
     """
 
     @nn.compact
@@ -33,7 +34,7 @@ class ReflectionConv(nn.Conv):
         """Convolve.
 
         Args:
-            x: (B, h, w, C), which may have no channels.
+            x: (B, h, w, C), which may have no channels beside an upsampled one.
             upsampled: (B, h/2, w/2, D): each pixel counts as 2×2, and its channels come first.
         """
         added = 0 if upsampled is None else upsampled.shape[-1]
@@ -99,7 +100,7 @@ def _of_phases(kernel: jax.Array, axis: int) -> jax.Array:
 
 def _convolve_to_one(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Convolve (B, h, w, C) by (3, 3, C, 1), the border mirrored: products first, then shifts."""
-    exact = jnp.promote_types(x.dtype, jnp.float32)
+    exact = x.dtype if jnp.finfo(x.dtype).bits > 16 else jnp.float32
     flat = kernel.reshape(SIDE * SIDE, -1)
     products = jnp.einsum("bhwc,tc->bhwt", x, flat, preferred_element_type=exact)
     # Differentiated, a split is one pass over all products, and a slice one for each of them.

@@ -52,6 +52,10 @@ class AblationSummary:
         names = (self.configuration.get("base_model"), self.configuration.get("dataset"))
         return ", ".join(str(name) for name in names if name)
 
+    def comparable(self, name: str) -> np.ndarray:
+        """The means of that name, NaN for settings that are finite on fewer images than others."""
+        return np.where(self.counts == self.counts.max(), self.means[name], np.nan)
+
 
 def summarize_ablation(results: Results | str | Path) -> AblationSummary:
     """Average what an ablation's results file holds, finished or not.
@@ -130,8 +134,9 @@ def _measured_rows(
     for line, row in enumerate(results.rows(), 2):
         values = {}
         try:
+            row["id"]
             if "problem" not in row:
-                row["pixels"], row["id"]
+                row["pixels"]
                 values = {
                     f"{area}.{metric}": np.array(row[area][metric], np.float64).reshape(shape)
                     for area in AREAS
@@ -159,8 +164,8 @@ def settings_table(summary: AblationSummary) -> Table:
 
 
 def _order(summary: AblationSummary) -> np.ndarray:
-    """Flat indices of the settings, lowest AUSE of abs_rel first, those without one last."""
-    return np.argsort(summary.means["ause.abs_rel"], axis=None, kind="stable")
+    """Flat indices of the settings, lowest AUSE of abs_rel first, those not comparable last."""
+    return np.argsort(summary.comparable("ause.abs_rel"), axis=None, kind="stable")
 
 
 def _settings_table(
@@ -169,7 +174,8 @@ def _settings_table(
     columns = [Column("signal"), Column("layer"), Column("reduction")]
     columns += [Column(m, "lower", 4, f"ause.{m}", "AUSE") for m in METRICS]
     columns += [Column(m, "higher", 4, f"aurg.{m}", "AURG") for m in METRICS]
-    columns.append(Column("images", digits=0, reader="machines"))
+    all_alike = (summary.counts == summary.counts.max()).all()
+    columns.append(Column("images", digits=0, reader="machines" if all_alike else "anyone"))
     rows: list[list[Value]] = []
     for index in order:
         i, j, k = np.unravel_index(index, summary.counts.shape)
@@ -183,7 +189,7 @@ def layer_tables(summary: AblationSummary) -> list[Table]:
     """AUSE of abs_rel by layer: against signals at the first reduction, against reductions at the
     first signal.
     """
-    values = summary.means["ause.abs_rel"]
+    values = summary.comparable("ause.abs_rel")
     reduction, signal = summary.reductions[0], summary.signals[0]
     return [
         _layer_table(summary, f"reduction {reduction}", summary.signals, values[:, :, 0].T),
@@ -212,5 +218,8 @@ def _shown(numbers: Sequence[float]) -> list[Value]:
 def _notes(summary: AblationSummary) -> list[str]:
     notes = [f"{summary.coverage[0].upper()}{summary.coverage[1:]}."]
     if (summary.counts < summary.images).any():
-        notes.append("Images on which a setting's map is not finite are left out of its means.")
+        notes.append(
+            "Images on which a setting's map is not finite are left out of its means; where these "
+            "are fewer than others' it is not ranked, and has no cell in tables by layer."
+        )
     return notes

@@ -15,16 +15,18 @@ MOST_PANELS = 6
 
 def plot_layers_signals(summary: AblationSummary) -> Figure:
     """AUSE of every layer and signal at the first reduction, a panel for each metric."""
-    panels = {f"AUSE of {m}": summary.means[f"ause.{m}"][:, :, 0].T for m in METRICS}
+    panels = {f"AUSE of {m}": summary.comparable(f"ause.{m}")[:, :, 0].T for m in METRICS}
     title = f"{summary.title}: layer × signal, reduction {summary.reductions[0]}"
     return draw_heatmaps(summary.sites, summary.signals, panels, title=title, shared=False)
 
 
 def plot_layers_reductions(summary: AblationSummary) -> Figure:
     """AUSE of abs_rel of every layer and reduction, a panel for each of the first signals."""
-    values = summary.means["ause.abs_rel"]
+    values = summary.comparable("ause.abs_rel")
     panels = dict(zip(summary.signals[:MOST_PANELS], values, strict=False))
     title = f"{summary.title}: layer × reduction, AUSE of abs_rel"
+    if len(summary.signals) > MOST_PANELS:
+        title += f" (first {MOST_PANELS} of {len(summary.signals)} signals)"
     return draw_heatmaps(summary.sites, summary.reductions, panels, title=title, shared=True)
 
 
