@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test setup format clean
+.PHONY: demo test test-slow setup format clean
 
 demo: $(VENV)/installed
 	$(BIN)/grumo demo
@@ -12,7 +12,10 @@ test: $(VENV)/installed-for-tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow'
+
+test-slow: $(VENV)/installed-for-tests
+	$(BIN)/python -m pytest -n 2 --dist load -m slow
 
 setup: $(VENV)/installed-for-tests
 
