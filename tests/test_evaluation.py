@@ -130,6 +130,20 @@ def test_devices_batches_and_companions_change_nothing(whole, run, estimators, t
                 assert found[group] == pytest.approx(expected[group], rel=tolerance, abs=tolerance)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": -2}, "batch_size is -2; it must be 1 or more"),
+        ({"batch_size": 0}, "batch_size is 0; it must be 1 or more"),
+        ({"devices": []}, "devices is empty; name at least one"),
+    ],
+)
+def test_nothing_to_go_through_with_is_refused(run, tmp_path, options, message):
+    with pytest.raises(grumo_jax.GrumoError, match=message):
+        run(tmp_path / "results.jsonl", **options)
+    assert not (tmp_path / "results.jsonl").exists()
+
+
 def test_protocols():
     assert named_protocol("kitti-mono").for_source("eigen").crop == "eigen"
     improved = named_protocol("kitti-stereo").for_source(None)

@@ -13,6 +13,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
 from grumo_jax.data import Loaded, Problem, Source, load
+from grumo_jax.errors import GrumoError
 from grumo_jax.evaluation.protocol import Protocol
 from grumo_jax.evaluation.results import Results, ResultsWriter, Row, read_results
 from grumo_jax.evaluation.rows import problem_row
@@ -57,8 +58,16 @@ class Batches:
         batch_size: int | None = None,
         devices: Sequence[jax.Device] | None = None,
     ) -> "Batches":
-        """Decide what was left open; see `evaluate`."""
+        """Decide what was left open; see `evaluate`.
+
+        Raises:
+            GrumoError: for a batch of no images, or no devices.
+        """
         devices = list(jax.local_devices() if devices is None else devices)
+        if not devices:
+            raise GrumoError("devices is empty; name at least one, or leave it out for all")
+        if batch_size is not None and batch_size < 1:
+            raise GrumoError(f"batch_size is {batch_size}; it must be 1 or more")
         everywhere = len(devices) * jax.process_count()
         if batch_size is None:
             batch_size = everywhere * (1 if devices[0].platform == "cpu" else 8)
