@@ -155,10 +155,16 @@ def content_hash(configuration: dict[str, Any], variables: Any) -> str:
     digest = hashlib.sha256(json.dumps(configuration, sort_keys=True).encode())
     leaves, _ = jax.tree.flatten_with_path(variables)
     for key_path, leaf in sorted(leaves, key=lambda item: jax.tree_util.keystr(item[0])):
-        array = np.ascontiguousarray(leaf)
+        array = np.ascontiguousarray(_as_numbers(leaf))
         digest.update(f"{jax.tree_util.keystr(key_path)} {array.dtype} {array.shape}".encode())
         digest.update(array.tobytes())
     return digest.hexdigest()
+
+
+def _as_numbers(leaf: Any) -> Any:
+    """A leaf as it is, or the numbers of a PRNG key, such as those of an NNX network's dropout."""
+    is_key = isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return jax.random.key_data(leaf) if is_key else leaf
 
 
 def _write_card(path: Path, model: Monodepth2, variables: Any) -> None:

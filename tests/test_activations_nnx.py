@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 from flax import nnx
 from helpers import assert_trees_close
+from PIL import Image
 
 import grumo_jax
+from grumo_jax.data import ImageFolder
+from grumo_jax.evaluation import Protocol, evaluate
 
 
 class SmallDepthNet(nnx.Module):
@@ -90,6 +93,31 @@ def test_estimators_take_an_nnx_network(net, images):
         uncertainty = estimator(state, images, key).uncertainty
         assert uncertainty.shape == (3, 32, 64)
         assert 0 < uncertainty.mean() < 1
+
+
+class DropoutNet(SmallDepthNet):
+    """Holds a PRNG key among its variables."""
+
+    def __init__(self, rngs):
+        super().__init__(rngs)
+        self.dropout = nnx.Dropout(0.5, deterministic=True, rngs=rngs)
+
+    def __call__(self, x):
+        return super().__call__(self.dropout(x))
+
+
+def test_a_network_with_dropout_is_evaluated(tmp_path):
+    for kind in ("rgb", "depth"):
+        (tmp_path / kind).mkdir()
+    for name in ("a", "b", "c"):
+        Image.new("RGB", (64, 32), "gray").save(tmp_path / "rgb" / f"{name}.png")
+        np.save(tmp_path / "depth" / f"{name}.npy", np.full((32, 64), 5, np.float32))
+    source = ImageFolder(tmp_path / "rgb", tmp_path / "depth")
+    graphdef, state = nnx.split(DropoutNet(nnx.Rngs(0)))
+    estimators = {"grad": grumo_jax.GradientUncertainty(graphdef)}
+    protocol = Protocol("test", size=(32, 64))
+    results = evaluate(estimators, state, source, tmp_path / "r.jsonl", protocol=protocol)
+    assert [row["estimators"]["grad"]["pixels"] for row in results.rows()] == [32 * 64] * 3
 
 
 class Child(nnx.Module):

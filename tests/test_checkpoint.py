@@ -188,3 +188,11 @@ def test_a_moved_checkpoint_still_loads(saved, tmp_path, monkeypatch):
     shutil.move(saved, tmp_path / "elsewhere")
     monkeypatch.chdir(tmp_path)
     grumo_jax.load_checkpoint("elsewhere")
+
+
+def test_keys_are_hashed_by_their_numbers():
+    hashes = {
+        checkpoint.content_hash({}, {"count": jnp.uint32(0), "key": jax.random.key(seed)})
+        for seed in (0, 0, 1)
+    }
+    assert len(hashes) == 2
