@@ -284,6 +284,13 @@ def reference_key(key: jax.Array | None, reference: Reference, number: int) -> A
     )
 
 
+def depth_form(network: DepthNetwork, variables: Any, images: jax.Array) -> jax.ShapeDtypeStruct:
+    """Shape (B, H, W) and dtype of the plain depth, which may be smaller than the images."""
+    return jax.eval_shape(
+        lambda v, x: network.read_depth(apply_model(network, v, x)), variables, images
+    )
+
+
 Views = Mapping[tuple[ImageReference, int], jax.Array]
 """Depths (B, H, W) predicted from augmented images, by what `number` gives; not yet inverted."""
 
@@ -330,7 +337,7 @@ def reference_depths(
 
     Raises:
         GrumoError: for something that is no reference, or ground truth that is missing or has
-            another shape than the images.
+            another shape than the predicted depth.
     """
     if views is None:
         image_references = [r for r in references if isinstance(r, ImageReference)]
@@ -344,7 +351,7 @@ def reference_depths(
                 own_key = reference_key(key, reference, n)
                 depths.append(_feature_depth(network, variables, images, reference, own_key))
             case GroundTruth():
-                depths.append(_true_depth(ground_truth, images))
+                depths.append(_true_depth(ground_truth, depth_form(network, variables, images)))
             case _:
                 check_reference(reference)
     return jnp.stack(depths, axis=1)
@@ -373,15 +380,15 @@ def _edit_leaves(reference: FeatureReference, key: jax.Array, activation: Any) -
     return jax.tree.unflatten(tree, edited)
 
 
-def _true_depth(ground_truth: jax.Array | None, images: jax.Array) -> jax.Array:
+def _true_depth(ground_truth: jax.Array | None, predicted: jax.ShapeDtypeStruct) -> jax.Array:
     if ground_truth is None:
         raise GrumoError(
             "the reference GroundTruth() needs the true depth: "
             "estimator(variables, images, ground_truth=depth)"
         )
-    if ground_truth.shape != images.shape[:3]:
+    if ground_truth.shape != predicted.shape:
         raise GrumoError(
-            f"ground_truth has shape {ground_truth.shape}; expected {images.shape[:3]}, one depth "
-            "for each pixel of the images"
+            f"ground_truth has shape {ground_truth.shape}; expected {predicted.shape}, that of the "
+            "predicted depth"
         )
     return jnp.where(ground_truth > 0, ground_truth, jnp.nan)

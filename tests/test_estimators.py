@@ -176,6 +176,25 @@ def test_ground_truth_as_reference(small, images, space):
     assert np.all((score > 0) == (truth > 0))
 
 
+def test_depth_may_be_smaller_than_the_images(images):
+    def half(name):
+        return lambda output: output[name][:, ::2, ::2]
+
+    network = grumo_jax.wrap(SmallNet(), depth=half("depth"), log_sigma=half("log_sigma"))
+    variables = draw_variables(SmallNet(), images)
+    truth = jnp.full((3, 16, 32), 2.0)
+    oracle = grumo_jax.GradientUncertainty(network, reference=grumo_jax.GroundTruth())
+    alone = grumo_jax.GradientUncertainty.uncertainty_only(network)
+    for estimator, references in ((oracle, 1), (alone, 0)):
+        estimate = estimator(variables, images, ground_truth=truth)
+        assert estimate.depth.shape == estimate.uncertainty.shape == (3, 16, 32)
+        assert estimate.reference_depth.shape == (3, references, 16, 32)
+        assert np.ptp(estimate.uncertainty) > 0
+    message = r"\(3, 32, 64\); expected \(3, 16, 32\), that of the predicted depth"
+    with pytest.raises(grumo_jax.GrumoError, match=message):
+        oracle(variables, images, ground_truth=jnp.full((3, 32, 64), 2.0))
+
+
 def test_repeated_calls_do_not_compile_again(small, images):
     model, variables = small
 

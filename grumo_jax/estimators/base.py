@@ -97,8 +97,8 @@ class Estimator(abc.ABC):
             variables: the model's variables (for an `Ensemble`, stacked; for NNX, the state).
             images: (B, H, W, 3) float in [0, 1].
             key: typed PRNG key, needed where `needs_key`.
-            ground_truth: true depth (B, H, W), 0 where unknown; for oracles that compare with
-                it, such as the reference `GroundTruth`.
+            ground_truth: true depth of the predicted depth's shape (B, H, W), 0 where unknown;
+                for oracles that compare with it, such as the reference `GroundTruth`.
 
         Raises:
             GrumoError: for images of a wrong form, or a missing key.

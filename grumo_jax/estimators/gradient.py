@@ -22,6 +22,7 @@ from grumo_jax.references import (
     Noise,
     Reference,
     check_reference,
+    depth_form,
     reference_depths,
 )
 from grumo_jax.scores import (
@@ -179,7 +180,8 @@ class GradientUncertainty(Estimator):
         """What predictions are compared with (B, R, H, W)."""
         images = inputs.images
         if not self.references:
-            return jnp.zeros((images.shape[0], 0, *images.shape[1:3]))
+            depth = depth_form(self.network, inputs.variables, images)
+            return jnp.zeros((depth.shape[0], 0, *depth.shape[1:]), depth.dtype)
         return reference_depths(
             self.network,
             inputs.variables,
