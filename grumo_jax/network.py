@@ -3,10 +3,11 @@
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, overload
+from typing import Any, Literal, TypeGuard, overload
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from grumo_jax.errors import GrumoError
 
@@ -61,6 +62,12 @@ class DepthNetwork:
     feature_layers: tuple[str, ...] | None = None
     kwargs: tuple[tuple[str, Any], ...] = ()
     edits: Mapping[tuple[str, int], Callable[[Any], Any]] | None = None
+
+    @property
+    def input_size(self) -> tuple[int, int] | None:
+        """(height, width) the module says it was trained at; None where it says nothing such."""
+        size = getattr(self.module, "input_size", None)
+        return (int(size[0]), int(size[1])) if is_shape(size, 2) else None
 
     def read_depth(self, output: Any) -> jax.Array:
         """Depth (B, H, W) of a module's output, checked to be that."""
@@ -150,6 +157,15 @@ def as_names(names: None) -> None: ...
 def as_names(names: str | Sequence[str] | None) -> tuple[str, ...] | None:
     """One name or several as a tuple; None stays None."""
     return (names,) if isinstance(names, str) else None if names is None else tuple(names)
+
+
+def is_shape(value: object, length: int) -> TypeGuard[Sequence[int]]:
+    """Whether a value is so many ints, each 1 or more, in a tuple or list."""
+    return (
+        isinstance(value, tuple | list)
+        and len(value) == length
+        and all(isinstance(n, int | np.integer) and n >= 1 for n in value)
+    )
 
 
 def check_images(images: jax.Array) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,7 @@ import grumo_jax
 from grumo_jax.data import ImageFolder, Sample
 from grumo_jax.errors import ResultsError
 from grumo_jax.evaluation import Protocol, evaluate, named_protocol, read_results
+from grumo_jax.evaluation.batches import Batches
 from grumo_jax.evaluation.measure import measure
 from grumo_jax.evaluation.targets import Prepare, batch_targets, inside_crop, read_at
 
@@ -142,6 +144,24 @@ def test_nothing_to_go_through_with_is_refused(run, tmp_path, options, message):
     with pytest.raises(grumo_jax.GrumoError, match=message):
         run(tmp_path / "results.jsonl", **options)
     assert not (tmp_path / "results.jsonl").exists()
+
+
+class SaysItsSize(SmallNet):
+    input_size: Any = None
+
+
+@pytest.mark.parametrize(
+    ("said", "size"),
+    [
+        ((16, 32), (16, 32)),
+        ([16, 32], (16, 32)),
+        *((other, SIZE) for other in (None, 224, (3, 16, 32), (16.0, 32.0), (-1, -1), "ab")),
+    ],
+)
+def test_a_modules_input_size_counts_if_it_is_one(source, said, size):
+    network = grumo_jax.wrap(SaysItsSize(input_size=said))
+    assert Batches.of(network, source, METRES).size == size
+    assert network.input_size == (None if size == SIZE else size)
 
 
 def test_protocols():

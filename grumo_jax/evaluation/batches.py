@@ -75,7 +75,7 @@ class Batches:
         return cls(
             source,
             protocol.for_source(source.crop),
-            size or getattr(network.module, "input_size", None) or protocol.size,
+            size or network.input_size or protocol.size,
             -(-batch_size // everywhere) * everywhere,
             NamedSharding(mesh, PartitionSpec("data")),
         )
