@@ -91,8 +91,7 @@ class Predictor:
                 yield from self._batch(chunk, size, key)
 
     def _network_size(self, photo: np.ndarray) -> tuple[int, int]:
-        model_size = getattr(self.estimator.network.module, "input_size", None)
-        return self.size or model_size or _near_size(photo)
+        return self.size or self.estimator.network.input_size or _near_size(photo)
 
     def _batch(
         self, photos: Sequence[np.ndarray], size: tuple[int, int], key: jax.Array | None

@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
+from helpers import SmallNet
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -128,6 +129,14 @@ def test_predictor_without_input_size_takes_the_nearest_multiple_of_32(tiny, pho
     assert predictor._network_size(photo) == (64, 96)
     results = list(predictor.predict([photo, photo[:30], photo]))
     assert [r.raw.shape for r in results] == [(50, 90), (30, 90), (50, 90)]
+
+
+def test_predictor_takes_no_single_number_for_a_size(photo):
+    class Square(SmallNet):
+        input_size: int = 224
+
+    predictor = grumo_jax.Predictor(grumo_jax.PostProcessing(Square()), {})
+    assert predictor._network_size(photo) == (64, 96)
 
 
 def test_predictor_explains_a_photo_of_another_form(tiny, photo):
