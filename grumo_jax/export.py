@@ -21,7 +21,7 @@ from grumo_jax.errors import CheckpointError, GrumoError
 from grumo_jax.estimators import Estimate, Estimator
 from grumo_jax.estimators.base import check_call
 from grumo_jax.images import write_atomically
-from grumo_jax.network import check_images
+from grumo_jax.network import as_names, check_images, is_shape
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
@@ -49,12 +49,20 @@ class Exported:
     def __call__(self, images: jax.Array, seed: int | jax.Array = 0) -> Estimate:
         """Estimate depth and uncertainty, as the estimator does with `jax.random.key(seed)`.
 
-        Compiled at the first call; may itself be put under `jax.jit`.
+        Compiled at the first call; may itself be put under `jax.jit`, but under neither `jax.grad`
+        nor `jax.vmap`: a file holds one program, for one shape and without derivatives.
+
+        Args:
+            images: (B, H, W, 3) float32 in [0, 1], of the shape it was written for.
+            seed: from 0 to 2**32 - 1, of what the estimator draws.
 
         Raises:
-            GrumoError: for images of another shape, or on a platform it was not written for.
+            GrumoError: for images of another shape or dtype, another seed, or on a platform it was
+                not written for.
         """
         check_images(images)
+        if (dtype := jnp.result_type(images)) != jnp.float32:
+            raise GrumoError(f"images are {dtype}; expected float32 in [0, 1]: convert them")
         if jnp.shape(images) != self.shape:
             raise GrumoError(f"images have shape {jnp.shape(images)}; this takes {self.shape}")
         here = jax.default_backend()
@@ -63,6 +71,9 @@ class Exported:
                 f"it was exported for {', '.join(self.platforms)} and runs on a {here} here; name "
                 "this platform when exporting"
             )
+        # The values of arrays are not looked at, since they may be traced.
+        if not isinstance(seed, jax.Array) and not 0 <= seed < 2**32:
+            raise GrumoError(f"seed is {seed}; expected an integer from 0 to {2**32 - 1}")
         return Estimate(**_call(self.program.call, images, jnp.uint32(seed)))
 
 
@@ -72,7 +83,7 @@ def export_estimator(
     variables: Any,
     shape: tuple[int, int, int],
     *,
-    platforms: Sequence[str] = PLATFORMS,
+    platforms: str | Sequence[str] = PLATFORMS,
 ) -> Path:
     """Write an estimator and its network's variables into a file, whole or not at all.
 
@@ -81,10 +92,11 @@ def export_estimator(
         estimator: one that does not need the ground truth.
         variables: of its network; they become part of the file.
         shape: (B, H, W) of the images it will take.
-        platforms: where it is to run.
+        platforms: where it is to run, one or several.
 
     Raises:
-        GrumoError: for an unknown platform, or an estimator that cannot be called with such images.
+        GrumoError: for a shape of another form, an unknown platform or none, or an estimator that
+            cannot be called with such images.
 
     Example:
         >>> import tempfile
@@ -102,6 +114,11 @@ def export_estimator(
         >>> exported(images).uncertainty.shape
         (1, 32, 64)
     """
+    if not is_shape(shape, 3):
+        raise GrumoError(f"shape is {shape}; expected (batch, height, width), each 1 or more")
+    platforms = as_names(platforms)
+    if not platforms:
+        raise GrumoError(f"platforms is empty; choose of {', '.join(map(repr, PLATFORMS))}")
     if unknown := [platform for platform in platforms if platform not in PLATFORMS]:
         raise GrumoError(
             f"there is no platform {unknown[0]!r}; choose of {', '.join(map(repr, PLATFORMS))}"
@@ -115,7 +132,7 @@ def export_estimator(
         return {"depth": found.depth, "uncertainty": found.uncertainty, "raw": found.raw}
 
     seed = jax.ShapeDtypeStruct((), jnp.uint32)
-    exported = export.export(jax.jit(program), platforms=tuple(platforms))(images, seed)
+    exported = export.export(jax.jit(program), platforms=platforms)(images, seed)
     content, path = exported.serialize(), Path(path)
     write_atomically(path, lambda stream: stream.write(content))
     return path
@@ -134,7 +151,8 @@ def load_exported(path: str | Path) -> Exported:
     try:
         program = export.deserialize(content)
         form = jax.tree.unflatten(program.out_tree, range(len(program.out_avals)))
-        assert set(form) == {"depth", "uncertainty", "raw"}
+        if set(form) != {"depth", "uncertainty", "raw"}:
+            raise ValueError(f"the program gives {form}")
     except Exception as error:
         # What a reader of damaged bytes raises is not documented and of many kinds.
         raise CheckpointError(

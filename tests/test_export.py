@@ -75,6 +75,42 @@ def test_mistakes_are_said(file, small, images, estimator, tmp_path):
             load_exported(tmp_path / "damaged")
 
 
+@pytest.mark.parametrize("shape", [(0, 32, 64), (1, -2, 64), (32, 64), (1.0, 32, 64), 32])
+def test_shapes_of_images_are_checked(small, estimator, tmp_path, shape):
+    with pytest.raises(GrumoError, match=r"shape is .*; expected \(batch, height, width\), each 1"):
+        export_estimator(tmp_path / "x", estimator, small[1], shape)
+
+
+def test_one_platform_is_as_good_as_a_tuple_of_one(small, tmp_path):
+    constant = grumo_jax.ConstantBaseline(small[0])
+    path = export_estimator(tmp_path / "x", constant, small[1], (1, 32, 64), platforms="cpu")
+    assert load_exported(path).platforms == ("cpu",)
+    with pytest.raises(GrumoError, match="platforms is empty; choose of 'cpu', 'cuda'"):
+        export_estimator(path, constant, small[1], (1, 32, 64), platforms=())
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "int32", "uint8"])
+def test_images_of_another_dtype_are_refused(file, images, dtype):
+    with pytest.raises(GrumoError, match=f"images are {dtype}; expected float32"):
+        load_exported(file)(images.astype(dtype))
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, np.int64(-1)])
+def test_seeds_out_of_range_are_refused(file, images, seed):
+    with pytest.raises(GrumoError, match=f"seed is {seed}; expected an integer from 0 to 42949672"):
+        load_exported(file)(images, seed)
+
+
+def test_other_programs_are_refused_without_asserts_too(tmp_path):
+    form = jax.ShapeDtypeStruct((3,), jnp.float32)
+    program = jax.export.export(jax.jit(lambda x: {"depth": x}))(form)
+    (tmp_path / "other").write_bytes(program.serialize())
+    load = "import sys, grumo_jax; grumo_jax.load_exported(sys.argv[1])"
+    command = [sys.executable, "-O", "-c", load, tmp_path / "other"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert f"CheckpointError: {tmp_path}/other: no exported estimator" in result.stderr
+
+
 def test_the_command(grumo, tiny, images, tmp_path):
     model, variables = tiny
     grumo_jax.save_checkpoint(tmp_path / "tiny", model.clone(input_size=(32, 64)), variables)
@@ -89,3 +125,6 @@ def test_the_command(grumo, tiny, images, tmp_path):
     code, _, err = grumo("export", tmp_path / "tiny", file, "--size", "30", "60")
     assert code == 2
     assert "height and width must be multiples of 32" in err
+    code, _, err = grumo("export", tmp_path / "tiny", file, "--size", "0", "0")
+    sentence = "shape is (1, 0, 0); expected (batch, height, width), each 1 or more"
+    assert (code, err) == (2, f"grumo: {sentence}\n")
