@@ -142,12 +142,16 @@ def _sigma_squared(log_sigma: jax.Array | None, weight: float) -> jax.Array:
 
 
 def check_loss(loss: LossName | Loss, space: str, uncertainty_weight: float) -> None:
-    """Raise a `GrumoError` for a loss or space that does not exist, or an empty loss."""
+    """Raise a `GrumoError` for an unknown loss or space, a wrong weight, or an empty loss."""
     if isinstance(loss, str) and loss not in LOSSES:
         raise GrumoError(f"loss is {loss!r}; it must be one of {', '.join(map(repr, LOSSES))}")
     if space not in get_args(Space):
         raise GrumoError(
             f"space is {space!r}; it must be one of {', '.join(map(repr, get_args(Space)))}"
+        )
+    if not 0 <= uncertainty_weight < float("inf"):
+        raise GrumoError(
+            f"uncertainty_weight is {uncertainty_weight}; it must be finite and at least 0"
         )
     if loss == "uncertainty" and not uncertainty_weight:
         raise GrumoError('the loss "uncertainty" is the term w · mean(σ²): give uncertainty_weight')

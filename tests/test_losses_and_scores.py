@@ -120,6 +120,10 @@ def test_resize_has_half_pixel_centres_and_no_antialiasing():
             r"the loss has shape \(3,\); expected \(3, losses",
         ),
         ({"loss": "uncertainty"}, "give uncertainty_weight"),
+        *(
+            ({"uncertainty_weight": w}, f"uncertainty_weight is {w}; it must be finite and at lea")
+            for w in (-1.0, float("nan"), float("inf"))
+        ),
         ({"reference": ()}, "reference is empty; name at least one"),
         ({"layers": []}, "layers is empty; name at least one"),
     ],
@@ -128,6 +132,15 @@ def test_errors_name_the_option(small, images, options, message):
     network, variables = small
     with pytest.raises(grumo_jax.GrumoError, match=message):
         grumo_jax.GradientUncertainty(network, **options)(variables, images)
+
+
+def test_the_weight_may_be_differentiated(small, images):
+    def mean_loss(weight):
+        estimator = grumo_jax.GradientUncertainty(small[0], uncertainty_weight=weight)
+        return estimator(small[1], images).loss.mean()
+
+    sigma = jnp.exp(small[0].module.apply(small[1], images)["log_sigma"])
+    np.testing.assert_allclose(jax.grad(mean_loss)(2.0), jnp.mean(sigma**2), rtol=1e-4)
 
 
 def test_weight_without_log_sigma_is_explained(images):
