@@ -313,6 +313,7 @@ def test_16_bit_files_are_of_disparity(small, source, tmp_path):
     rounded = dataclasses.replace(METRES, name="kitti", through_png16=True)
     with pytest.raises(GrumoError, match="the network predicts depth; 16-bit files"):
         ablate(GRID, network, variables, source, tmp_path / "results.jsonl", protocol=rounded)
+    assert not (tmp_path / "results.jsonl").exists()
 
 
 def test_seeds_matter_to_what_draws(run, tmp_path):

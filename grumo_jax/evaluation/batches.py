@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from grumo_jax.data import Loaded, Problem, Source, load
 from grumo_jax.errors import GrumoError
+from grumo_jax.evaluation.measure import predicts_disparity
 from grumo_jax.evaluation.protocol import Protocol
 from grumo_jax.evaluation.results import Results, ResultsWriter, Row, read_results
 from grumo_jax.evaluation.rows import problem_row
@@ -61,13 +62,15 @@ class Batches:
         """Decide what was left open; see `evaluate`.
 
         Raises:
-            GrumoError: for a batch of no images, or no devices.
+            GrumoError: for a batch of no images, no devices, or a protocol that does not fit the
+                network.
         """
         devices = list(jax.local_devices() if devices is None else devices)
         if not devices:
             raise GrumoError("devices is empty; name at least one, or leave it out for all")
         if batch_size is not None and batch_size < 1:
             raise GrumoError(f"batch_size is {batch_size}; it must be 1 or more")
+        predicts_disparity(network, protocol)
         everywhere = len(devices) * jax.process_count()
         if batch_size is None:
             batch_size = everywhere * (1 if devices[0].platform == "cpu" else 8)

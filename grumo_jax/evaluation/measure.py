@@ -72,7 +72,7 @@ def measure(
     Raises:
         GrumoError: if disparities are to be rounded of a network that predicts depth.
     """
-    as_disparity = _predicts_disparity(network, protocol)
+    as_disparity = predicts_disparity(network, protocol)
     return _measure(depth, uncertainty, targets, protocol, as_disparity)
 
 
@@ -94,11 +94,16 @@ def measure_uncertainty(
     Raises:
         GrumoError: as `measure`.
     """
-    as_disparity = _predicts_disparity(network, protocol)
+    as_disparity = predicts_disparity(network, protocol)
     return _sparsify(depth, uncertainty, targets, protocol, as_disparity)
 
 
-def _predicts_disparity(network: DepthNetwork, protocol: Protocol) -> bool:
+def predicts_disparity(network: DepthNetwork, protocol: Protocol) -> bool:
+    """Whether depth is resized as disparity.
+
+    Raises:
+        GrumoError: if disparities are to be rounded of a network that predicts depth.
+    """
     as_disparity = network.predicts == "disparity"
     if protocol.through_png16 and not as_disparity:
         raise GrumoError("the network predicts depth; 16-bit files are written of disparity")
