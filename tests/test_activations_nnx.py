@@ -98,9 +98,9 @@ def test_estimators_take_an_nnx_network(net, images):
 class DropoutNet(SmallDepthNet):
     """Holds a PRNG key among its variables."""
 
-    def __init__(self, rngs):
+    def __init__(self, rngs, *, deterministic=True):
         super().__init__(rngs)
-        self.dropout = nnx.Dropout(0.5, deterministic=True, rngs=rngs)
+        self.dropout = nnx.Dropout(0.5, deterministic=deterministic, rngs=rngs)
 
     def __call__(self, x):
         return super().__call__(self.dropout(x))
@@ -118,6 +118,13 @@ def test_a_network_with_dropout_is_evaluated(tmp_path):
     protocol = Protocol("test", size=(32, 64))
     results = evaluate(estimators, state, source, tmp_path / "r.jsonl", protocol=protocol)
     assert [row["estimators"]["grad"]["pixels"] for row in results.rows()] == [32 * 64] * 3
+
+
+def test_a_network_that_drops_is_differentiated(images):
+    graphdef, state = nnx.split(DropoutNet(nnx.Rngs(0), deterministic=False))
+    grad = grumo_jax.GradientUncertainty(graphdef)
+    uncertainty = jax.jit(lambda state, images: grad(state, images).uncertainty)(state, images)
+    assert jnp.isfinite(uncertainty).all()
 
 
 class Child(nnx.Module):

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -131,12 +132,23 @@ def test_predictor_without_input_size_takes_the_nearest_multiple_of_32(tiny, pho
     assert [r.raw.shape for r in results] == [(50, 90), (30, 90), (50, 90)]
 
 
-def test_predictor_takes_no_single_number_for_a_size(photo):
-    class Square(SmallNet):
-        input_size: int = 224
+class SaysItsSize(SmallNet):
+    input_size: Any = None
 
-    predictor = grumo_jax.Predictor(grumo_jax.PostProcessing(Square()), {})
-    assert predictor._network_size(photo) == (64, 96)
+
+@pytest.mark.parametrize(
+    ("said", "size"),
+    [
+        ((32, 64), (32, 64)),
+        ([32, 64], (32, 64)),
+        *((other, None) for other in (224, (3, 32, 64), (32.0, 64.0), (-1, -1), "ab")),
+    ],
+)
+def test_a_modules_input_size_counts_if_it_is_one(photo, said, size):
+    network = grumo_jax.wrap(SaysItsSize(input_size=said))
+    assert network.input_size == size
+    predictor = grumo_jax.Predictor(grumo_jax.PostProcessing(network), {})
+    assert predictor._network_size(photo) == (size or (64, 96))
 
 
 def test_predictor_explains_a_photo_of_another_form(tiny, photo):

@@ -31,7 +31,8 @@ def run(
     capture: Set[str] | None,
 ) -> tuple[Any, dict[str, tuple[Any, ...]]]:
     """Call the NNX module, passing every submodule's output to `visit`; see `linen.run`."""
-    module = nnx.merge(graphdef, state)
+    # A copy: what calls change, such as the counters of dropout, is of this trace alone.
+    module = nnx.merge(graphdef, state, copy=True)
     calls: Counter[str] = Counter()
     kept = {}
     for parts, child in list(nnx.iter_modules(module)):
