@@ -38,7 +38,8 @@ def draw(axes: Axes, measured: dict[str, Any]) -> None:
         places = [i + (number - 1) * WIDTH for i in range(len(names))]
         bars = axes.bar(places, [ms[side][n] for n in names], WIDTH, color=color, label=side)
         axes.bar_label(bars, fmt="%.0f", fontsize=7, padding=1)
-    axes.set_xticks(range(len(names)), names)
+    broken = [name.replace(", ", ",\n").replace(" ev", "\nev") for name in names]
+    axes.set_xticks(range(len(names)), broken, fontsize=9)
     axes.set_title("{}×{}, {}".format(*measured["size"], measured["dtype"]))
     axes.spines[["top", "right"]].set_visible(False)
 

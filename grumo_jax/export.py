@@ -7,6 +7,7 @@ A file holds the estimator's program for one shape of images, its network's vari
     maps = jax.jit(program.call)(images, jnp.uint32(0))  # {"depth", "uncertainty", "raw"}
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -133,8 +134,10 @@ def export_estimator(
 
     seed = jax.ShapeDtypeStruct((), jnp.uint32)
     exported = export.export(jax.jit(program), platforms=platforms)(images, seed)
-    content, path = exported.serialize(), Path(path)
-    write_atomically(path, lambda stream: stream.write(content))
+    content, path = bytes(exported.serialize()), Path(path)
+    # JAX's reader does not look at what follows the program.
+    seal = hashlib.sha256(content).digest()
+    write_atomically(path, lambda stream: stream.write(content + seal))
     return path
 
 
@@ -148,8 +151,13 @@ def load_exported(path: str | Path) -> Exported:
         content = bytearray(Path(path).read_bytes())
     except OSError as error:
         raise CheckpointError(f"{path}: {(error.strerror or 'not readable').lower()}") from error
+    seal = hashlib.sha256().digest_size
+    if hashlib.sha256(content[:-seal]).digest() != content[-seal:]:
+        raise CheckpointError(
+            f"{path}: no exported estimator, or damaged; `grumo export` writes them"
+        )
     try:
-        program = export.deserialize(content)
+        program = export.deserialize(content[:-seal])
         form = jax.tree.unflatten(program.out_tree, range(len(program.out_avals)))
         if set(form) != {"depth", "uncertainty", "raw"}:
             raise ValueError(f"the program gives {form}")

@@ -6,8 +6,10 @@ Each computes on its own devices; what they found is exchanged by JAX's collecti
 import json
 import os
 import re
+import socket
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain, zip_longest
 from typing import Any, NoReturn
@@ -18,7 +20,7 @@ from jax.experimental import multihost_utils
 
 from grumo_jax.errors import GrumoError
 
-_PLACE = re.compile(r"(?P<address>.+:\d+),(?P<index>\d+)/(?P<count>\d+)")
+_PLACE = re.compile(r"(?P<address>(?P<host>.+):(?P<port>\d+)),(?P<index>\d+)/(?P<count>\d+)")
 START_SECONDS = 300
 """How long the processes wait for each other at the start."""
 
@@ -40,11 +42,17 @@ def join(hosts: str) -> None:
     options: dict[str, Any] = {}
     if hosts != "auto":
         place = _PLACE.fullmatch(hosts)
-        if place is None or not int(place["index"]) < int(place["count"]):
+        if (
+            place is None
+            or not int(place["index"]) < int(place["count"])
+            or int(place["port"]) > 65535
+        ):
             raise GrumoError(
                 f"--hosts {hosts}: expected auto, or ADDRESS:PORT,I/N with I from 0 to N - 1, such "
                 "as 10.0.0.1:1234,0/2"
             )
+        if int(place["index"]):
+            _wait_for_first(hosts, place["host"], int(place["port"]))
         options = {
             "coordinator_address": place["address"],
             "process_id": int(place["index"]),
@@ -56,9 +64,30 @@ def join(hosts: str) -> None:
         jax.distributed.initialize(**options, initialization_timeout=START_SECONDS)
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
+        advice = ""
+        if hosts == "auto":
+            advice = (
+                "; where this is no TPU slice, SLURM, Open MPI or Kubernetes, give ADDRESS:PORT,I/N"
+            )
         raise GrumoError(
-            f"--hosts {hosts}: the processes do not come together ({reason})"
+            f"--hosts {hosts}: the processes do not come together ({reason}){advice}"
         ) from error
+
+
+def _wait_for_first(hosts: str, host: str, port: int) -> None:
+    """Wait until process 0 listens; JAX, where it waits in vain, ends the program."""
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            socket.create_connection((host, port), timeout=5).close()
+            return
+        except OSError as error:
+            if time.monotonic() > deadline:
+                raise GrumoError(
+                    f"--hosts {hosts}: process 0 has not answered there for {START_SECONDS} "
+                    f"seconds ({error}); start it on that machine, as number 0"
+                ) from error
+        time.sleep(1)
 
 
 def leave(status: int) -> NoReturn:
@@ -92,6 +121,24 @@ def exchange(message: Any) -> list[Any]:
     padded[: len(content)] = content
     rows = _gather(padded)
     return [json.loads(row[:n].tobytes()) for row, n in zip(rows, lengths, strict=True)]
+
+
+def check_same(run: Mapping[str, Any]) -> None:
+    """Check that all processes were given the same run.
+
+    Args:
+        run: what decides its result; what JSON can hold.
+
+    Raises:
+        GrumoError: if another process describes it otherwise.
+    """
+    first, *others = exchange(run)
+    for number, other in enumerate(others, 1):
+        if names := [name for name in {**first, **other} if first.get(name) != other.get(name)]:
+            raise GrumoError(
+                f"process {number} was given another run than process 0: {', '.join(names)} "
+                "differ; give all processes the same command"
+            )
 
 
 def broadcast(tree: Any) -> Any:

@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from grumo_jax.errors import GrumoError
 from grumo_jax.estimators import Estimate, Estimator
 from grumo_jax.images import resize_photo
 from grumo_jax.models.monodepth2 import STRIDE
-from grumo_jax.network import DepthNetwork
+from grumo_jax.network import DepthNetwork, is_shape
 from grumo_jax.scores import resize
 
 LARGEST = 1024
@@ -70,6 +71,12 @@ class Predictor:
     size: tuple[int, int] | None = None
     batch_size: int = 1
 
+    def __post_init__(self) -> None:
+        if self.size is not None and not is_shape(self.size, 2):
+            raise GrumoError(f"size is {self.size}; expected (height, width), each 1 or more")
+        if self.batch_size < 1:
+            raise GrumoError(f"batch_size is {self.batch_size}; it must be 1 or more")
+
     def __call__(self, photo: np.ndarray, key: jax.Array | None = None) -> Prediction:
         """Predict for one photo.
 
@@ -87,19 +94,20 @@ class Predictor:
     ) -> Iterator[Prediction]:
         """Predict for photos of any sizes, in order; each result is independent of the others."""
         for size, group in itertools.groupby(photos, self._network_size):
+            full = 0
             while chunk := list(itertools.islice(group, self.batch_size)):
-                yield from self._batch(chunk, size, key)
+                full = max(full, len(chunk))
+                yield from self._batch(chunk, size, key, full)
 
     def _network_size(self, photo: np.ndarray) -> tuple[int, int]:
         return self.size or self.estimator.network.input_size or _near_size(photo)
 
     def _batch(
-        self, photos: Sequence[np.ndarray], size: tuple[int, int], key: jax.Array | None
+        self, photos: Sequence[np.ndarray], size: tuple[int, int], key: jax.Array | None, full: int
     ) -> list[Prediction]:
         images = np.stack([resize_photo(photo, size) for photo in photos])
         # A short last batch is filled up: another batch size would be compiled anew.
-        padding = max(self.batch_size - len(photos), 0)
-        images = np.concatenate([images, np.repeat(images[-1:], padding, axis=0)])
+        images = np.concatenate([images, np.repeat(images[-1:], full - len(photos), axis=0)])
         estimate = self.estimator(self.variables, jnp.asarray(images), key)
         network = self.estimator.network
         return [

@@ -282,6 +282,14 @@ def test_it_resumes_to_the_same_bytes(whole, run, tmp_path, cut):
     assert path.read_bytes() == whole.path.read_bytes()
 
 
+def test_a_damaged_line_is_named(whole, run, tmp_path):
+    path = tmp_path / "damaged.jsonl"
+    lines = whole.path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:2], b"garbage\n", *lines[3:4]]))
+    with pytest.raises(ResultsError, match="line 3 is damaged; delete it and all after it"):
+        run(path, about={"base_model": "small"})
+
+
 def test_another_grid_is_refused(whole, run):
     other = dataclasses.replace(GRID, reductions=("max",))
     said = r'another configuration \(reductions was \["max", "norm"\] and is now \["max"\]\)'

@@ -51,6 +51,14 @@ def test_from_a_folder_to_tables(grumo, command, tmp_path):
     assert "an ablation, not an evaluation; `grumo ablate` writes its tables" in err
 
 
+def test_no_other_results_are_overwritten(grumo, command, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "results.jsonl").write_text("of an evaluation")
+    code, _, err = grumo(*command)
+    assert code == 2
+    assert "out: holds other results, results.jsonl; choose another folder" in err
+
+
 def test_damaged_images_are_named(grumo, command, tmp_path):
     (tmp_path / "rgb" / "b.png").write_bytes(b"no photo")
     few = ["--layer", "6", "--reduction", "max", "--reference", "flip", "--loss", "squared"]

@@ -30,10 +30,16 @@ def form(request, monkeypatch):
         monkeypatch.setattr(convolutions, "SMALL", 0)
 
 
-@pytest.mark.usefixtures("form")
-@pytest.mark.parametrize("features", [1, 4])
-@pytest.mark.parametrize("size", [(1, 4), (2, 2), (6, 1), (3, 5)])
-def test_values_and_derivatives(size, features):
+@pytest.mark.parametrize(
+    ("form", "size", "features"),
+    [
+        ("padded", (3, 5), 4),
+        *(("corrected", size, 4) for size in ((1, 4), (2, 2), (6, 1), (3, 5))),
+        *(("corrected", size, 1) for size in ((1, 4), (3, 5))),
+    ],
+    indirect=["form"],
+)
+def test_values_and_derivatives(form, size, features):
     keys = jax.random.split(jax.random.key(0), 3)
     x = jax.random.normal(keys[0], (2, *size, 3))
     kernel = jax.random.normal(keys[1], (3, 3, 3, features))

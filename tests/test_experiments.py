@@ -96,6 +96,7 @@ def test_main_table_on_generated_data(experiment, tmp_path, capsys):
     assert (tmp_path / "report.html").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_ablation_shares_one_results_file(experiment, tmp_path):
     experiment("ablate_reductions", tmp_path, "--generated", "--limit", "2")
     results = read_results(tmp_path / "synthetic" / "results.jsonl")
@@ -142,6 +143,7 @@ def runs(tiny, tmp_path):
     return folder
 
 
+@pytest.mark.slow
 def test_leaderboard(runs, tmp_path, monkeypatch, capsys):
     monkeypatch.syspath_prepend(str(FOLDER))
     module = importlib.import_module("synthetic")
@@ -176,6 +178,7 @@ def test_leaderboard(runs, tmp_path, monkeypatch, capsys):
         assert (out / name).stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_settings_of_grad_on_the_synthetic_world(runs, tmp_path, monkeypatch, capsys):
     monkeypatch.syspath_prepend(str(FOLDER))
     module = importlib.import_module("synthetic_settings")

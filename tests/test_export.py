@@ -128,3 +128,11 @@ def test_the_command(grumo, tiny, images, tmp_path):
     code, _, err = grumo("export", tmp_path / "tiny", file, "--size", "0", "0")
     sentence = "shape is (1, 0, 0); expected (batch, height, width), each 1 or more"
     assert (code, err) == (2, f"grumo: {sentence}\n")
+
+
+def test_one_wrong_bit_is_noticed(file, tmp_path):
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "wrong").write_bytes(content)
+    with pytest.raises(CheckpointError, match="no exported estimator, or damaged"):
+        load_exported(tmp_path / "wrong")

@@ -2,6 +2,7 @@
 
 import csv
 import signal
+import socket
 
 import jax
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 from processes import LIVES, Programs
 
 import grumo_jax
+from grumo_jax import hosts
 from grumo_jax.errors import GrumoError
 from grumo_jax.evaluation import read_results
 from grumo_jax.hosts import exchange, join
@@ -55,6 +57,7 @@ def training(tmp_path_factory):
     return Programs(root, "grumo_jax.training.loop.Loop._advance", *command)
 
 
+@pytest.mark.slow
 def test_killed_then_continued_is_what_one_process_gives(evaluation, tmp_path):
     evaluation.alone("--out", tmp_path / "alone")
     options = ("--out", tmp_path / "both")
@@ -125,11 +128,29 @@ def read_table(path):
     return [[v for name, v in row.items() if name != "steps_per_second"] for row in rows]
 
 
-@pytest.mark.parametrize("hosts", ["here", "localhost:1,2/2", "localhost,0/2", "localhost:1,0"])
-def test_mistakes_are_said(hosts):
-    said = rf"--hosts {hosts}: expected auto, or ADDRESS:PORT,I/N with I from 0 to N - 1"
+@pytest.mark.parametrize(
+    "place", ["here", "localhost:1,2/2", "localhost:99999,0/2", "localhost,0/2", "localhost:1,0"]
+)
+def test_mistakes_are_said(place):
+    said = rf"--hosts {place}: expected auto, or ADDRESS:PORT,I/N with I from 0 to N - 1"
     with pytest.raises(GrumoError, match=said):
-        join(hosts)
+        join(place)
+
+
+def test_another_run_is_refused(monkeypatch):
+    others = [{"seed": 0, "grid": ["a"]}, {"seed": 7, "grid": ["a"]}]
+    monkeypatch.setattr(hosts, "exchange", lambda run: others)
+    with pytest.raises(GrumoError, match="process 1 was given another run than process 0: seed"):
+        hosts.check_same(others[0])
+
+
+def test_nobody_at_the_address(monkeypatch):
+    monkeypatch.setattr(hosts, "START_SECONDS", 0)
+    with socket.socket() as taken:
+        taken.bind(("localhost", 0))
+        place = f"localhost:{taken.getsockname()[1]},1/2"
+        with pytest.raises(GrumoError, match=f"{place}: process 0 has not answered there for 0"):
+            join(place)
 
 
 def test_alone_there_is_nothing_to_exchange():

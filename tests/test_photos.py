@@ -1,6 +1,7 @@
 """Files on disk, the predictor and the pictures."""
 
 import contextlib
+import dataclasses
 import io
 import warnings
 from typing import Any
@@ -186,3 +187,31 @@ def test_overlay_of_a_constant_map_is_the_dark_photo(photo):
     blended = plots.overlay(photo, np.zeros(photo.shape[:2]))
     gray = photo.mean(axis=-1, keepdims=True) / 255
     np.testing.assert_allclose(blended, np.repeat(0.7 * gray, 3, axis=-1))
+
+
+def test_fewer_photos_than_a_batch_are_not_filled_up(tiny, photo):
+    model, variables = tiny
+    shapes = []
+
+    @dataclasses.dataclass(frozen=True)
+    class Watched(grumo_jax.ConstantBaseline):
+        def __call__(self, variables, images, key=None):
+            shapes.append(images.shape[0])
+            return super().__call__(variables, images, key)
+
+    predictor = grumo_jax.Predictor(Watched(model), variables, (32, 64), batch_size=64)
+    assert len(list(predictor.predict([photo] * 2))) == 2
+    assert len(list(dataclasses.replace(predictor, batch_size=2).predict([photo] * 3))) == 3
+    assert shapes == [2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"size": (0, 100)}, r"size is \(0, 100\); expected \(height, width\), each 1 or more"),
+        ({"batch_size": 0}, "batch_size is 0; it must be 1 or more"),
+    ],
+)
+def test_predictor_refuses_nonsense(tiny, options, said):
+    with pytest.raises(grumo_jax.GrumoError, match=said):
+        grumo_jax.Predictor(grumo_jax.PostProcessing(tiny[0]), tiny[1], **options)

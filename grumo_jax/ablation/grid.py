@@ -236,7 +236,8 @@ def _layer_names(
     network: Any, variables: Any, images: Any, layers: str | Sequence[str]
 ) -> dict[str, str]:
     """{name of the site: layer}, the decoder's with their numbers."""
-    names = as_names(layers)
+    # The papers' numbers may be ints.
+    names = tuple(map(str, as_names(layers)))
     if names != ("decoder",) and not any(name.isdecimal() for name in names):
         return {name: name for name in names}
     decoder = choose_layers(network, variables, images, "decoder")

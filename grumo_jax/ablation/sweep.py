@@ -77,6 +77,7 @@ def ablate_settings(
     if key is None and any(reference.draws for reference in references):
         raise GrumoError("a reference draws random numbers: pass a key, such as jax.random.key(0)")
     network = as_network(model)
+    grid.check(network, variables, images)
     compared = _reference_depths(grid, network, variables, images, key, ground_truth)
     depth, gradients, places = _gradients(grid, network, variables, images, compared)
     score = partial(_measure_sites, grid, depth, measure)

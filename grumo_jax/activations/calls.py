@@ -167,8 +167,8 @@ def _unknown(name: str, calls: Mapping[str, Call]) -> str:
     near += [known for known in calls if known.endswith(f"/{name}") and known not in near]
     guess = f"; did you mean {', '.join(map(repr, near[:4]))}?" if near else "."
     return (
-        f"there is no layer {name!r}{guess} grumo_jax.activation_shapes(model, variables, images) "
-        f"lists all {len(calls)}"
+        f"there is no layer {name!r}{guess} grumo_jax.activation_shapes(model, variables, images), "
+        f"or `grumo layers CHECKPOINT --all`, lists all {len(calls)}"
     )
 
 

@@ -98,7 +98,7 @@ def ablate(
     from grumo_jax.evaluation.checkpoints import describe_checkpoints
     from grumo_jax.report import summarize_ablation, write_ablation
 
-    check_folder(out)
+    check_folder(out, "results.jsonl")
     if hosts:
         join(hosts)
     chosen = choose_protocol(protocol, dataset, png16)

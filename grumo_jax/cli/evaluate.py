@@ -82,7 +82,7 @@ def evaluate(
     from grumo_jax.evaluation.evaluate import Run
     from grumo_jax.evaluation.pictures import draw_pictures
 
-    check_folder(out)
+    check_folder(out, "ablation.jsonl")
     if hosts:
         join(hosts)
     chosen = choose_protocol(protocol, dataset, png16)

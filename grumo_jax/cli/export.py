@@ -24,8 +24,8 @@ def export(
 ) -> None:
     """Write network, weights and estimator into one file, for images of one size.
 
-    A serving process needs JAX alone: `jax.export.deserialize(…).call(images, seed)` gives depth,
-    uncertainty and the raw score.
+    A serving process needs JAX alone: `jax.export.deserialize(…).call(images, jnp.uint32(seed))`
+    gives depth, uncertainty and the raw score.
 
     Example: grumo export checkpoints/synthetic-mono grad.jaxexport --estimator grad
     """

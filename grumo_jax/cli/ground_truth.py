@@ -81,10 +81,17 @@ def open_with_depth(
     return at_most(source, limit)
 
 
-def check_folder(out: Path) -> None:
-    """Raise a `GrumoError` if a file stands where a folder is to be made."""
+def check_folder(out: Path, other: str) -> None:
+    """Raise a `GrumoError` if results cannot be written there.
+
+    Args:
+        out: the folder.
+        other: a file that it must not hold, since the tables would take the place of others.
+    """
     if out.exists() and not out.is_dir():
         raise GrumoError(f"{out}: a file; --out names a folder")
+    if (out / other).exists():
+        raise GrumoError(f"{out}: holds other results, {other}; choose another folder")
 
 
 def report_problems(problems: Sequence[tuple[str, str]], images: int, results: Path) -> None:
@@ -92,7 +99,7 @@ def report_problems(problems: Sequence[tuple[str, str]], images: int, results: P
     for _, sentence in problems:
         print(f"grumo: left out {sentence}", file=sys.stderr)
     if not images:
-        raise GrumoError("not one image could be measured; see the report for why")
+        raise GrumoError(f"not one image could be measured; {results} says why")
     if problems:
         print(
             f"grumo: when they are mended, delete {results} and give the command again",

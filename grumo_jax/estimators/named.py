@@ -12,6 +12,16 @@ from grumo_jax.estimators.gradient import GradientUncertainty
 from grumo_jax.estimators.learned import LearnedUncertainty
 from grumo_jax.estimators.postprocessing import PostProcessing
 from grumo_jax.estimators.variance import TestTimeVariance
+from grumo_jax.network import as_network
+
+
+def _drop(model: Any) -> DropoutEnsemble:
+    if not as_network(model).dropout_rate:
+        raise GrumoError(
+            "the network was trained without dropout; choose in-drop, or a network trained with it"
+        )
+    return DropoutEnsemble(model)
+
 
 NAMED: dict[str, Callable[[Any], Estimator]] = {
     "grad": GradientUncertainty.paper,
@@ -21,7 +31,7 @@ NAMED: dict[str, Callable[[Any], Estimator]] = {
     "post": PostProcessing,
     "var": TestTimeVariance,
     "in-drop": InferenceDropout,
-    "drop": DropoutEnsemble,
+    "drop": _drop,
     "learned": LearnedUncertainty,
     "post-depth": partial(PostProcessing, difference="depth"),
     "depth": DepthBaseline,

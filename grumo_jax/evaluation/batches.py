@@ -19,7 +19,7 @@ from grumo_jax.evaluation.protocol import Protocol
 from grumo_jax.evaluation.results import Results, ResultsWriter, Row, read_results
 from grumo_jax.evaluation.rows import problem_row
 from grumo_jax.evaluation.targets import Prepare, Prepared, Targets, batch_targets
-from grumo_jax.hosts import exchange, interleave, is_first
+from grumo_jax.hosts import check_same, exchange, interleave, is_first
 from grumo_jax.network import DepthNetwork
 
 Item = Loaded[Prepared]
@@ -74,6 +74,8 @@ class Batches:
         everywhere = len(devices) * jax.process_count()
         if batch_size is None:
             batch_size = everywhere * (1 if devices[0].platform == "cpu" else 8)
+        # More would only be filled up.
+        batch_size = min(batch_size, max(len(source), 1))
         mesh = jax.make_mesh((len(devices),), ("data",), (AxisType.Auto,), devices=devices)
         return cls(
             source,
@@ -128,8 +130,10 @@ class Batches:
 
         Raises:
             ResultsError: if the file holds other results.
+            GrumoError: if another process was given another run.
             HostLostError: if another process has ended.
         """
+        check_same(configuration)
         with _writer(path, configuration) as writer:
             done = exchange(writer.done if writer else 0)[0]
             # Batches are always the same ones: one that was not finished is computed again.

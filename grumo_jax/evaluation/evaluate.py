@@ -54,8 +54,8 @@ def evaluate(
             difference in configuration.
         size: (height, width) of the network's input; by default what the network was trained
             at, or what the protocol says.
-        batch_size: images of all devices together, rounded up to a multiple of their number; by
-            default 1 for each CPU and 8 for each accelerator.
+        batch_size: images of all devices together, no more than there are, rounded up to a
+            multiple of their number; by default 1 for each CPU and 8 for each accelerator.
         devices: to share the images between; all local ones by default.
         seed: of what estimators draw; all images get the same draw.
         workers: threads that read and resize ahead.

@@ -36,17 +36,34 @@ class Results:
     configuration: dict[str, Any]
 
     def rows(self) -> Iterator[Row]:
-        """All rows, in the order of the data set."""
+        """All rows, in the order of the data set.
+
+        Raises:
+            ResultsError: for a damaged line.
+        """
         with self.path.open("rb") as stream:
             next(stream)
-            for line in stream:
+            for number, line in enumerate(stream, 2):
                 if line.endswith(b"\n"):
-                    yield json.loads(line)
+                    yield _parse(line, number, self.path)
 
     @property
     def finished(self) -> bool:
         """Whether there is a row for every image."""
         return sum(1 for _ in self.rows()) == self.configuration["images"]
+
+
+def _parse(line: bytes, number: int, path: Path) -> Row:
+    try:
+        row = json.loads(line)
+        if not isinstance(row, dict):
+            raise ValueError("not an object")
+    except ValueError as error:
+        raise ResultsError(
+            f"{path}: line {number} is damaged; delete it and all after it, and give the command "
+            "again"
+        ) from error
+    return row
 
 
 class ResultsWriter:

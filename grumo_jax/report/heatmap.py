@@ -1,5 +1,6 @@
 """Heat maps of an ablation: layers against signals, layers against reductions."""
 
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,6 +12,9 @@ from grumo_jax.metrics import METRICS
 from grumo_jax.report.ablation import AblationSummary
 
 MOST_PANELS = 6
+MOST_COLUMNS = 10
+"""Up to so many, panels stand side by side; else one above the other."""
+LETTERS_PER_INCH = 11
 
 
 def plot_layers_signals(summary: AblationSummary) -> Figure:
@@ -42,22 +46,22 @@ def draw_heatmaps(
 
     Args:
         rows, columns: names.
-        panels: {heading: values}, side by side; NaN cells are left empty.
+        panels: {heading: values}; NaN cells are left empty.
         title: above all.
         shared: one range of colours for all panels. The best cell of each range has a frame.
     """
-    figure = Figure(
-        figsize=(2.2 + (0.7 + 0.62 * len(columns)) * len(panels), 1.7 + 0.27 * len(rows)),
-        layout="constrained",
-    )
-    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    down = len(panels) if len(columns) > MOST_COLUMNS else 1
+    across = len(panels) // down
+    size = (2.2 + (0.7 + 0.62 * len(columns)) * across, down * (1.7 + 0.27 * len(rows)))
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False).ravel()
     together = np.concatenate([values.ravel() for values in panels.values()])
     for cell, (heading, values) in zip(axes, panels.items(), strict=True):
         _draw(cell, values, _limits(together if shared else values))
         cell.set_xticks(range(len(columns)), columns, rotation=45, ha="right", fontsize=8)
         cell.set_title(heading, fontsize=9)
     axes[0].set_yticks(range(len(rows)), rows, fontsize=8)
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(textwrap.fill(title, round(LETTERS_PER_INCH * size[0])), fontsize=10)
     return figure
 
 

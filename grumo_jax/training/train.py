@@ -13,7 +13,7 @@ import numpy as np
 from grumo_jax.checkpoint import CARD, load_checkpoint
 from grumo_jax.data import Source
 from grumo_jax.errors import GrumoError
-from grumo_jax.hosts import broadcast, exchange, is_first, noticing_loss
+from grumo_jax.hosts import broadcast, check_same, exchange, is_first, noticing_loss
 from grumo_jax.models.monodepth2 import Monodepth2
 from grumo_jax.training.devices import make_mesh, replicate
 from grumo_jax.training.feeding import Fed, Fit, feed, resume_position
@@ -143,7 +143,9 @@ def train(
     _check_teacher(settings, weights)
     identity = {**settings.to_json(), "source": source.name, "contents": source.fingerprint}
     place = jax.process_index(), jax.process_count()
-    with _open(Path(out), {**identity, **weights.hashes(), "total_steps": steps}) as folder:
+    identity = {**identity, **weights.hashes(), "total_steps": steps}
+    check_same(identity)
+    with _open(Path(out), identity) as folder:
         saved = _resume(settings, steps, weights, folder, report)
         is_exported = exchange((folder / MODEL / CARD).is_file())[0]
         if saved.step == steps and is_exported:
