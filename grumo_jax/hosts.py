@@ -20,7 +20,7 @@ from jax.experimental import multihost_utils
 
 from grumo_jax.errors import GrumoError
 
-_PLACE = re.compile(r"(?P<address>(?P<host>.+):(?P<port>\d+)),(?P<index>\d+)/(?P<count>\d+)")
+_PLACE = re.compile(r"(?P<address>.+:\d+),(?P<index>\d+)/(?P<count>\d+)")
 START_SECONDS = 300
 """How long the processes wait for each other at the start."""
 
@@ -39,47 +39,46 @@ def join(hosts: str) -> None:
     Raises:
         GrumoError: if that is not understood, or the others cannot be reached.
     """
-    options: dict[str, Any] = {}
-    if hosts != "auto":
-        place = _PLACE.fullmatch(hosts)
-        if (
-            place is None
-            or not int(place["index"]) < int(place["count"])
-            or int(place["port"]) > 65535
-        ):
-            raise GrumoError(
-                f"--hosts {hosts}: expected auto, or ADDRESS:PORT,I/N with I from 0 to N - 1, such "
-                "as 10.0.0.1:1234,0/2"
-            )
-        if int(place["index"]):
-            _wait_for_first(hosts, place["host"], int(place["port"]))
-        options = {
-            "coordinator_address": place["address"],
-            "process_id": int(place["index"]),
-            "num_processes": int(place["count"]),
-        }
+    place = {} if hosts == "auto" else _parse(hosts)
+    if place.get("process_id"):
+        _wait_for_first(hosts, place["coordinator_address"])
     # It would take SIGTERM for itself, which is how programs are asked to stop.
     jax.config.update("jax_enable_preemption_service", False)
     try:
-        jax.distributed.initialize(**options, initialization_timeout=START_SECONDS)
+        jax.distributed.initialize(**place, initialization_timeout=START_SECONDS)
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
-        advice = ""
         if hosts == "auto":
-            advice = (
-                "; where this is no TPU slice, SLURM, Open MPI or Kubernetes, give ADDRESS:PORT,I/N"
-            )
+            reason += "; outside of TPU slices, SLURM, Open MPI, Kubernetes give ADDRESS:PORT,I/N"
         raise GrumoError(
-            f"--hosts {hosts}: the processes do not come together ({reason}){advice}"
+            f"--hosts {hosts}: the processes do not come together ({reason})"
         ) from error
 
 
-def _wait_for_first(hosts: str, host: str, port: int) -> None:
+def _parse(hosts: str) -> dict[str, Any]:
+    """ADDRESS:PORT,I/N as `jax.distributed.initialize` takes it."""
+    place = _PLACE.fullmatch(hosts)
+    if place:
+        address, index, count = place["address"], int(place["index"]), int(place["count"])
+        if index < count and int(address.rpartition(":")[2]) < 2**16:
+            return {
+                "coordinator_address": address,
+                "process_id": index,
+                "num_processes": count,
+            }
+    raise GrumoError(
+        f"--hosts {hosts}: expected auto, or ADDRESS:PORT,I/N with I from 0 to N - 1, such as "
+        "10.0.0.1:1234,0/2"
+    )
+
+
+def _wait_for_first(hosts: str, address: str) -> None:
     """Wait until process 0 listens; JAX, where it waits in vain, ends the program."""
+    host, _, port = address.rpartition(":")
     deadline = time.monotonic() + START_SECONDS
     while True:
         try:
-            socket.create_connection((host, port), timeout=5).close()
+            socket.create_connection((host, int(port)), timeout=5).close()
             return
         except OSError as error:
             if time.monotonic() > deadline:
