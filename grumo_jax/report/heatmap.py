@@ -61,7 +61,8 @@ def draw_heatmaps(
         cell.set_xticks(range(len(columns)), columns, rotation=45, ha="right", fontsize=8)
         cell.set_title(heading, fontsize=9)
     axes[0].set_yticks(range(len(rows)), rows, fontsize=8)
-    figure.suptitle(textwrap.fill(title, round(LETTERS_PER_INCH * size[0])), fontsize=10)
+    explained = f"{title}. Bright is low, the lowest is framed"
+    figure.suptitle(textwrap.fill(explained, round(LETTERS_PER_INCH * size[0])), fontsize=10)
     return figure
 
 
