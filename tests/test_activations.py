@@ -84,6 +84,7 @@ def test_no_state_is_left_behind():
     assert jax.jit(model.apply)(variables, x) == 30
 
 
+@pytest.mark.slow
 def test_jit_gives_what_no_jit_gives(tiny, images):
     model, variables = tiny
 

@@ -135,6 +135,7 @@ def test_images_of_a_batch_do_not_mix(pictures):
 
 
 @pytest.mark.usefixtures("small_networks")
+@pytest.mark.slow
 def test_a_training_aligns_and_needs_no_pose_network(tmp_path):
     settings = Settings("mono", **TINY, motion="alignment", initial_motion=0.01, steps=2)
     assert Networks.of(settings).pose is None

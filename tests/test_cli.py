@@ -113,6 +113,7 @@ def test_layers(checkpoint):
     assert "encoder/layer1/block0/conv1" in installed_grumo("layers", checkpoint, "--all").stdout
 
 
+@pytest.mark.slow
 def test_convert_then_predict(draw_states, photos, tmp_path):
     torch = pytest.importorskip("torch", reason="PyTorch is not installed (extra: convert)")
     encoder, decoder = draw_states(10, uncertainty=True)

@@ -59,6 +59,7 @@ def test_no_other_results_are_overwritten(grumo, command, tmp_path):
     assert "out: holds other results, results.jsonl; choose another folder" in err
 
 
+@pytest.mark.slow
 def test_damaged_images_are_named(grumo, command, tmp_path):
     (tmp_path / "rgb" / "b.png").write_bytes(b"no photo")
     few = ["--layer", "6", "--reduction", "max", "--reference", "flip", "--loss", "squared"]

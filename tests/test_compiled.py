@@ -27,6 +27,7 @@ def start(**variables):
     return run.stdout.strip()
 
 
+@pytest.mark.slow
 def test_the_second_start_compiles_nothing(tmp_path):
     folder = start(XDG_CACHE_HOME=str(tmp_path))
     assert folder.startswith(str(tmp_path / "grumo_jax" / "compiled-"))

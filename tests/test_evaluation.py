@@ -242,6 +242,7 @@ evaluate(chosen, variables, source, sys.argv[2], protocol=Protocol("t", size=(32
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_bytes(folder, tmp_path):
     def start(path, delay):
         tests = str(Path(__file__).parent)

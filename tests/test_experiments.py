@@ -78,6 +78,7 @@ def rows(file):
         return list(csv.DictReader(stream))
 
 
+@pytest.mark.slow
 def test_main_table_on_generated_data(experiment, tmp_path, capsys):
     experiment("kitti_mono", tmp_path, "--generated", "--limit", "2", only=("learned", "grad"))
     text = (tmp_path / "experiment.md").read_text()
@@ -368,6 +369,7 @@ def test_every_experiment_says_how_to_run_it(file, monkeypatch):
         assert module.EXPERIMENT.reference in estimators
 
 
+@pytest.mark.slow
 def test_run_time(experiment, tmp_path, checkpoints, capsys):
     module = importlib.import_module("run_time")
     options = ("--checkpoint", checkpoints / "Self", "--size", 32, 64, "--rounds", 2)

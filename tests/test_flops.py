@@ -55,6 +55,7 @@ def test_inference_dropout_runs_the_encoder_once(forward_passes):
     assert forward_passes(grumo_jax.InferenceDropout) < 1.6
 
 
+@pytest.mark.slow
 def test_estimators_called_together_share_their_passes(forward_passes):
     def together(model):
         several = {

@@ -110,6 +110,7 @@ def test_a_call_is_continued_and_nothing_else_is_touched(kitti, tmp_path, monkey
     assert json.loads((kitti / MARK).read_text())["drives"] == 2
 
 
+@pytest.mark.slow
 def test_drives_for_training(tmp_path, monkeypatch):
     monkeypatch.setattr(layouts, "FIRST_FRAME", 77)
     monkeypatch.setattr(layouts, "DRIVE_FRAMES", 7)

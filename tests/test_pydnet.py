@@ -69,6 +69,7 @@ def test_check_value(network, weights, drive, photos):
     assert a1 == pytest.approx(0.82, abs=0.015)
 
 
+@pytest.mark.slow
 def test_any_layer_and_any_reference(network, weights, kitti):
     references = (
         grumo_jax.Flip(),

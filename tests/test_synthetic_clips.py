@@ -59,6 +59,7 @@ def seen_by_both(target, source, take, motion):
 
 
 @pytest.mark.parametrize("other", ["previous", "following", "stereo"])
+@pytest.mark.slow
 def test_true_depth_and_motion_reproduce_the_target(take, other):
     here = synthetic.camera_at(take, 0.0)
     time = {"previous": -0.1, "following": 0.1, "stereo": 0.0}[other]
@@ -220,6 +221,7 @@ def test_splits_share_no_scene():
     assert len(seeds) == 30
 
 
+@pytest.mark.slow
 def test_streets_have_about_the_contrast_of_photos():
     """Below 0.02 the photometric error hardly tells good depth from bad (docs/training.md)."""
     source = SyntheticWorld("street/val", size=(64, 224), number=8)
@@ -229,6 +231,7 @@ def test_streets_have_about_the_contrast_of_photos():
     assert 0.02 < np.median(local) < 0.045
 
 
+@pytest.mark.slow
 def test_the_world_is_the_one_of_its_version():
     """If this fails after a change of the renderer, raise `grumo_jax.data.synthetic.WORLD`."""
     means = []
