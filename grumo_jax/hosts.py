@@ -135,8 +135,8 @@ def check_same(run: Mapping[str, Any]) -> None:
     for number, other in enumerate(others, 1):
         if names := [name for name in {**first, **other} if first.get(name) != other.get(name)]:
             raise GrumoError(
-                f"process {number} was given another run than process 0: {', '.join(names)} "
-                "differ; give all processes the same command"
+                f"process {number} was given another run than process 0, with another "
+                f"{', '.join(names)}; give all processes the same command"
             )
 
 

@@ -140,7 +140,9 @@ def test_mistakes_are_said(place):
 def test_another_run_is_refused(monkeypatch):
     others = [{"seed": 0, "grid": ["a"]}, {"seed": 7, "grid": ["a"]}]
     monkeypatch.setattr(hosts, "exchange", lambda run: others)
-    with pytest.raises(GrumoError, match="process 1 was given another run than process 0: seed"):
+    with pytest.raises(
+        GrumoError, match="process 1 was given another run than process 0, with another seed;"
+    ):
         hosts.check_same(others[0])
 
 
