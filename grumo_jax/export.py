@@ -151,13 +151,12 @@ def load_exported(path: str | Path) -> Exported:
         content = bytearray(Path(path).read_bytes())
     except OSError as error:
         raise CheckpointError(f"{path}: {(error.strerror or 'not readable').lower()}") from error
-    seal = hashlib.sha256().digest_size
-    if hashlib.sha256(content[:-seal]).digest() != content[-seal:]:
-        raise CheckpointError(
-            f"{path}: no exported estimator, or damaged; `grumo export` writes them"
-        )
+    size = hashlib.sha256().digest_size
+    content, seal = content[:-size], content[-size:]
     try:
-        program = export.deserialize(content[:-seal])
+        if hashlib.sha256(content).digest() != seal:
+            raise ValueError("the seal is not that of the program")
+        program = export.deserialize(content)
         form = jax.tree.unflatten(program.out_tree, range(len(program.out_avals)))
         if set(form) != {"depth", "uncertainty", "raw"}:
             raise ValueError(f"the program gives {form}")

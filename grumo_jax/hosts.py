@@ -1,6 +1,7 @@
 """Several processes that work on one thing, over JAX's own runtime (`jax.distributed`).
 
-Each computes on its own devices; what they found is exchanged by JAX's collectives.
+Each computes on its own devices, or in training on one mesh of all; what they found is exchanged by
+JAX's collectives.
 """
 
 import json

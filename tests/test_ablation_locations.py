@@ -161,7 +161,7 @@ def test_memory_is_bounded(images, layer, kind):
         @nn.compact
         def __call__(self, x):
             for i in range(6):
-                x = nn.tanh(nn.Conv(4, (3, 3), name=f"c{i}")(x))
+                x = nn.tanh(nn.Conv(16, (3, 3), name=f"c{i}")(x))
             return nn.softplus(nn.Conv(1, (3, 3), name="head")(x)[..., 0])
 
     variables, memory = draw_variables(Chain(), images[:1]), 2_000_000
@@ -175,7 +175,7 @@ def test_memory_is_bounded(images, layer, kind):
 
     compiled = jax.jit(run).lower(variables, images[:1]).compile()
     # Kept beside activations: what is computed once, cotangents, and the maps of each location.
-    assert compiled.memory_analysis().temp_size_in_bytes < 5 * memory
+    assert compiled.memory_analysis().temp_size_in_bytes < 2 * memory
 
 
 def test_what_comes_before_the_layer_is_computed_once(tiny, images):

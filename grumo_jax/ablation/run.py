@@ -15,7 +15,6 @@ from grumo_jax.ablation.sweep import ablate_settings
 from grumo_jax.checkpoint import content_hash
 from grumo_jax.data import Source
 from grumo_jax.errors import GrumoError
-from grumo_jax.estimators.base import predict_depth
 from grumo_jax.evaluation.batches import Batches, Item
 from grumo_jax.evaluation.measure import measure_uncertainty
 from grumo_jax.evaluation.protocol import Protocol
@@ -24,7 +23,7 @@ from grumo_jax.evaluation.rows import plain
 from grumo_jax.evaluation.targets import Targets
 from grumo_jax.naming import stable_name
 from grumo_jax.network import DepthNetwork, as_network
-from grumo_jax.references import GroundTruth
+from grumo_jax.references import GroundTruth, depth_form
 
 AREAS = ("ause", "aurg")
 
@@ -113,7 +112,7 @@ class _Run:
         """Measure the images of a batch."""
         prepared = [item.value for item in items]
         images = self.batches.images(prepared)
-        depth = jax.eval_shape(partial(predict_depth, self.network), self.variables, images)
+        depth = depth_form(self.network, self.variables, images)
         targets = self.batches.targets(prepared, depth.shape[1:])
         found = jax.device_get(self._measure(self.variables, images, targets))
         return [
