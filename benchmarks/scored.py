@@ -57,7 +57,8 @@ def score(network: DepthNetwork, estimate: grumo_jax.Estimate, targets: Targets)
 
 def score_plain(maps: Maps, truth: np.ndarray) -> dict[str, np.ndarray]:
     """The same of PyTorch's depth and uncertainty (B, 1, h, w), by the papers' loop."""
-    full = [F.interpolate(m, FULL, mode="bilinear")[:, 0].numpy() for m in _as_disparity(maps)]
+    resized = [F.interpolate(m, FULL, mode="bilinear")[:, 0] for m in _as_disparity(maps)]
+    full = [m.cpu().numpy() for m in resized]
     scores = []
     for disparity, uncertainty, depth in zip(*full, truth, strict=True):
         known = depth > 0
@@ -66,13 +67,13 @@ def score_plain(maps: Maps, truth: np.ndarray) -> dict[str, np.ndarray]:
     return {metric: np.array([s[metric] for s in scores]) for metric in ORDERS}
 
 
-def points_of(truth: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+def points_of(truth: np.ndarray, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Where the points are, as `grid_sample` takes it, and their depth (B, N)."""
     rows, columns = (np.stack(places) for places in zip(*map(np.nonzero, truth), strict=True))
     depth = np.stack([t[t > 0] for t in truth])
     places = [(2 * c + 1) / n - 1 for c, n in ((columns, FULL[1]), (rows, FULL[0]))]
     grid = torch.from_numpy(np.stack(places, -1).astype(np.float32))[:, None]
-    return grid, torch.from_numpy(depth)
+    return grid.to(device), torch.from_numpy(depth).to(device)
 
 
 def score_optimised(maps: Maps, points: tuple[torch.Tensor, torch.Tensor]) -> dict[str, np.ndarray]:
@@ -84,7 +85,7 @@ def score_optimised(maps: Maps, points: tuple[torch.Tensor, torch.Tensor]) -> di
     )
     ratio = truth.quantile(0.5, 1, keepdim=True) / (1 / disparity).quantile(0.5, 1, keepdim=True)
     depth = (ratio / disparity).clamp(1e-3, 80)
-    return {metric: _area(metric, truth, depth, uncertainty).numpy() for metric in ORDERS}
+    return {metric: _area(metric, truth, depth, uncertainty).cpu().numpy() for metric in ORDERS}
 
 
 def _as_disparity(maps: Maps) -> list[torch.Tensor]:
@@ -105,7 +106,7 @@ def _area(
         "rmse": lambda: ((truth - depth) ** 2,) * 2,
         "a1": lambda: ((ratio >= 1.25).float(), ratio),
     }[metric]()
-    kept = torch.from_numpy(KEPT)
+    kept = torch.from_numpy(KEPT).to(depth.device)
     curves = []
     for by in (uncertainty, order):
         sums = error.gather(1, by.argsort(1)).double().cumsum(1)

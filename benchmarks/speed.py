@@ -109,24 +109,23 @@ def calls_of_side(side: str, options: Any, images: np.ndarray) -> dict[str, Call
     dtype = getattr(torch, options.dtype)
     network, tensor = network.to(device, dtype), tensor.to(device, dtype)
 
-    def call(program: Any) -> Call:
-        def run() -> Any:
-            found = program(network, tensor)
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-            return [m.float().cpu().numpy()[:, 0] for m in found]
+    programs = OPTIMISED if optimised else PLAIN
 
-        return run
+    def maps(name: str) -> list[torch.Tensor]:
+        return [m.float() for m in programs[name](network, tensor)]
 
-    calls = {name: call(program) for name, program in (OPTIMISED if optimised else PLAIN).items()}
+    def call(name: str) -> Call:
+        return lambda: [m.cpu().numpy()[:, 0] for m in maps(name)]
+
     truth = scan(len(images))
-    points = points_of(truth)
+    points = points_of(truth, device)
 
     def scored(maps: Any) -> Any:
-        tensors = [torch.from_numpy(m)[:, None] for m in maps]
-        return score_optimised(tensors, points) if optimised else score_plain(tensors, truth)
+        return score_optimised(maps, points) if optimised else score_plain(maps, truth)
 
-    return calls | with_scores(calls["Grad, layer 6"], scored)
+    return {name: call(name) for name in programs} | with_scores(
+        lambda: maps("Grad, layer 6"), scored
+    )
 
 
 def ours(network: Monodepth2, dtype: str) -> tuple[dict[str, grumo_jax.Estimator], Any]:
@@ -244,9 +243,16 @@ def run_alone(options: Any) -> None:
         print(f"{compiled_megabytes(name, options.dtype, images):.0f}")
         return
     call = calls_of_side(side, options, images)[name]
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_megabytes()
     call()
-    print(f"{(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024:.0f}")
+    print(f"{peak_megabytes() - before:.0f}")
+
+
+def peak_megabytes() -> float:
+    """The most that PyTorch, or on CPUs the process, had so far."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def compiled_megabytes(name: str, dtype: str, images: np.ndarray) -> float:

@@ -27,13 +27,15 @@ def rotate(maps: torch.Tensor, degrees: float) -> torch.Tensor:
     matrix = torch.stack(
         [torch.stack([cos, -sin * ratio, zero]), torch.stack([sin / ratio, cos, zero])]
     )
-    grid = F.affine_grid(matrix.expand(len(maps), 2, 3), list(maps.shape), align_corners=False)
-    return F.grid_sample(maps, grid, mode="nearest", align_corners=False)
+    matrix = matrix.to(maps.device).expand(len(maps), 2, 3)
+    # In float32, since eight bits do not tell neighbouring pixels apart.
+    grid = F.affine_grid(matrix, list(maps.shape), align_corners=False)
+    return F.grid_sample(maps.float(), grid, mode="nearest", align_corners=False).to(maps.dtype)
 
 
 def gray(images: torch.Tensor) -> torch.Tensor:
     """ITU-R 601 gray in three channels."""
-    luma = torch.tensor([0.2989, 0.587, 0.114]).view(1, 3, 1, 1)
+    luma = images.new_tensor([0.2989, 0.587, 0.114]).view(1, 3, 1, 1)
     return (images * luma).sum(1, keepdim=True).expand_as(images)
 
 

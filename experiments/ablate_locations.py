@@ -86,6 +86,9 @@ def _draw_effect(axes: Axes, image: np.ndarray, effect: np.ndarray, *, signed: b
     axes.set_axis_off()
     if signed:
         axes.figure.colorbar(drawn, ax=axes, shrink=0.8, pad=0.01, format="%.0e")
+    else:
+        most = f"up to {np.max(effect):.0e}"
+        axes.text(0.99, 0.04, most, color="white", ha="right", transform=axes.transAxes)
 
 
 def main() -> None:

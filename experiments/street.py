@@ -36,12 +36,7 @@ class Street:
 
     def layer(self, name: str) -> str:
         """A layer's name; of a number, the decoder's convolution that has it."""
-        if not name.isdecimal():
-            return name
-        decoder = grumo_jax.choose_layers(self.model, self.variables, self.images, "decoder")
-        if int(name) >= len(decoder):
-            raise GrumoError(f"there is no decoder layer {name}; there are 0 … {len(decoder) - 1}")
-        return decoder[int(name)]
+        return grumo_jax.name_layers(self.model, self.variables, self.images, name)[0]
 
 
 def parse(about: str | None, **options: dict[str, Any]) -> argparse.Namespace:

@@ -6,6 +6,7 @@ from grumo_jax.activations import activation_vjp as activation_vjp
 from grumo_jax.activations import capture_activations as capture_activations
 from grumo_jax.activations import choose_layers as choose_layers
 from grumo_jax.activations import edit_activations as edit_activations
+from grumo_jax.activations import name_layers as name_layers
 from grumo_jax.checkpoint import load_checkpoint as load_checkpoint
 from grumo_jax.checkpoint import save_checkpoint as save_checkpoint
 from grumo_jax.checkpoint import shipped_checkpoint as shipped_checkpoint

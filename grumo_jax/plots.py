@@ -28,6 +28,7 @@ def plot_depth(
     predicts: Quantity = "depth",
     title: str | None = None,
     axes: Axes | None = None,
+    bar: bool = False,
 ) -> Drawn:
     """Draw depth (H, W): metric in `magma_r`, or as disparity in `magma`.
 
@@ -36,21 +37,26 @@ def plot_depth(
         predicts: "disparity" draws 1 / depth, the way disparity networks are shown.
         title: "depth" or "disparity" by default.
         axes: where to draw.
+        bar: draw a colour bar, too.
     """
     if predicts == "disparity":
         disparity = 1 / np.maximum(depth, 1e-6)
         low, high = np.min(disparity), np.percentile(disparity, 95)
-        return _draw(disparity, axes, title or "disparity", cmap="magma", vmin=low, vmax=high)
+        return _draw(disparity, axes, title or "disparity", bar, cmap="magma", vmin=low, vmax=high)
     low, high = np.percentile(depth, (2, 98))
-    return _draw(depth, axes, title or "depth", cmap="magma_r", vmin=low, vmax=high)
+    return _draw(depth, axes, title or "depth", bar, cmap="magma_r", vmin=low, vmax=high)
 
 
 def plot_uncertainty(
-    uncertainty: np.ndarray, *, title: str = "uncertainty", axes: Axes | None = None
+    uncertainty: np.ndarray,
+    *,
+    title: str = "uncertainty",
+    axes: Axes | None = None,
+    bar: bool = False,
 ) -> Drawn:
     """Draw uncertainty (H, W) in `hot`; the highest 2 % share the brightest colour."""
     low, high = np.min(uncertainty), np.percentile(uncertainty, 98)
-    return _draw(uncertainty, axes, title, cmap="hot", vmin=low, vmax=high)
+    return _draw(uncertainty, axes, title, bar, cmap="hot", vmin=low, vmax=high)
 
 
 def plot_overlay(
@@ -99,7 +105,8 @@ def plot_panel(
         figsize=(columns * inches, rows * (inches * height / width + 0.35) + 0.35 * bool(title)),
         layout="constrained",
     )
-    _fill_row(figure.subplots(rows, columns).ravel(), image, depth, uncertainty, predicts)
+    cells = figure.subplots(rows, columns).ravel()
+    _fill_row(cells, image, depth, uncertainty, predicts, bars=True)
     if title:
         figure.suptitle(title)
     return figure
@@ -130,17 +137,22 @@ def _fill_row(
     depth: np.ndarray,
     uncertainty: np.ndarray,
     predicts: Quantity,
+    bars: bool = False,
 ) -> None:
     plot_image(image, axes=axes[0])
-    plot_depth(depth, predicts=predicts, axes=axes[1])
-    plot_uncertainty(uncertainty, axes=axes[2])
+    plot_depth(depth, predicts=predicts, axes=axes[1], bar=bars)
+    plot_uncertainty(uncertainty, axes=axes[2], bar=bars)
     plot_overlay(image, uncertainty, axes=axes[3])
 
 
-def _draw(values: np.ndarray, axes: Axes | None, title: str, **style: Any) -> Drawn:
+def _draw(
+    values: np.ndarray, axes: Axes | None, title: str, bar: bool = False, **style: Any
+) -> Drawn:
     if axes is None:
         axes = Figure(layout="constrained").subplots()
-    axes.imshow(values, interpolation="nearest", **style)
+    drawn = axes.imshow(values, interpolation="nearest", **style)
+    if bar:
+        axes.figure.colorbar(drawn, cax=axes.inset_axes((1.01, 0, 0.02, 1)))
     axes.set_title(title)
     axes.set_axis_off()
     return axes.figure, axes

@@ -4,7 +4,8 @@ import pytest
 from flax import linen as nn
 
 import grumo_jax
-from grumo_jax import choose_layers
+from grumo_jax import choose_layers, name_layers
+from grumo_jax.errors import LayerError
 
 
 def test_the_rules_find_the_papers_layers_without_being_told(tiny, images):
@@ -36,6 +37,35 @@ def test_what_the_user_says_counts_first(tiny, images):
         ("decoder/up_0_0",),
         ("encoder/layer4",),
     ]
+
+
+@pytest.mark.parametrize("layers", [6, "6", [6], ["6"], "decoder/up_1_0/conv"])
+def test_layers_go_by_number_as_by_name(tiny, images, layers):
+    model, variables = tiny
+    assert name_layers(model, variables, images, layers) == ("decoder/up_1_0/conv",)
+    by_number = grumo_jax.GradientUncertainty(model, layers=layers)(variables, images)
+    assert list(by_number.layer_scores) == ["decoder/up_1_0/conv"]
+
+
+def test_numbers_and_names_go_together(tiny, images):
+    model, variables = tiny
+    together = name_layers(model, variables, images, [10, "encoder/conv1", "0"])
+    assert together == ("decoder/head_0", "encoder/conv1", "decoder/up_4_0/conv")
+    assert name_layers(model, variables, images, "decoder") == model.decoder_layers
+
+
+@pytest.mark.parametrize(
+    ("layers", "sentence"),
+    [
+        (11, "there is no decoder layer 11; the decoder's layers are 0 … 10"),
+        ([6, "decoder/up_1_0/conv"], "the layer 'decoder/up_1_0/conv' is named twice; name it"),
+        (-1, "there is no layer '-1'"),
+    ],
+)
+def test_wrong_layers_are_explained(tiny, images, layers, sentence):
+    model, variables = tiny
+    with pytest.raises(LayerError, match=sentence):
+        grumo_jax.GradientUncertainty(model, layers=layers)(variables, images)
 
 
 def test_a_mistyped_decoder_layer_is_explained(tiny, images):

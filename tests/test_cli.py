@@ -1,5 +1,6 @@
 """The installed command-line program."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,8 @@ from helpers import need_shared
 from PIL import Image
 
 from grumo_jax.cli import main
+from grumo_jax.cli.options import check_out
+from grumo_jax.errors import GrumoError
 
 GRUMO = Path(sys.executable).with_name("grumo")
 
@@ -87,6 +90,10 @@ def test_unreadable_photos_are_skipped_and_the_status_says_so(checkpoint, photos
             ("predict", "{checkpoint}", "{photos}", "--out", "{photos}/a.png"),
             "a.png: a file; --out names the folder",
         ),
+        (
+            ("predict", "{checkpoint}", "{photos}", "--out", "{photos}/a.png/maps"),
+            "a.png: a file; --out names the folder",
+        ),
         (("predict", "{checkpoint}", "{photos}", "--size", "50", "60"), "multiples of 32"),
         (("layers", "{photos}"), "no checkpoint of grumo_jax"),
         (("convert", "nowhere", "out"), "nowhere: not a directory"),
@@ -105,11 +112,17 @@ def test_mistakes_end_in_one_sentence(
     assert not (tmp_path / "predictions").exists()
 
 
+def test_a_folder_that_cannot_be_written_to_is_said_before_the_work(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
+    with pytest.raises(GrumoError, match=f"{tmp_path}: no permission to write there; name"):
+        check_out(tmp_path / "new" / "results")
+
+
 def test_layers(checkpoint):
     result = installed_grumo("layers", checkpoint)
     lines = result.stdout.splitlines()
     assert len(lines) == 12
-    assert lines[7].split() == ["decoder/up_1_0/conv", "ReflectionConv", "8×16×4", "float32"]
+    assert lines[7].split() == ["6", "decoder/up_1_0/conv", "ReflectionConv", "8×16×4", "float32"]
     assert "encoder/layer1/block0/conv1" in installed_grumo("layers", checkpoint, "--all").stdout
 
 

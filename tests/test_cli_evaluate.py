@@ -54,6 +54,22 @@ def test_from_a_folder_to_a_report(grumo, checkpoint, data):
     assert pictures[0].read_bytes() == kept
 
 
+def test_depth_may_go_by_order_and_what_is_without_depth_is_said(grumo, checkpoint, data):
+    for new, old in zip(("x0", "x1", "x2"), "abc", strict=True):
+        (data / "depth" / f"{old}.npy").rename(data / "depth" / f"{new}.npy")
+    np.save(data / "depth" / "x1.npy", np.full((40, 72), np.nan))
+    command = ["evaluate", checkpoint, "--dataset", "folder", "--data-dir", data / "rgb"]
+    command += ["--depth-dir", data / "depth", "--protocol", "median", "--out", data / "out"]
+    command += ["--estimator", "post", "--no-baselines", "--pictures", "0"]
+    code, _, err = grumo(*command)
+    assert code == 2
+    assert "rename them, or pair them by order (pair='order', --pair order)" in err
+    code, out, err = grumo(*command, "--pair", "order")
+    assert code == 0
+    assert "means over 2 of 3 images; 1 without valid pixels" in out
+    assert "grumo: 1 without valid pixels: no true depth within the protocol's range; is it" in err
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
@@ -63,7 +79,8 @@ def test_from_a_folder_to_a_report(grumo, checkpoint, data):
         ({"--dataset": "nyu"}, "the protocol median is not for nyu; see --help"),
         ({"--data-dir": "nowhere"}, "nowhere: no such folder"),
         ({"--estimator": "guess"}, "there is no estimator 'guess'; choose one of grad,"),
-        ({"--out": "file.txt"}, "file.txt: a file; --out names a folder"),
+        ({"--pair": "size"}, "pair is 'size'; expected 'name' or 'order'"),
+        ({"--out": "file.txt"}, "file.txt: a file; --out names the folder for the results"),
     ],
 )
 def test_mistakes_get_one_sentence(grumo, checkpoint, data, monkeypatch, change, sentence):

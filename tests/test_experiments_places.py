@@ -50,6 +50,6 @@ def test_influence(run, tmp_path):
 
 
 def test_mistakes_get_one_sentence(run):
-    said = "there is no decoder layer 11; there are 0 … 10\n"
+    said = "there is no decoder layer 11; the decoder's layers are 0 … 10\n"
     assert run("ablate_locations", "--layer", "11") == (2, said)
     assert run("influence", "--street", "-1")[0] == 2

@@ -125,6 +125,7 @@ def test_resize_has_half_pixel_centres_and_no_antialiasing():
             for w in (-1.0, float("nan"), float("inf"))
         ),
         ({"reference": ()}, "reference is empty; name at least one"),
+        ({"reference": "flip"}, "'flip' is no reference; expected an ImageReference"),
         ({"layers": []}, "layers is empty; name at least one"),
     ],
 )

@@ -167,10 +167,10 @@ def test_panel(shape, predicts):
     figure = plots.plot_panel(image, depth, uncertainty, predicts=predicts, title="a place")
     names = ["image", predicts, "uncertainty", "overlay"]
     assert [axes.get_title() for axes in figure.axes] == names
-    assert [axes.images[0].get_cmap().name for axes in figure.axes[1:3]] == [
-        {"depth": "magma_r", "disparity": "magma"}[predicts],
-        "hot",
-    ]
+    maps = [axes.images[0] for axes in figure.axes[1:3]]
+    colours = {"depth": "magma_r", "disparity": "magma"}[predicts]
+    assert [drawn.get_cmap().name for drawn in maps] == [colours, "hot"]
+    assert all(drawn.colorbar is not None for drawn in maps)
     figure.savefig(io.BytesIO())
 
 

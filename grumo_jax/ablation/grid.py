@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from grumo_jax.activations import choose_layers
+from grumo_jax.activations import LayerNames, name_layers
 from grumo_jax.activations.calls import find_calls, list_calls
 from grumo_jax.errors import GrumoError
 from grumo_jax.estimators import GradientUncertainty
@@ -67,6 +67,8 @@ class Site:
         check_score("max", self.combine)
         if not self.layers:
             raise GrumoError(f"the site {self.name!r} has no layer; give it at least one")
+        if len(set(self.layers)) < len(self.layers):
+            raise GrumoError(f"the site {self.name!r} has a layer twice: {', '.join(self.layers)}")
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ class Grid:
         variables: Any,
         images: Any,
         *,
-        layers: str | Sequence[str] = "decoder",
+        layers: LayerNames = "decoder",
         combinations: Sequence[Combination] = (),
         reductions: Sequence[Reduction] = REDUCTIONS,
         references: Mapping[str, Reference] | None = None,
@@ -127,12 +129,13 @@ class Grid:
         Args:
             model, variables, images: the network and what it is applied to; of the images the
                 shape and dtype are enough.
-            layers: "decoder" for all decoder convolutions, or names. A name that is a number
-                stands for the decoder convolution of that number, as the papers count.
+            layers: "decoder" for all decoder convolutions, or names or numbers, see
+                `name_layers`.
             combinations: of all these layers; each is a site beside the single layers.
             reductions: over channels.
             references: by name; the papers' four by default.
-            losses, spaces: names, see `consistency_loss`.
+            losses, spaces: names, see `consistency_loss`. (The variance over the prediction and a
+                single reference is a multiple of the squared loss.)
             uncertainty_weights: of log σ; by default the papers' 2 where the network predicts it,
                 else 0.
 
@@ -232,25 +235,15 @@ def _references_of(
     return {loss: tuple(references.values())}
 
 
-def _layer_names(
-    network: Any, variables: Any, images: Any, layers: str | Sequence[str]
-) -> dict[str, str]:
-    """{name of the site: layer}, the decoder's with their numbers."""
-    # The papers' numbers may be ints.
-    names = tuple(map(str, as_names(layers)))
-    if names != ("decoder",) and not any(name.isdecimal() for name in names):
-        return {name: name for name in names}
-    decoder = choose_layers(network, variables, images, "decoder")
-    numbered = {str(i): layer for i, layer in enumerate(decoder)}
-    found = {}
-    for name in numbered if names == ("decoder",) else names:
-        if name.isdecimal() and name not in numbered:
-            raise GrumoError(
-                f"there is no decoder layer {name}; the decoder's layers are 0 … {len(decoder) - 1}"
-            )
-        layer = numbered.get(name, name)
-        found[f"{name} {layer}" if name in numbered else name] = layer
-    return found
+def _layer_names(network: Any, variables: Any, images: Any, layers: LayerNames) -> dict[str, str]:
+    """{name of the site: layer}, with its number where that is how it was given."""
+    names = name_layers(network, variables, images, layers)
+    given = [layers] if isinstance(layers, str | int) else list(layers)
+    asked = range(len(names)) if given == ["decoder"] else given
+    return {
+        (name if name == asked_for else f"{asked_for} {name}"): name
+        for asked_for, name in zip(asked, names, strict=True)
+    }
 
 
 def _sites(layers: Mapping[str, str], combinations: Sequence[Combination]) -> tuple[Site, ...]:

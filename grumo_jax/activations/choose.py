@@ -11,6 +11,8 @@ from grumo_jax.errors import LayerError
 from grumo_jax.network import DepthNetwork, as_network
 
 Role = Literal["gradient", "decoder", "dropout", "features"]
+LayerNames = str | int | Sequence[str | int]
+"""As `name_layers` takes them."""
 
 
 def choose_layers(model: Any, variables: Any, images: Any, role: Role) -> tuple[str, ...]:
@@ -56,6 +58,53 @@ def choose_layers(model: Any, variables: Any, images: Any, role: Role) -> tuple[
     names = tuple(call.name for call in convolutions[start:])
     if role == "dropout":
         return names[:-1] or names
+    return names
+
+
+def name_layers(model: Any, variables: Any, images: Any, layers: LayerNames) -> tuple[str, ...]:
+    """Names of layers that may have been given by number.
+
+    Args:
+        model, variables, images: see `choose_layers`.
+        layers: one or several names; of a number, such as 6 or "6", the decoder's convolution
+            that has it, counted coarse to fine as the papers do; "decoder" for all of those.
+
+    Raises:
+        LayerError: if the decoder has no such number, or a layer is named twice.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> import grumo_jax
+        >>> model = grumo_jax.Monodepth2(
+        ...     encoder_widths=(8, 8, 8, 16, 16), decoder_widths=(4, 4, 8, 8, 8)
+        ... )
+        >>> images = jnp.zeros((1, 32, 64, 3))
+        >>> variables = jax.eval_shape(model.init, jax.random.key(0), images)
+        >>> name_layers(model, variables, images, [6, "encoder/conv1"])
+        ('decoder/up_1_0/conv', 'encoder/conv1')
+    """
+    given = tuple(map(str, [layers] if isinstance(layers, str | int) else layers))
+    if not any(name == "decoder" or name.isdecimal() for name in given):
+        return _each_once(given)
+    decoder = choose_layers(model, variables, images, "decoder")
+    if given == ("decoder",):
+        return decoder
+    return _each_once(tuple(_by_number(decoder, name) for name in given))
+
+
+def _by_number(decoder: Sequence[str], name: str) -> str:
+    if not name.isdecimal():
+        return name
+    if int(name) >= len(decoder):
+        raise LayerError(
+            f"there is no decoder layer {name}; the decoder's layers are 0 … {len(decoder) - 1}"
+        )
+    return decoder[int(name)]
+
+
+def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise LayerError(f"the layer {twice[0]!r} is named twice; name it once")
     return names
 
 

@@ -13,6 +13,7 @@ from grumo_jax.cli.ground_truth import (
     DepthDirOption,
     DepthScaleOption,
     LimitOption,
+    PairOption,
     Png16Option,
     ProtocolOption,
     SeedOption,
@@ -75,6 +76,7 @@ def ablate(
     ] = None,
     depth_dir: DepthDirOption = None,
     depth_scale: DepthScaleOption = 256,
+    pair: PairOption = "name",
     limit: LimitOption = None,
     batch_size: BatchSizeOption = None,
     png16: Png16Option = False,
@@ -102,7 +104,7 @@ def ablate(
     if hosts:
         join(hosts)
     chosen = choose_protocol(protocol, dataset, png16)
-    source = open_with_depth(dataset, data_dir, split, depth_dir, depth_scale, limit)
+    source = open_with_depth(dataset, data_dir, split, depth_dir, depth_scale, pair, limit)
     model, variables = load_checkpoint(checkpoint)
     options = {
         "layers": layer,
@@ -134,7 +136,7 @@ def ablate(
     summary = summarize_ablation(results)
     print(write_ablation(out, summary)[0].to_markdown())
     print(f"all {summary.counts.size} settings: {(out / 'settings.csv').resolve()}")
-    report_problems(summary.problems, summary.images, results.path)
+    report_problems(summary.problems, summary.empty, summary.images, results.path)
 
 
 def _named_references(names: list[str]) -> dict[str, Any]:

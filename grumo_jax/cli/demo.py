@@ -9,6 +9,7 @@ import typer
 from tqdm import tqdm
 
 from grumo_jax.checkpoint import shipped_checkpoint
+from grumo_jax.cli.options import check_out
 from grumo_jax.cli.output import Format, write_prediction
 from grumo_jax.cli.predict import make_predictor
 from grumo_jax.images import find_images, read_image, write_atomically
@@ -34,6 +35,7 @@ def demo(
     along are small and have seen synthetic scenes only: they show how everything works, not how
     well a good depth network does.
     """
+    check_out(out)
     demo_photos(checkpoint or shipped_checkpoint("synthetic"), out)
     demo_drive(checkpoint or shipped_checkpoint("synthetic-depth"), out, scenes)
 

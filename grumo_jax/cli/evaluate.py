@@ -13,6 +13,7 @@ from grumo_jax.cli.ground_truth import (
     DepthDirOption,
     DepthScaleOption,
     LimitOption,
+    PairOption,
     Png16Option,
     ProtocolOption,
     SeedOption,
@@ -58,6 +59,7 @@ def evaluate(
     ] = None,
     depth_dir: DepthDirOption = None,
     depth_scale: DepthScaleOption = 256,
+    pair: PairOption = "name",
     limit: LimitOption = None,
     batch_size: BatchSizeOption = None,
     pictures: Annotated[
@@ -86,7 +88,7 @@ def evaluate(
     if hosts:
         join(hosts)
     chosen = choose_protocol(protocol, dataset, png16)
-    source = open_with_depth(dataset, data_dir, split, depth_dir, depth_scale, limit)
+    source = open_with_depth(dataset, data_dir, split, depth_dir, depth_scale, pair, limit)
     model, variables = load_members(checkpoints)
     estimators = choose_estimators(model, estimator, baselines, ensemble=len(checkpoints) > 1)
     run = Run.of(estimators, variables, source, chosen, batch_size=batch_size, seed=seed)
@@ -111,7 +113,7 @@ def _report(results: Any, out: Path) -> None:
     page, tables = write_report(out, [summary])
     print(tables[0].to_markdown())
     print(f"report: {page.resolve()}")
-    report_problems(summary.problems, len(summary.images), results.path)
+    report_problems(summary.problems, len(summary.empty), len(summary.images), results.path)
 
 
 def choose_estimators(

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from grumo_jax.cli.options import check_out
 from grumo_jax.errors import GrumoError
 
 DatasetOption = Annotated[str, typer.Option(help="kitti, nyu, synthetic or folder.")]
@@ -31,6 +32,13 @@ DepthDirOption = Annotated[
     Path | None, typer.Option(help="folder: true depth, .npy or 16-bit .png of the same names.")
 ]
 DepthScaleOption = Annotated[float, typer.Option(help="folder: units of a depth PNG to the metre.")]
+PairOption = Annotated[
+    str,
+    typer.Option(
+        help="folder: name, a photo's depth is called as the photo; order, the first belongs to "
+        "the first."
+    ),
+]
 LimitOption = Annotated[
     int | None, typer.Option(min=1, help="Only so many images, at even distances.")
 ]
@@ -61,6 +69,7 @@ def open_with_depth(
     split: str | None,
     depth_dir: Path | None,
     depth_scale: float,
+    pair: str,
     limit: int | None,
 ) -> Any:
     """Open the data set, which must have ground truth."""
@@ -72,7 +81,7 @@ def open_with_depth(
             raise GrumoError("--split is for kitti and nyu; a folder of photos has no splits")
         if depth_dir is None:
             raise GrumoError("a folder of photos needs its true depth: give --depth-dir")
-        own = {"depth": depth_dir, "depth_scale": depth_scale}
+        own = {"depth": depth_dir, "depth_scale": depth_scale, "pair": pair}
     elif depth_dir:
         raise GrumoError(f"--depth-dir is for --dataset folder; {dataset} has its own depth")
     source = open_source(dataset, data_dir, split, **own)
@@ -88,14 +97,28 @@ def check_folder(out: Path, other: str) -> None:
         out: the folder.
         other: a file that it must not hold, since the tables would take the place of others.
     """
-    if out.exists() and not out.is_dir():
-        raise GrumoError(f"{out}: a file; --out names a folder")
+    check_out(out)
     if (out / other).exists():
         raise GrumoError(f"{out}: holds other results, {other}; choose another folder")
 
 
-def report_problems(problems: Sequence[tuple[str, str]], images: int, results: Path) -> None:
-    """Name the images that were left out; the exit status is then 1."""
+def report_problems(
+    problems: Sequence[tuple[str, str]], empty: int, images: int, results: Path
+) -> None:
+    """Name the images that were left out; the exit status is then 1.
+
+    Args:
+        problems: (id, sentence) of damaged images.
+        empty: number of images without valid pixels.
+        images: number of images measured.
+        results: the file that lists them.
+    """
+    if empty:
+        print(
+            f"grumo: {empty} without valid pixels: no true depth within the protocol's range; is "
+            "it in metres, or does a PNG need another --depth-scale?",
+            file=sys.stderr,
+        )
     for _, sentence in problems:
         print(f"grumo: left out {sentence}", file=sys.stderr)
     if not images:

@@ -19,7 +19,7 @@ def layers(
 ) -> None:
     """List the layers of a network with their shapes, for `grumo predict --layer`.
 
-    Without --all: the eleven decoder convolutions in the papers' numbering.
+    Without --all: the eleven decoder convolutions. The numbers are the papers'.
 
     Example: grumo layers checkpoints/synthetic
     """
@@ -28,8 +28,9 @@ def layers(
     size = model.input_size or (192, 640)
     images = jax.ShapeDtypeStruct((1, *size, 3), jnp.float32)
     calls = {call.name: call for call in list_calls(model, variables, images)}
-    print(f"{'layer':<36} {'kind':<14} output for an image of {size[0]}×{size[1]}")
+    numbers = {name: str(i) for i, name in enumerate(model.decoder_layers)}
+    print(f"{'':>2} {'layer':<36} {'kind':<14} output for an image of {size[0]}×{size[1]}")
     for name in calls if all_layers else model.decoder_layers:
         shapes = jax.tree.leaves(calls[name].shape)
         form = ", ".join("×".join(map(str, s.shape[1:])) + f" {s.dtype}" for s in shapes)
-        print(f"{name:<36} {calls[name].kind.__name__:<14} {form}")
+        print(f"{numbers.get(name, ''):>2} {name:<36} {calls[name].kind.__name__:<14} {form}")

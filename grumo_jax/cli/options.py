@@ -1,8 +1,12 @@
 """Options that commands of different kinds have."""
 
+import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from grumo_jax.errors import GrumoError
 
 HostsOption = Annotated[
     str | None,
@@ -12,3 +16,12 @@ HostsOption = Annotated[
     ),
 ]
 WorkersOption = Annotated[int, typer.Option(min=0, help="Threads that read images ahead.")]
+
+
+def check_out(out: Path) -> None:
+    """Raise a `GrumoError` if there can be no folder of that name to write to."""
+    there = next(path for path in (out, *out.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise GrumoError(f"{there}: a file; --out names the folder for the results")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise GrumoError(f"{there}: no permission to write there; name another folder with --out")

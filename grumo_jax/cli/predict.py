@@ -12,6 +12,7 @@ import typer
 from tqdm import tqdm
 
 from grumo_jax.checkpoint import load_checkpoint
+from grumo_jax.cli.options import check_out
 from grumo_jax.cli.output import Format, write_prediction
 from grumo_jax.errors import GrumoError, ImageError
 from grumo_jax.estimators import GradientUncertainty, named_estimator
@@ -44,7 +45,9 @@ def predict(
     ] = DEFAULT_FORMATS,
     layer: Annotated[
         list[str] | None,
-        typer.Option(help="grad only: layer to read, see `grumo layers`; may be repeated."),
+        typer.Option(
+            help="grad only: layer to read, by name or number, see `grumo layers`; may be repeated."
+        ),
     ] = None,
     size: Annotated[
         tuple[int, int] | None,
@@ -66,8 +69,7 @@ def predict(
 
     Example: grumo predict checkpoints/synthetic holiday/ --out results --format png
     """
-    if out.exists() and not out.is_dir():
-        raise GrumoError(f"{out}: a file; --out names the folder for the results")
+    check_out(out)
     predictor = make_predictor(checkpoint, estimator, layer, size, batch_size)
     files = find_images(images, leave_out=out)
     names, failed = list(files), list[str]()

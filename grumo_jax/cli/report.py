@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from grumo_jax.errors import GrumoError
+from grumo_jax.cli.options import check_out
 
 
 def report(
@@ -27,8 +27,7 @@ def report(
     # Importing these takes time that other commands need not spend.
     from grumo_jax.report import summarize, write_report
 
-    if out.exists() and not out.is_dir():
-        raise GrumoError(f"{out}: a file; --out names the folder for the report")
+    check_out(out)
     page, tables = write_report(out, [summarize(path) for path in results])
     print(tables[0].to_markdown())
     print(f"report: {page.resolve()}")

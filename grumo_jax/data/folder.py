@@ -129,7 +129,8 @@ def pair_depths(
     if not found:
         raise DataError(
             f"{folder}: no depth map is called as a photo is (photo {next(iter(images))!r}, depth "
-            f"{next(iter(depths))!r}); rename them, or pair them by order (in Python: pair='order')"
+            f"{next(iter(depths))!r}); rename them, or pair them by order (pair='order', --pair "
+            "order)"
         )
     return found
 

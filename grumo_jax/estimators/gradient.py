@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from grumo_jax.activations import activation_vjp, choose_layers
+from grumo_jax.activations import LayerNames, activation_vjp, choose_layers, name_layers
 from grumo_jax.errors import GrumoError, LayerError
 from grumo_jax.estimators.base import Estimate, Estimator, Inputs
 from grumo_jax.losses import Loss, LossName, Space, check_loss, consistency_loss
 from grumo_jax.mapping import map_fast
-from grumo_jax.network import as_names, as_network
+from grumo_jax.network import as_network
 from grumo_jax.references import (
     PAPER_REFERENCES,
     Flip,
@@ -65,8 +65,9 @@ class GradientUncertainty(Estimator):
 
     Attributes:
         model: see `Estimator`.
-        layers: names of activations (`activation_shapes` lists them); "decoder" for all decoder
-            convolutions; None for the one that `choose_layers` takes, layer 6 of `Monodepth2`.
+        layers: names of activations (`activation_shapes` lists them), or numbers of decoder
+            convolutions, see `name_layers`; "decoder" for all of those; None for the one that
+            `choose_layers` takes, layer 6 of `Monodepth2`.
         reference: one `Reference` or several.
         loss, space, uncertainty_weight: see `consistency_loss`.
         reduction: over channels: "max", "sum", "mean" (signed) or "norm" (L2).
@@ -91,7 +92,7 @@ class GradientUncertainty(Estimator):
     Belagiannis, TPAMI 2025.
     """
 
-    layers: str | Sequence[str] | None = None
+    layers: LayerNames | None = None
     reference: Reference | Sequence[Reference] = field(default_factory=Flip)
     loss: LossName | Loss = "squared"
     space: Space = "depth"
@@ -154,7 +155,7 @@ class GradientUncertainty(Estimator):
         if self.loss == "uncertainty":
             return ()
         reference = self.reference
-        return (reference,) if isinstance(reference, Reference) else tuple(reference)
+        return reference if isinstance(reference, tuple) else (reference,)
 
     @property
     def needs_key(self) -> bool:
@@ -221,9 +222,7 @@ class GradientUncertainty(Estimator):
         """The layers that the gradient is taken at."""
         if self.layers is None:
             return choose_layers(self.network, variables, images, "gradient")
-        if self.layers == "decoder":
-            return choose_layers(self.network, variables, images, "decoder")
-        return as_names(self.layers)
+        return name_layers(self.network, variables, images, self.layers)
 
     def _maps(
         self, scores: dict[str, jax.Array], size: tuple[int, ...]

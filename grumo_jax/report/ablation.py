@@ -31,6 +31,7 @@ class AblationSummary:
             finite value.
         counts: (signals, sites, reductions), images that the means rest on.
         images: number of images with valid pixels.
+        empty: number of images without.
         problems: (id, sentence) of images that were left out.
         coverage: a sentence that says so.
     """
@@ -43,6 +44,7 @@ class AblationSummary:
     means: dict[str, np.ndarray]
     counts: np.ndarray
     images: int
+    empty: int
     problems: tuple[tuple[str, str], ...]
     coverage: str
 
@@ -88,6 +90,7 @@ def summarize_ablation(results: Results | str | Path) -> AblationSummary:
         means.result(),
         means.counts,
         count["images"],
+        count["empty"],
         tuple(problems),
         say_coverage(
             count["images"],
