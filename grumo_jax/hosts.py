@@ -9,6 +9,7 @@ import os
 import re
 import socket
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -45,8 +46,12 @@ def join(hosts: str) -> None:
         _wait_for_first(hosts, place["coordinator_address"])
     # It would take SIGTERM for itself, which is how programs are asked to stop.
     jax.config.update("jax_enable_preemption_service", False)
+    # Where JAX waits in vain it aborts the program from C++; this comes before it.
+    patience = threading.Timer(START_SECONDS, _give_up, [hosts])
+    patience.daemon = True
+    patience.start()
     try:
-        jax.distributed.initialize(**place, initialization_timeout=START_SECONDS)
+        jax.distributed.initialize(**place, initialization_timeout=START_SECONDS + 60)
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
         if hosts == "auto":
@@ -54,6 +59,18 @@ def join(hosts: str) -> None:
         raise GrumoError(
             f"--hosts {hosts}: the processes do not come together ({reason})"
         ) from error
+    finally:
+        patience.cancel()
+
+
+def _give_up(hosts: str) -> NoReturn:
+    print(
+        f"grumo: --hosts {hosts}: not all processes have come within {START_SECONDS} seconds; "
+        "start every one of them",
+        file=sys.stderr,
+        flush=True,
+    )
+    os._exit(2)
 
 
 def _parse(hosts: str) -> dict[str, Any]:

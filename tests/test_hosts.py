@@ -3,6 +3,8 @@
 import csv
 import signal
 import socket
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -153,6 +155,18 @@ def test_nobody_at_the_address(monkeypatch):
         place = f"localhost:{taken.getsockname()[1]},1/2"
         with pytest.raises(GrumoError, match=f"{place}: process 0 has not answered there for 0"):
             join(place)
+
+
+def test_the_others_do_not_come():
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        place = f"localhost:{free.getsockname()[1]},0/2"
+    program = f"from grumo_jax import hosts; hosts.START_SECONDS = 2; hosts.join({place!r})"
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60
+    )
+    said = f"grumo: --hosts {place}: not all processes have come within 2 seconds; start every one"
+    assert (ended.returncode, ended.stderr) == (2, f"{said} of them\n")
 
 
 def test_alone_there_is_nothing_to_exchange():
