@@ -5,6 +5,7 @@ programs do. Optimised: maps read at the points alone, sorted once for each orde
 """
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -88,6 +89,11 @@ def score_optimised(maps: Maps, points: tuple[torch.Tensor, torch.Tensor]) -> di
     return {metric: _area(metric, truth, depth, uncertainty).cpu().numpy() for metric in ORDERS}
 
 
+@cache
+def _kept(device: torch.device) -> torch.Tensor:
+    return torch.from_numpy(KEPT).to(device)
+
+
 def _as_disparity(maps: Maps) -> list[torch.Tensor]:
     return [(1 / maps[0]).contiguous(), maps[1].contiguous()]
 
@@ -106,7 +112,7 @@ def _area(
         "rmse": lambda: ((truth - depth) ** 2,) * 2,
         "a1": lambda: ((ratio >= 1.25).float(), ratio),
     }[metric]()
-    kept = torch.from_numpy(KEPT).to(depth.device)
+    kept = _kept(depth.device)
     curves = []
     for by in (uncertainty, order):
         sums = error.gather(1, by.argsort(1)).double().cumsum(1)

@@ -6,13 +6,16 @@
     python benchmarks/speed.py --dtype bfloat16
     python benchmarks/speed.py --memory                      # peak memory, a process for each
 
-Monodepth2 with ResNet-18, the same drawn weights on all sides, pinned to one core where the
-platform is a CPU, freed memory kept, taking turns. "AUSE" compares Grad's maps with ground truth
-at 18,000 points; "image evaluated" is Grad and that. Fails unless Grad's maps and their AUSE agree.
-On an accelerator PyTorch runs there, too, if it can. Needs PyTorch (extra: convert).
+Monodepth2 with ResNet-18, the same drawn weights on all sides, pinned to one core where there is no
+GPU, freed memory kept, taking turns. "AUSE" compares Grad's maps with ground truth at 18,000
+points; "image evaluated" is Grad and that. Fails unless Grad's maps and their AUSE agree. On a GPU
+PyTorch runs there, too: eager, without CUDA graphs, its convolutions chosen by trial as XLA's are;
+both sides may round the factors of products to TF32, but not where they are compared. Needs
+PyTorch (extra: convert).
 """
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -21,10 +24,11 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
-if hasattr(os, "sched_setaffinity"):
+if hasattr(os, "sched_setaffinity") and not os.path.exists("/dev/nvidiactl"):
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
 from grumo_jax.cli.memory import keep_memory
@@ -58,8 +62,8 @@ def main() -> None:
     parser.add_argument("--alone", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--json", help="write the numbers to this file")
     options = parser.parse_args()
-    torch.manual_seed(0)
     torch.set_num_threads(1)
+    use_gpu_fully()
     if options.alone:
         run_alone(options)
     elif options.memory:
@@ -68,15 +72,36 @@ def main() -> None:
         measure_time(options)
 
 
+def use_gpu_fully() -> None:
+    """Let PyTorch choose its convolutions by trial and use TF32, as XLA does."""
+    if (jax.default_backend() == "gpu") != torch.cuda.is_available():
+        sys.exit("JAX and PyTorch do not both find the GPU; install both for it, or none")
+    torch.backends.cudnn.benchmark = True
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Products of float32 as they are on both sides, for comparing results on GPUs."""
+    if not torch.cuda.is_available():
+        yield
+        return
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    with jax.default_matmul_precision("highest"):
+        yield
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+
+
 def measure_time(options: Any) -> None:
     """Print a table for each batch size."""
     numbers: dict[str, Any] = {}
     for batch in options.batches:
         calls = calls_of(options, batch)
         compiled = {name: timed(call) for name, call in calls["grumo_jax"].items()}
-        check_agreement(calls, options.dtype)
-        for side in SIDES[1:]:
-            calls[side][AUSE]()  # so that its estimate is given
+        with full_precision():
+            check_agreement(calls, options.dtype)
+        for side, name in itertools.product(SIDES, ROWS):
+            calls[side][name]()
         seconds = {side: {name: list[float]() for name in ROWS} for side in SIDES}
         for _ in range(options.rounds):
             for name in ROWS:
@@ -111,11 +136,11 @@ def calls_of_side(side: str, options: Any, images: np.ndarray) -> dict[str, Call
 
     programs = OPTIMISED if optimised else PLAIN
 
-    def maps(name: str) -> list[torch.Tensor]:
+    def run(name: str) -> list[torch.Tensor]:
         return [m.float() for m in programs[name](network, tensor)]
 
     def call(name: str) -> Call:
-        return lambda: [m.cpu().numpy()[:, 0] for m in maps(name)]
+        return lambda: [m.cpu().numpy()[:, 0] for m in run(name)]
 
     truth = scan(len(images))
     points = points_of(truth, device)
@@ -124,7 +149,7 @@ def calls_of_side(side: str, options: Any, images: np.ndarray) -> dict[str, Call
         return score_optimised(maps, points) if optimised else score_plain(maps, truth)
 
     return {name: call(name) for name in programs} | with_scores(
-        lambda: maps("Grad, layer 6"), scored
+        lambda: run("Grad, layer 6"), scored
     )
 
 
@@ -156,7 +181,7 @@ def calls_of_ours(network: Monodepth2, dtype: str, images: jax.Array) -> dict[st
 
     calls = {name: call(estimator) for name, estimator in estimators.items()}
     grad, (batch, height, width, _) = estimators["Grad, layer 6"], images.shape
-    targets = targets_of(scan(batch), (height, width))
+    targets = jax.device_put(targets_of(scan(batch), (height, width)))
 
     def scored(estimate: Any) -> Any:
         return score(grad.network, estimate, targets)
@@ -208,9 +233,11 @@ def report(options: Any, batch: int, ms: dict[str, Any], compiled: dict[str, flo
     print("|---|---|---|---|---|---|---|")
     for name in ROWS:
         ours, plain, optimised = (ms[side][name] / batch for side in SIDES)
+        digits = 0 if ours > 10 else 2
+        times = " | ".join(f"{t:.{digits}f}" for t in (ours, plain, optimised))
         print(
-            f"| {name} | {ours:.0f} | {plain:.0f} | {optimised:.0f} | {plain / ours:.2f} | "
-            f"{optimised / ours:.2f} | {compiled[name]:.1f} |"
+            f"| {name} | {times} | {plain / ours:.2f} | {optimised / ours:.2f} | "
+            f"{compiled[name]:.1f} |"
         )
 
 
@@ -242,27 +269,27 @@ def run_alone(options: Any) -> None:
     if side == "grumo_jax":
         print(f"{compiled_megabytes(name, options.dtype, images):.0f}")
         return
-    call = calls_of_side(side, options, images)[name]
-    before = peak_megabytes()
-    call()
-    print(f"{peak_megabytes() - before:.0f}")
+    print(f"{needed_megabytes(calls_of_side(side, options, images)[name]):.0f}")
 
 
-def peak_megabytes() -> float:
-    """The most that PyTorch, or on CPUs the process, had so far."""
+def needed_megabytes(call: Call) -> float:
+    """What a call needs beyond what is there."""
     if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 1e6
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        call()
+        return (torch.cuda.max_memory_allocated() - before) / 1e6
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    call()
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / 1e6
 
 
 def compiled_megabytes(name: str, dtype: str, images: np.ndarray) -> float:
     """What the compiled program allocates."""
     estimators, variables = ours(Monodepth2().eval(), dtype)
 
-    def run(variables: Any, images: jax.Array) -> Any:
-        return estimators[name](variables, images, jax.random.key(0))
-
-    memory: Any = jax.jit(run).lower(variables, images).compile().memory_analysis()
+    program = jax.jit(estimators[name]).lower(variables, images, jax.random.key(0))
+    memory: Any = program.compile().memory_analysis()
     return (memory.temp_size_in_bytes + memory.output_size_in_bytes) / 1e6
 
 

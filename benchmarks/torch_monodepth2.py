@@ -1,6 +1,7 @@
 """A straightforward PyTorch Monodepth2 (ResNet-18) to compare with; names as in .pth files."""
 
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import numpy as np
 import torch
@@ -20,23 +21,33 @@ Reference = tuple[Callable[[torch.Tensor], torch.Tensor], Callable[[torch.Tensor
 
 def rotate(maps: torch.Tensor, degrees: float) -> torch.Tensor:
     """Rotate (B, C, H, W) about the centre; nearest neighbour, zeros outside."""
-    _, _, height, width = maps.shape
+    # In float32, since eight bits do not tell neighbouring pixels apart.
+    grid = _rotated(maps.shape, degrees, maps.device)
+    return F.grid_sample(maps.float(), grid, mode="nearest", align_corners=False).to(maps.dtype)
+
+
+@cache
+def _rotated(shape: Sequence[int], degrees: float, device: torch.device) -> torch.Tensor:
+    """Where the pixels of maps of that shape come from."""
+    *_, height, width = shape
     angle = torch.deg2rad(torch.tensor(degrees))
     cos, sin, ratio = torch.cos(angle), torch.sin(angle), height / width
     zero = torch.tensor(0.0)
     matrix = torch.stack(
         [torch.stack([cos, -sin * ratio, zero]), torch.stack([sin / ratio, cos, zero])]
     )
-    matrix = matrix.to(maps.device).expand(len(maps), 2, 3)
-    # In float32, since eight bits do not tell neighbouring pixels apart.
-    grid = F.affine_grid(matrix, list(maps.shape), align_corners=False)
-    return F.grid_sample(maps.float(), grid, mode="nearest", align_corners=False).to(maps.dtype)
+    matrix = matrix.to(device).expand(shape[0], 2, 3)
+    return F.affine_grid(matrix, list(shape), align_corners=False)
 
 
 def gray(images: torch.Tensor) -> torch.Tensor:
     """ITU-R 601 gray in three channels."""
-    luma = images.new_tensor([0.2989, 0.587, 0.114]).view(1, 3, 1, 1)
-    return (images * luma).sum(1, keepdim=True).expand_as(images)
+    return (images * _luma(images.device, images.dtype)).sum(1, keepdim=True).expand_as(images)
+
+
+@cache
+def _luma(device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    return torch.tensor([0.2989, 0.587, 0.114], dtype=dtype, device=device).view(1, 3, 1, 1)
 
 
 FLIP: Reference = (lambda x: x.flip(3), lambda d: d.flip(3))

@@ -147,7 +147,8 @@ def dropout_optimised(model: Monodepth2, images: torch.Tensor) -> Maps:
         features = model.encoder(images)
         depth, _ = decode(model, features)
         times = PASSES if images.is_cuda else 1
-        repeated = [f.repeat(times, 1, 1, 1) for f in features]
+        # Unlike `repeat`, this keeps the layout.
+        repeated = [torch.cat([f] * times) for f in features] if times > 1 else features
         passes = [1 / decode(model, repeated, rate=RATE)[0] for _ in range(PASSES // times)]
         return depth, torch.cat(passes).unflatten(0, (PASSES, -1)).var(0)
 

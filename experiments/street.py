@@ -36,7 +36,10 @@ class Street:
 
     def layer(self, name: str) -> str:
         """A layer's name; of a number, the decoder's convolution that has it."""
-        return grumo_jax.name_layers(self.model, self.variables, self.images, name)[0]
+        found = grumo_jax.name_layers(self.model, self.variables, self.images, name)
+        if len(found) > 1:
+            raise GrumoError(f"{name!r} stands for {len(found)} layers; name one")
+        return found[0]
 
 
 def parse(about: str | None, **options: dict[str, Any]) -> argparse.Namespace:

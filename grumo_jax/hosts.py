@@ -38,8 +38,11 @@ def join(hosts: str) -> None:
         hosts: "auto" where JAX can tell by itself (TPU slices, SLURM, Open MPI, Kubernetes), else
             "ADDRESS:PORT,I/N": where process 0 listens, and which of how many this one is.
 
+    Where processes wait in vain for each other, the program ends with a sentence and status 2: JAX
+    would abort it, and cannot be made to return.
+
     Raises:
-        GrumoError: if that is not understood, or the others cannot be reached.
+        GrumoError: if that is not understood, or process 0 cannot be reached.
     """
     place = {} if hosts == "auto" else _parse(hosts)
     if place.get("process_id"):

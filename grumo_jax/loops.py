@@ -2,7 +2,7 @@
 
 XLA leaves most of that inside. And on CPUs it finds no fast routine, inside a loop, for
 differentiated convolutions: these convolve by the mirrored kernel with its channels exchanged, XLA
-folds both into the convolution, and it takes up to fifty times as long (`benchmarks/batching.py`).
+folds both into the convolution, and it takes many times as long (`benchmarks/batching.py`).
 So there each kernel is laid out in full before it is used.
 """
 

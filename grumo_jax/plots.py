@@ -152,7 +152,8 @@ def _draw(
         axes = Figure(layout="constrained").subplots()
     drawn = axes.imshow(values, interpolation="nearest", **style)
     if bar:
-        axes.figure.colorbar(drawn, cax=axes.inset_axes((1.01, 0, 0.02, 1)))
+        # The maps' highest values share the last colour.
+        axes.figure.colorbar(drawn, cax=axes.inset_axes((1.01, 0, 0.02, 1)), extend="max")
     axes.set_title(title)
     axes.set_axis_off()
     return axes.figure, axes

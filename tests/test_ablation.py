@@ -117,6 +117,11 @@ def test_weights_share_one_backward_pass(small, images):
 # --- grids
 
 
+def test_a_site_has_a_layer_once():
+    with pytest.raises(GrumoError, match="the site 'both' has a layer twice: up1, up1"):
+        Site("both", ("up1", "up1"))
+
+
 def test_a_grid_of_options(small, images):
     grid = Grid.of(
         *small,

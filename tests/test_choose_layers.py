@@ -5,7 +5,7 @@ from flax import linen as nn
 
 import grumo_jax
 from grumo_jax import choose_layers, name_layers
-from grumo_jax.errors import LayerError
+from grumo_jax.errors import GrumoError
 
 
 def test_the_rules_find_the_papers_layers_without_being_told(tiny, images):
@@ -59,12 +59,14 @@ def test_numbers_and_names_go_together(tiny, images):
     [
         (11, "there is no decoder layer 11; the decoder's layers are 0 … 10"),
         ([6, "decoder/up_1_0/conv"], "the layer 'decoder/up_1_0/conv' is named twice; name it"),
-        (-1, "there is no layer '-1'"),
+        (-1, "there is no decoder layer -1; the decoder's layers are 0 … 10"),
+        (["decoder", 3], "the layer 'decoder/up_3_1/conv' is named twice"),
+        (1.5, "layers is 1.5; expected names or numbers of layers"),
     ],
 )
 def test_wrong_layers_are_explained(tiny, images, layers, sentence):
     model, variables = tiny
-    with pytest.raises(LayerError, match=sentence):
+    with pytest.raises(GrumoError, match=sentence):
         grumo_jax.GradientUncertainty(model, layers=layers)(variables, images)
 
 

@@ -46,6 +46,7 @@ def test_help_teaches(monkeypatch, capsys):
         assert len(capsys.readouterr().out) > 300
 
 
+@pytest.mark.slow
 def test_predict_writes_every_format(checkpoint, photos, tmp_path):
     formats = [part for name in ("npz", "npy", "png", "panel") for part in ("--format", name)]
     result = installed_grumo("predict", checkpoint, photos, "--out", tmp_path / "out", *formats)

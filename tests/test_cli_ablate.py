@@ -22,6 +22,7 @@ def command(checkpoint, tmp_path):
     return ["ablate", checkpoint, *options]
 
 
+@pytest.mark.slow
 def test_from_a_folder_to_tables(grumo, command, tmp_path):
     options = ["--layer", "6", "--layer", "decoder/head_0", "--combine", "mean"]
     options += ["--reduction", "norm", "--reference", "flip", "--reference", "gray"]

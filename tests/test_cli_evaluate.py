@@ -21,6 +21,7 @@ def data(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_from_a_folder_to_a_report(grumo, checkpoint, data):
     (data / "rgb" / "b.png").write_bytes(b"no photo")
     command = ["evaluate", checkpoint, "--dataset", "folder", "--data-dir", data / "rgb"]
@@ -67,7 +68,7 @@ def test_depth_may_go_by_order_and_what_is_without_depth_is_said(grumo, checkpoi
     code, out, err = grumo(*command, "--pair", "order")
     assert code == 0
     assert "means over 2 of 3 images; 1 without valid pixels" in out
-    assert "grumo: 1 without valid pixels: no true depth within the protocol's range; is it" in err
+    assert "grumo: 1 image not counted: no true depth within the protocol's range; is it in" in err
 
 
 @pytest.mark.parametrize(
@@ -79,6 +80,10 @@ def test_depth_may_go_by_order_and_what_is_without_depth_is_said(grumo, checkpoi
         ({"--dataset": "nyu"}, "the protocol median is not for nyu; see --help"),
         ({"--data-dir": "nowhere"}, "nowhere: no such folder"),
         ({"--estimator": "guess"}, "there is no estimator 'guess'; choose one of grad,"),
+        (
+            {"--dataset": "kitti", "--depth-dir": None, "--pair": "order"},
+            "--pair is for --dataset folder; kitti has its own depth",
+        ),
         ({"--pair": "size"}, "pair is 'size'; expected 'name' or 'order'"),
         ({"--out": "file.txt"}, "file.txt: a file; --out names the folder for the results"),
     ],

@@ -9,7 +9,11 @@ ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def page_to_run(page):
+    return pytest.param(page, id=page.name, marks=[] if page.parent == ROOT else pytest.mark.slow)
+
+
+@pytest.mark.parametrize("page", [page_to_run(page) for page in PAGES])
 def test_python_blocks_run(page, monkeypatch):
     monkeypatch.chdir(ROOT)
     blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)

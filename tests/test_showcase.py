@@ -43,6 +43,7 @@ def test_a_drive_is_filmed_drawn_and_animated(scenes):
         assert animation.size == (128, 128)
 
 
+@pytest.mark.slow
 def test_scores_are_those_of_held_out_streets(tiny, monkeypatch):
     monkeypatch.setitem(showcase.SIZES, "street", (32, 64))
     monkeypatch.setattr(showcase, "ESTIMATORS", ("post",))

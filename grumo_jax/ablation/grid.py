@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from grumo_jax.activations import LayerNames, name_layers
+from grumo_jax.activations import LayerNames, number_layers
 from grumo_jax.activations.calls import find_calls, list_calls
 from grumo_jax.errors import GrumoError
 from grumo_jax.estimators import GradientUncertainty
@@ -237,12 +237,9 @@ def _references_of(
 
 def _layer_names(network: Any, variables: Any, images: Any, layers: LayerNames) -> dict[str, str]:
     """{name of the site: layer}, with its number where that is how it was given."""
-    names = name_layers(network, variables, images, layers)
-    given = [layers] if isinstance(layers, str | int) else list(layers)
-    asked = range(len(names)) if given == ["decoder"] else given
     return {
-        (name if name == asked_for else f"{asked_for} {name}"): name
-        for asked_for, name in zip(asked, names, strict=True)
+        name if number is None else f"{number} {name}": name
+        for number, name in number_layers(network, variables, images, layers)
     }
 
 

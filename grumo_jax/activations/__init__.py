@@ -11,3 +11,4 @@ from grumo_jax.activations.calls import list_calls as list_calls
 from grumo_jax.activations.choose import LayerNames as LayerNames
 from grumo_jax.activations.choose import choose_layers as choose_layers
 from grumo_jax.activations.choose import name_layers as name_layers
+from grumo_jax.activations.choose import number_layers as number_layers

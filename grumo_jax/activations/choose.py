@@ -66,8 +66,9 @@ def name_layers(model: Any, variables: Any, images: Any, layers: LayerNames) -> 
 
     Args:
         model, variables, images: see `choose_layers`.
-        layers: one or several names; of a number, such as 6 or "6", the decoder's convolution
-            that has it, counted coarse to fine as the papers do; "decoder" for all of those.
+        layers: one or several names, which stay as they are; of a number, such as 6 or "6", the
+            decoder's convolution that has it, counted coarse to fine as the papers do; "decoder"
+            for all of those.
 
     Raises:
         LayerError: if the decoder has no such number, or a layer is named twice.
@@ -83,29 +84,37 @@ def name_layers(model: Any, variables: Any, images: Any, layers: LayerNames) -> 
         >>> name_layers(model, variables, images, [6, "encoder/conv1"])
         ('decoder/up_1_0/conv', 'encoder/conv1')
     """
-    given = tuple(map(str, [layers] if isinstance(layers, str | int) else layers))
-    if not any(name == "decoder" or name.isdecimal() for name in given):
-        return _each_once(given)
-    decoder = choose_layers(model, variables, images, "decoder")
-    if given == ("decoder",):
-        return decoder
-    return _each_once(tuple(_by_number(decoder, name) for name in given))
+    return tuple(name for _, name in number_layers(model, variables, images, layers))
 
 
-def _by_number(decoder: Sequence[str], name: str) -> str:
-    if not name.isdecimal():
-        return name
-    if int(name) >= len(decoder):
-        raise LayerError(
-            f"there is no decoder layer {name}; the decoder's layers are 0 … {len(decoder) - 1}"
-        )
-    return decoder[int(name)]
-
-
-def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
-    if twice := sorted({name for name in names if names.count(name) > 1}):
+def number_layers(
+    model: Any, variables: Any, images: Any, layers: LayerNames
+) -> list[tuple[str | None, str]]:
+    """Like `name_layers`: (number, name) of each, the number None where a name was given."""
+    given = list(map(str, [layers] if isinstance(layers, str | int) else layers))
+    decoder: tuple[str, ...] = ()
+    if any(name == "decoder" or _is_number(name) for name in given):
+        decoder = choose_layers(model, variables, images, "decoder")
+    found = list[tuple[str | None, str]]()
+    for name in given:
+        if name == "decoder":
+            found += [(str(i), layer) for i, layer in enumerate(decoder)]
+        elif not _is_number(name):
+            found.append((None, name))
+        elif 0 <= int(name) < len(decoder):
+            found.append((name, decoder[int(name)]))
+        else:
+            raise LayerError(
+                f"there is no decoder layer {name}; the decoder's layers are 0 … {len(decoder) - 1}"
+            )
+    names = [name for _, name in found]
+    if twice := [name for name in names if names.count(name) > 1]:
         raise LayerError(f"the layer {twice[0]!r} is named twice; name it once")
-    return names
+    return found
+
+
+def _is_number(name: str) -> bool:
+    return name.removeprefix("-").isdecimal()
 
 
 def _nearest_to_quarter(

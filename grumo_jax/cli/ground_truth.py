@@ -29,14 +29,13 @@ SplitOption = Annotated[
     ),
 ]
 DepthDirOption = Annotated[
-    Path | None, typer.Option(help="folder: true depth, .npy or 16-bit .png of the same names.")
+    Path | None, typer.Option(help="folder: true depth, .npy or 16-bit .png; see --pair.")
 ]
 DepthScaleOption = Annotated[float, typer.Option(help="folder: units of a depth PNG to the metre.")]
 PairOption = Annotated[
     str,
     typer.Option(
-        help="folder: name, a photo's depth is called as the photo; order, the first belongs to "
-        "the first."
+        help="folder: by name, or by order where photos and depth maps have different names."
     ),
 ]
 LimitOption = Annotated[
@@ -84,6 +83,8 @@ def open_with_depth(
         own = {"depth": depth_dir, "depth_scale": depth_scale, "pair": pair}
     elif depth_dir:
         raise GrumoError(f"--depth-dir is for --dataset folder; {dataset} has its own depth")
+    elif pair != "name":
+        raise GrumoError(f"--pair is for --dataset folder; {dataset} has its own depth")
     source = open_source(dataset, data_dir, split, **own)
     if not source.has_depth:
         raise GrumoError(f"{source.name} has no ground truth; evaluate another split")
@@ -105,7 +106,7 @@ def check_folder(out: Path, other: str) -> None:
 def report_problems(
     problems: Sequence[tuple[str, str]], empty: int, images: int, results: Path
 ) -> None:
-    """Name the images that were left out; the exit status is then 1.
+    """Name the images that were left out; the exit status is 1 if some are damaged.
 
     Args:
         problems: (id, sentence) of damaged images.
@@ -115,8 +116,8 @@ def report_problems(
     """
     if empty:
         print(
-            f"grumo: {empty} without valid pixels: no true depth within the protocol's range; is "
-            "it in metres, or does a PNG need another --depth-scale?",
+            f"grumo: {empty} image{'s' * (empty > 1)} not counted: no true depth within the "
+            "protocol's range; is it in metres?",
             file=sys.stderr,
         )
     for _, sentence in problems:

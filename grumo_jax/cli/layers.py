@@ -19,7 +19,8 @@ def layers(
 ) -> None:
     """List the layers of a network with their shapes, for `grumo predict --layer`.
 
-    Without --all: the eleven decoder convolutions. The numbers are the papers'.
+    Without --all: the decoder's convolutions, coarse to fine. Their numbers, which are the papers',
+    stand for them, too.
 
     Example: grumo layers checkpoints/synthetic
     """
@@ -29,7 +30,7 @@ def layers(
     images = jax.ShapeDtypeStruct((1, *size, 3), jnp.float32)
     calls = {call.name: call for call in list_calls(model, variables, images)}
     numbers = {name: str(i) for i, name in enumerate(model.decoder_layers)}
-    print(f"{'':>2} {'layer':<36} {'kind':<14} output for an image of {size[0]}×{size[1]}")
+    print(f"{'#':>2} {'layer':<36} {'kind':<14} output for an image of {size[0]}×{size[1]}")
     for name in calls if all_layers else model.decoder_layers:
         shapes = jax.tree.leaves(calls[name].shape)
         form = ", ".join("×".join(map(str, s.shape[1:])) + f" {s.dtype}" for s in shapes)

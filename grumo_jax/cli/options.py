@@ -20,7 +20,7 @@ WorkersOption = Annotated[int, typer.Option(min=0, help="Threads that read image
 
 def check_out(out: Path) -> None:
     """Raise a `GrumoError` if there can be no folder of that name to write to."""
-    there = next(path for path in (out, *out.absolute().parents) if path.exists())
+    there = next(path for path in (out, *out.absolute().parents) if os.path.exists(path))
     if not there.is_dir():
         raise GrumoError(f"{there}: a file; --out names the folder for the results")
     if not os.access(there, os.W_OK | os.X_OK):

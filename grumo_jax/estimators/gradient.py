@@ -103,6 +103,8 @@ class GradientUncertainty(Estimator):
     def __post_init__(self) -> None:
         check_loss(self.loss, self.space, self.uncertainty_weight)
         check_score(self.reduction, self.combine)
+        if not isinstance(self.layers, str | int | Sequence | None):
+            raise GrumoError(f"layers is {self.layers!r}; expected names or numbers of layers")
         for name in ("layers", "reference"):
             value = getattr(self, name)
             if isinstance(value, Sequence) and not isinstance(value, str):
