@@ -2,7 +2,7 @@
 
     python benchmarks/batching.py
 
-Monodepth2 with ResNet-18 at 192×640, pinned to one core where the platform is a CPU, freed memory
+Monodepth2 with ResNet-18 at 192×640, pinned to one core where there is no GPU, freed memory
 kept: five forward passes, and three backward passes to all decoder layers after one forward pass.
 "Ready" loops are those of grumo_jax/loops.py.
 """
@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-if hasattr(os, "sched_setaffinity"):
+if hasattr(os, "sched_setaffinity") and not os.path.exists("/dev/nvidiactl"):
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
 from grumo_jax.cli.memory import keep_memory
