@@ -54,9 +54,7 @@ def main() -> None:
     ways = {
         "one batch": backward(lambda f, xs: jax.vmap(f)(xs)),
         "loop": backward(jax.lax.map),
-        "loop, ready": backward(
-            lambda f, xs: jax.lax.map(for_loops(f, xs[0], plain_kernels=True), xs)
-        ),
+        "loop, ready": backward(lambda f, xs: jax.lax.map(for_loops(f, xs[0], on_cpu=True), xs)),
     }
     compare(ways, images)
 

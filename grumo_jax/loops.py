@@ -19,19 +19,19 @@ CHEAP = ("broadcast_in_dim", "iota")
 
 
 def for_loops(
-    function: Callable[[Any], Any], element: Any, *, plain_kernels: bool
+    function: Callable[[Any], Any], element: Any, *, on_cpu: bool
 ) -> Callable[[Any], Any]:
     """The same function with all that does not depend on its argument computed once, here.
 
     Args:
         function: maps a tree of arrays to one; it may close over traced values.
         element: an argument, or shapes and dtypes of one.
-        plain_kernels: lay the kernels of convolutions out in full.
+        on_cpu: whether the loop is one on CPUs: lay the kernels of convolutions out in full.
 
     Example:
         >>> import jax, jax.numpy as jnp
         >>> weights = jnp.arange(3.0)
-        >>> ready = for_loops(lambda x: x * jnp.sum(weights), jnp.zeros(()), plain_kernels=True)
+        >>> ready = for_loops(lambda x: x * jnp.sum(weights), jnp.zeros(()), on_cpu=True)
         >>> [str(e.primitive) for e in jax.make_jaxpr(ready)(1.0).eqns]  # the sum is there already
         ['mul']
         >>> jax.lax.map(ready, jnp.arange(2.0))
@@ -42,13 +42,13 @@ def for_loops(
     known: dict[int, Any] = {}
     steps: list[_Step] = []
     inputs = [next(names) for _ in traced.jaxpr.invars]
-    outputs = _flatten(traced, inputs, names, known, steps)
+    outputs = _flatten(traced, inputs, names, known, steps, on_cpu)
     remaining = _run_what_is_fixed(steps, set(inputs), known)
 
     def ready(x: Any) -> Any:
         values = known | dict(zip(inputs, jax.tree.leaves(x), strict=True))
         for step in remaining:
-            step.run(values, plain_kernels)
+            step.run(values, plain_kernels=on_cpu)
         results = [values[name] for name in outputs]
         return jax.tree.unflatten(jax.tree.structure(form), results)
 
@@ -81,6 +81,7 @@ def _flatten(
     names: Iterator[int],
     known: dict[int, Any],
     steps: list[_Step],
+    on_cpu: bool,
 ) -> list[int]:
     """Append a program's steps, and those of the functions it calls; return its outputs' names."""
     named: dict[Any, int] = dict(zip(program.jaxpr.invars, inputs, strict=True))
@@ -98,12 +99,24 @@ def _flatten(
     for equation in program.jaxpr.eqns:
         operands = [name_of(variable) for variable in equation.invars]
         if equation.primitive.name == "jit":
-            results = _flatten(equation.params["jaxpr"], operands, names, known, steps)
+            called = equation.params["jaxpr"]
+            results = _flatten(called, operands, names, known, steps, on_cpu)
+        elif on_cpu and (called := _branch_of_cpus(equation)) is not None:
+            results = _flatten(called, operands[1:], names, known, steps, on_cpu)
         else:
             results = [next(names) for _ in equation.outvars]
             steps.append(_Step(equation, operands, results))
         named.update(zip(equation.outvars, results, strict=True))
     return [name_of(variable) for variable in program.jaxpr.outvars]
+
+
+def _branch_of_cpus(equation: Any) -> core.ClosedJaxpr | None:
+    """What `jax.lax.platform_dependent` runs on CPUs; None if an equation is none of its own."""
+    platforms = equation.params.get("branches_platforms") or ()
+    # The last one, for all others, has None for its platforms.
+    places = (i for i, names in enumerate(platforms) if names is None or "cpu" in names)
+    place = next(places, None)
+    return None if place is None else equation.params["branches"][place]
 
 
 def _run_what_is_fixed(

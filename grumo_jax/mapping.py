@@ -15,9 +15,9 @@ def map_fast(function: Function, xs: Any) -> Any:
     """Like `jax.vmap(function)(xs)`: batched on accelerators, one after another on CPUs.
 
     On one CPU core a batch is no faster than a loop and takes far more memory
-    (`benchmarks/batching.py`). That batches are faster on accelerators is assumed, not yet
-    measured. The choice is made when the program is lowered. Either way, what does not depend on
-    the element is computed once.
+    (`benchmarks/batching.py`). Accelerators run a batch in a fraction of a loop's kernels
+    (`benchmarks/compiled.py`; not timed yet). The choice is made when the program is lowered.
+    Either way, what does not depend on the element is computed once.
 
     Args:
         function: maps one element to a tree of arrays; it may close over traced values.
@@ -35,7 +35,7 @@ def map_fast(function: Function, xs: Any) -> Any:
         return jax.tree.map(lambda y: y[None], result)
 
     def loop(xs: Any) -> Any:
-        return jax.lax.map(for_loops(function, _element(xs), plain_kernels=True), xs)
+        return jax.lax.map(for_loops(function, _element(xs), on_cpu=True), xs)
 
     return jax.lax.platform_dependent(xs, cpu=loop, default=jax.vmap(function))
 
@@ -61,8 +61,8 @@ def map_in_chunks(function: Function, xs: Any, chunk: int) -> Any:
     places = jnp.minimum(jnp.arange(-(-length // chunk) * chunk), length - 1).reshape(-1, chunk)
     chunks = jax.tree.map(lambda x: x[places], xs)
 
-    def loop(chunks: Any, plain_kernels: bool) -> Any:
-        ready = for_loops(jax.vmap(function), _element(chunks), plain_kernels=plain_kernels)
+    def loop(chunks: Any, on_cpu: bool) -> Any:
+        ready = for_loops(jax.vmap(function), _element(chunks), on_cpu=on_cpu)
         return jax.lax.map(ready, chunks)
 
     found = jax.lax.platform_dependent(

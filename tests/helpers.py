@@ -1,5 +1,6 @@
 """What several test files use."""
 
+import re
 from pathlib import Path
 
 import jax
@@ -23,6 +24,12 @@ def need_shared(*parts):
 def assert_trees_close(actual, desired, **tolerance):
     """Compare two trees leaf by leaf."""
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **tolerance), actual, desired)
+
+
+def exchanges(program):
+    """How devices exchange anything in a compiled program: names of HLO's instructions."""
+    kinds = "all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter"
+    return set(re.findall(rf" ({kinds})(?:-start)?\(", program.as_text()))
 
 
 def draw_variables(model, images, seed=0):

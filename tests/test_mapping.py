@@ -59,7 +59,7 @@ def test_what_is_fixed_is_computed_once():
     def function(x):
         return convolve(x) + jnp.sum(convolve(MAPS[0])) + jnp.zeros((8, 8, 2))[None]
 
-    ready = for_loops(function, MAPS[0], plain_kernels=False)
+    ready = for_loops(function, MAPS[0], on_cpu=False)
     names = [str(e.primitive) for e in jax.make_jaxpr(ready)(MAPS[0]).eqns]
     assert names.count("conv_general_dilated") == 1
     assert "reduce_sum" not in names
@@ -68,7 +68,7 @@ def test_what_is_fixed_is_computed_once():
 
 def test_kernels_are_laid_out():
     """So that XLA finds its fast routine: it knows kernels of (height, width, in, out) only."""
-    plain = for_loops(gradient, MAPS[0], plain_kernels=True)
+    plain = for_loops(gradient, MAPS[0], on_cpu=True)
     loops = {
         name: jax.jit(lambda xs, f=f: jax.lax.map(f, xs)).lower(MAPS).compile().as_text()
         for name, f in (("as it is", gradient), ("plain", plain))
@@ -76,6 +76,20 @@ def test_kernels_are_laid_out():
     assert "01oi->" in loops["as it is"]
     assert "01oi->" not in loops["plain"]
     assert "01io->" in loops["plain"]
+
+
+def test_in_loops_on_cpus_their_own_branch_is_laid_out():
+    def by_platform(x):
+        return jax.lax.platform_dependent(x, cuda=jnp.sin, default=convolve)
+
+    def pulled_back(x):
+        return jax.grad(lambda x: jnp.sum(by_platform(x) ** 2))(x)
+
+    ready = for_loops(pulled_back, MAPS[0], on_cpu=True)
+    names = [str(e.primitive) for e in jax.make_jaxpr(ready)(MAPS[0]).eqns]
+    assert "cond" not in names
+    assert names.count("conv_general_dilated") == names.count("optimization_barrier") == 2
+    np.testing.assert_allclose(ready(MAPS[0]), pulled_back(MAPS[0]), rtol=1e-4)
 
 
 @pytest.mark.parametrize("mapping", MAPPINGS.values(), ids=MAPPINGS)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import assert_trees_close
+from helpers import assert_trees_close, exchanges
 from training_runs import (
     ONE,
     PACE,
@@ -101,10 +101,21 @@ def test_devices_share_the_batch(settings):
         mesh = make_mesh(jax.devices()[:number], 4)
         state = jax.device_put(begin(settings), replicated(mesh))
         placed = jax.device_put(arrays, shared(mesh))
-        state, metrics = make_step(settings, 6, mesh=mesh)(state, placed, None)
+        step = jax.jit(make_step(settings, 6, mesh=mesh)).lower(state, placed, None).compile()
+        assert exchanges(step) == (set() if number == 1 else {"all-reduce"}), "nothing but sums"
+        state, metrics = step(state, placed, None)
         assert len(state.step.sharding.device_set) == number
         results.append(jax.device_get((state.params, state.batch_stats, metrics)))
     assert_trees_close(*results, rtol=1e-4, atol=1e-6)
+
+
+def test_pairs_of_frames_stay_on_their_devices():
+    settings, mesh = Settings("mono", **TINY), make_mesh(jax.devices()[:2], 4)
+    (arrays,) = arrays_of(settings)
+    placed = jax.device_put(arrays, shared(mesh))
+    state = jax.device_put(begin(settings), replicated(mesh))
+    step = jax.jit(make_step(settings, 6, mesh=mesh)).lower(state, placed, None).compile()
+    assert exchanges(step) == {"all-reduce"}
 
 
 def test_devices_that_cannot_share_evenly_are_refused():

@@ -152,6 +152,6 @@ def _centred_ranks(values: jax.Array, known: jax.Array) -> jax.Array:
     first, last = _tie_groups(keys)
     pixels = jnp.maximum(jnp.sum(known, axis=1, keepdims=True, dtype=jnp.int32), 1)
     ranks = (first + last - (pixels - 1)).astype(jnp.float32) / (2 * pixels).astype(jnp.float32)
-    rows = jnp.arange(order.shape[0])[:, None]
-    unsorted = jnp.zeros_like(ranks).at[rows, order].set(ranks, unique_indices=True)
-    return jnp.where(known, unsorted, 0.0)
+    # Row by row, so that devices that share the rows need nothing of each other's.
+    put = jax.vmap(lambda row, places, to: row.at[places].set(to, unique_indices=True))
+    return jnp.where(known, put(jnp.zeros_like(ranks), order, ranks), 0.0)

@@ -1,14 +1,18 @@
 """The decoder's 3×3 convolutions, in the forms that XLA runs fast.
 
-A convolution of a padded map is one of the map padded with zeros, which XLA does by itself, and a
-correction at the border; to copy the map into a padded one takes as long as the convolution where
-channels are few. A convolution of a map that is upsampled twice, each pixel repeated, sees every
-value up to four times: with the kernel's entries added up beforehand it is a 2×2 convolution at low
-resolution for each of the four pixels that come of one, 4/9 of the operations. Both are exact up to
-rounding.
+A convolution of a map that is upsampled twice, each pixel repeated, sees every value up to four
+times: with the kernel's entries added up beforehand it is a 2×2 convolution at low resolution for
+each of the four pixels that come of one, 4/9 of the operations.
+
+A convolution of a padded map is, on CPUs, one of the map padded with zeros, which XLA does by
+itself, and a correction at the border: to copy the map into a padded one takes as long as the
+convolution where channels are few. Elsewhere the map is copied: on GPUs the correction is many
+small kernels, and what follows a convolution at once, bias and sum, becomes a part of it
+(`benchmarks/compiled.py`). All of this is exact up to rounding.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +22,7 @@ from flax.linen.dtypes import promote_dtype
 
 SIDE = 3
 SMALL = 48 * 160
-"""Pixels below which a map is copied into a padded one all the same: that compiles faster."""
+"""Pixels below which CPUs copy a map into a padded one all the same: that compiles faster."""
 
 
 class ReflectionConv(nn.Conv):
@@ -126,11 +130,31 @@ def _add_shifted(taps: Sequence[jax.Array], axis: int) -> jax.Array:
 
 def _convolve_padded(x: jax.Array, kernel: jax.Array, *, inset: int) -> jax.Array:
     """Convolve (B, h, w, C), padded by one pixel: by what lies so far inside the border."""
-    batch, height, width, channels = x.shape
+    copied, corrected = (
+        partial(way, inset=inset) for way in (_convolve_copied, _convolve_corrected)
+    )
+    height, width = x.shape[1:3]
     if height * width < SMALL or min(height, width) == 1:
-        around = ((0, 0), (1, 1), (1, 1), (0, 0))
-        padded = jnp.pad(x, around, mode="reflect" if inset else "edge")
-        return _convolve(padded, kernel, padding=0)
+        return copied(x, kernel)
+    found: jax.Array = jax.lax.platform_dependent(x, kernel, cpu=corrected, default=copied)
+    return found
+
+
+def _convolve_copied(x: jax.Array, kernel: jax.Array, *, inset: int) -> jax.Array:
+    # Not `jnp.pad`, which takes (nothing) of the first image, too, and so binds devices together.
+    for axis in (1, 2):
+        length = x.shape[axis]
+        inside = min(inset, length - 1)
+        first, last = (
+            jax.lax.slice_in_dim(x, place, place + 1, axis=axis)
+            for place in (inside, length - 1 - inside)
+        )
+        x = jnp.concatenate([first, x, last], axis)
+    return _convolve(x, kernel, padding=0)
+
+
+def _convolve_corrected(x: jax.Array, kernel: jax.Array, *, inset: int) -> jax.Array:
+    batch, height, width, channels = x.shape
     y = _convolve(x, kernel, padding=1)
     taps, rows, columns = len(kernel), y.shape[1], y.shape[2]
     # Zeros leave out the rows above and below, and of the columns beside the map what lies

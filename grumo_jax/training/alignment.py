@@ -9,6 +9,7 @@ Kerl et al., "Robust Odometry Estimation for RGB-D Cameras", ICRA 2013, for the 
 """
 
 from collections.abc import Mapping
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,8 @@ from grumo_jax.references import to_gray
 from grumo_jax.training.geometry import (
     SMALLEST_Z,
     back_project,
+    from_turns,
+    in_turns,
     pinhole,
     sample_bilinear,
     shrink_intrinsics,
@@ -78,14 +81,14 @@ def align_views(
     depth = jax.lax.stop_gradient(depth)
     names = ("image", "previous", "following")
     image, previous, following = (to_gray(pictures[name])[..., 0] for name in names)
-    targets, sources = jnp.concatenate([image, image]), jnp.concatenate([previous, following])
+    targets, sources = in_turns(image, image), in_turns(previous, following)
     # Ahead means that points come closer.
-    way = jnp.repeat(jnp.array([ahead, -ahead], depth.dtype), len(depth))
+    way = jnp.tile(jnp.array([ahead, -ahead], depth.dtype), len(depth))
     zero = jnp.zeros_like(way)
     still = jnp.zeros((len(way), 3), depth.dtype)
     start = transform_matrix(still, jnp.stack([zero, zero, way], axis=-1))
-    inverse, cameras = jnp.concatenate([1 / depth] * 2), jnp.concatenate([intrinsics] * 2)
-    before, after = jnp.split(_align(targets, sources, inverse, cameras, start), 2)
+    inverse, cameras = in_turns(1 / depth, 1 / depth), in_turns(intrinsics, intrinsics)
+    before, after = from_turns(_align(targets, sources, inverse, cameras, start))
     return {"previous": before, "following": after}
 
 
@@ -168,8 +171,12 @@ def _solve(error: jax.Array, rows: jax.Array, seen: jax.Array, turn: jax.Array) 
 
 
 def _slopes(image: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Central differences along x and y."""
-    padded = jnp.pad(image, ((0, 0), (1, 1), (1, 1)), mode="edge")
-    along_x = padded[:, 1:-1, 2:] - padded[:, 1:-1, :-2]
-    along_y = padded[:, 2:, 1:-1] - padded[:, :-2, 1:-1]
-    return along_x / 2, along_y / 2
+    """Central differences along x and y, the border repeated."""
+
+    def along(axis: int) -> jax.Array:
+        length, part = image.shape[axis], partial(jax.lax.slice_in_dim, image, axis=axis)
+        behind = jnp.concatenate([part(1, length), part(length - 1, length)], axis)
+        before = jnp.concatenate([part(0, 1), part(0, length - 1)], axis)
+        return (behind - before) / 2
+
+    return along(2), along(1)

@@ -91,8 +91,8 @@ def frame_pairs(inputs: Mapping[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
         inputs: {"previous", "image", "following": (B, H, W, 3)}; others are left alone.
 
     Returns:
-        Earlier frames (2B, H, W, 3): previous, image; later ones: image, following. One pass of
-        the pose network serves both pairs.
+        Earlier frames (2B, H, W, 3), each sample's previous and image; and later ones, its image
+        and following. One pass of the pose network serves both pairs.
 
     Raises:
         GrumoError: if one of the three is missing.
@@ -103,7 +103,26 @@ def frame_pairs(inputs: Mapping[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
             f"the camera's motion is predicted from three frames; missing: {', '.join(missing)}"
         )
     previous, image, following = (inputs[name] for name in ("previous", "image", "following"))
-    return jnp.concatenate([previous, image]), jnp.concatenate([image, following])
+    return in_turns(previous, image), in_turns(image, following)
+
+
+def in_turns(first: jax.Array, second: jax.Array) -> jax.Array:
+    """Two batches (B, …) as one (2B, …): a sample of the first, one of the second, and so on.
+
+    One after the other they would not lie where they are, on devices that share a batch.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> in_turns(jnp.array([1, 2]), jnp.array([-1, -2]))
+        Array([ 1, -1,  2, -2], dtype=int32)
+    """
+    return jnp.stack([first, second], axis=1).reshape(-1, *first.shape[1:])
+
+
+def from_turns(both: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The two batches (B, …) that `in_turns` made one of."""
+    pairs = both.reshape(-1, 2, *both.shape[1:])
+    return pairs[:, 0], pairs[:, 1]
 
 
 def motions_from_poses(poses: jax.Array) -> dict[str, jax.Array]:
@@ -117,7 +136,7 @@ def motions_from_poses(poses: jax.Array) -> dict[str, jax.Array]:
     Returns:
         {"previous": (B, 4, 4), "following": (B, 4, 4)} float32.
     """
-    before, after = jnp.split(poses, 2)
+    before, after = from_turns(poses)
     return {
         "previous": transform_matrix(before[:, :3], before[:, 3:], invert=True),
         "following": transform_matrix(after[:, :3], after[:, 3:]),

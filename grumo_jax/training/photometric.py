@@ -51,12 +51,16 @@ def ssim_distance(first: jax.Array, second: jax.Array) -> jax.Array:
     """
     # As planes, since XLA's CPU backend is slow where the last axis is short.
     distances = _plane_distance(_planes(first), _planes(second))
-    return jnp.mean(distances.reshape(first.shape[-1], *first.shape[:-1]), axis=0)
+    batch, height, width, channels = first.shape
+    return jnp.mean(distances.reshape(batch, channels, height, width), axis=1)
 
 
 def _planes(images: jax.Array) -> jax.Array:
-    """Channels as images of their own: (B, H, W, C) → (C·B, H, W)."""
-    return jnp.moveaxis(images, -1, 0).reshape(-1, *images.shape[1:3])
+    """Channels as images of their own: (B, H, W, C) → (B·C, H, W).
+
+    Those of an image stay together, so that devices that share images share planes.
+    """
+    return jnp.moveaxis(images, -1, 1).reshape(-1, *images.shape[1:3])
 
 
 def _plane_distance(first: jax.Array, second: jax.Array) -> jax.Array:
