@@ -57,7 +57,10 @@ def main() -> None:
     parser.add_argument("--size", type=int, nargs=2, default=(192, 640), metavar=("H", "W"))
     parser.add_argument("--only", nargs="+", metavar="PROGRAM")
     options = parser.parse_args()
-    device = SingleDeviceSharding(find_device(options.device, options.topology))
+    try:
+        device = SingleDeviceSharding(find_device(options.device, options.topology))
+    except (RuntimeError, NotImplementedError) as problem:
+        sys.exit(f"cannot compile for it ({problem}); install jax[tpu] or jax[cuda13]")
     programs = make_programs(options.batch, tuple(options.size))
     if unknown := set(options.only or ()) - set(programs):
         sys.exit(f"no program is called {unknown.pop()!r}; there are {', '.join(programs)}")

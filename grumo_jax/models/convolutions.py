@@ -141,7 +141,8 @@ def _convolve_padded(x: jax.Array, kernel: jax.Array, *, inset: int) -> jax.Arra
 
 
 def _convolve_copied(x: jax.Array, kernel: jax.Array, *, inset: int) -> jax.Array:
-    # Not `jnp.pad`, which takes (nothing) of the first image, too, and so binds devices together.
+    # By hand, since `jnp.pad` by the edge also slices the batch, if only to add nothing to it, and
+    # differentiated that makes devices that share the batch exchange maps.
     for axis in (1, 2):
         length = x.shape[axis]
         inside = min(inset, length - 1)
