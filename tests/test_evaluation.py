@@ -118,6 +118,7 @@ def test_rows_are_what_the_full_maps_give(whole, small, source, estimators):
     assert sum(entry["bands"]["pixels"]) == known.sum()
 
 
+@pytest.mark.slow
 def test_devices_batches_and_companions_change_nothing(whole, run, estimators, tmp_path):
     alone = {"grad": estimators["grad"]}
     others = [

@@ -26,6 +26,7 @@ def at_layer(k):
     return lambda model: grumo_jax.GradientUncertainty(model, layers=model.decoder_layers[k])
 
 
+@pytest.mark.slow
 def test_gradient_costs_little_more_than_two_forward_passes(forward_passes):
     costs = [forward_passes(at_layer(k)) for k in (9, 6, 0)]
     assert costs[1] < 2.4
@@ -34,6 +35,7 @@ def test_gradient_costs_little_more_than_two_forward_passes(forward_passes):
     assert costs[0] < 2.05
 
 
+@pytest.mark.slow
 def test_all_layers_cost_what_the_earliest_costs(forward_passes):
     everything = forward_passes(
         lambda model: grumo_jax.GradientUncertainty(model, layers="decoder")

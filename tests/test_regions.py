@@ -16,6 +16,7 @@ from grumo_jax.report.tables import make_tables
 METRES = Protocol("test", scale=2.0, limit_truth=True, crop=None, bands=(0.0, 10.0, 40.0))
 
 
+@pytest.mark.slow
 def test_a_region_is_evaluated_as_if_nothing_else_were_known(small, images, tmp_path):
     network, variables = small
     rng = np.random.default_rng(3)

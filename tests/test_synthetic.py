@@ -141,6 +141,7 @@ def test_inactive_solids_are_not_seen(one_of_each):
     jax.tree.map(np.testing.assert_array_equal, there, not_there)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["street", "room"])
 def test_random_frames(kind):
     frames = [
@@ -168,6 +169,7 @@ def test_an_unknown_kind_is_named():
         synthetic.random_scene(jax.random.key(0), "forest")
 
 
+@pytest.mark.slow
 def test_vmap_changes_nothing(one_of_each):
     camera = synthetic.make_camera(height=HEIGHT, pitch=-0.1)
     ball = solid(-1.0, 0.0, 6.0, (2.0, 3.0, 2.0), yaw=0.5, grain=0.3)

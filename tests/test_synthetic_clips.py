@@ -189,6 +189,7 @@ def test_sensor(take):
     np.testing.assert_allclose((after / before)[dim], 2 ** (-0.5 / 2.2), rtol=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["street", "room"])
 def test_samples(kind):
     source = SyntheticWorld(f"{kind}/val", size=(32, 64), number=2)

@@ -93,7 +93,13 @@ def test_steps_depend_on_seed_and_number_alone():
 ALIGNED = Settings("mono", **TINY, motion="alignment", initial_motion=0.01, jitter=0.0)
 
 
-@pytest.mark.parametrize("settings", [SETTINGS, ALIGNED], ids=["depth", "mono, aligned"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param(SETTINGS, id="depth"),
+        pytest.param(ALIGNED, id="mono, aligned", marks=pytest.mark.slow),
+    ],
+)
 def test_devices_share_the_batch(settings):
     (arrays,) = arrays_of(settings)
     results = []
