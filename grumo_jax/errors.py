@@ -5,6 +5,10 @@ class GrumoError(ValueError):
     """Bad input. The command line prints the message and exits with status 2."""
 
 
+class GrumoWarning(UserWarning):
+    """What is probably wrong and yet can be computed; each says what was found and what to do."""
+
+
 def one_sentence(error: GrumoError | OSError) -> str:
     """What to tell a user of it; of a full disk and the like, what the system says.
 

@@ -22,7 +22,7 @@ def output_depth(output: Any) -> jax.Array:
     if isinstance(output, Mapping) and "depth" in output:
         return output["depth"]
     if isinstance(output, jax.Array):
-        return output[..., 0] if output.ndim == 4 and output.shape[-1] == 1 else output
+        return output
     raise GrumoError(
         f"the model returns a {type(output).__name__} and grumo_jax cannot tell where depth is in "
         "it; say so: grumo_jax.wrap(model, depth=lambda output: …)"
@@ -70,12 +70,15 @@ class DepthNetwork:
         return (int(size[0]), int(size[1])) if is_shape(size, 2) else None
 
     def read_depth(self, output: Any) -> jax.Array:
-        """Depth (B, H, W) of a module's output, checked to be that."""
+        """Depth (B, H, W) of a module's output, of one channel or none; float32 or wider."""
         depth = self.depth(output)
+        if isinstance(depth, jax.Array) and depth.ndim == 4 and depth.shape[-1] == 1:
+            depth = depth[..., 0]
         if not isinstance(depth, jax.Array) or depth.ndim != 3:
             found = f"shape {depth.shape}" if hasattr(depth, "shape") else type(depth).__name__
             raise GrumoError(f"the network's depth has {found}; expected (batch, height, width)")
-        return depth
+        # Losses and variances of half precision would lose most of their digits.
+        return depth.astype(jnp.promote_types(depth.dtype, jnp.float32))
 
     def to_quantity(self, depth: jax.Array) -> jax.Array:
         """Depth to what the network predicts, any shape."""
