@@ -56,20 +56,6 @@ def small(images):
     return network, draw_variables(SmallNet(), images)
 
 
-@pytest.fixture(scope="session")
-def draw_states(shared):
-    """Function (encoder seed, uncertainty head?, layers) → PyTorch-layout state dicts."""
-    sys.path.insert(0, str(shared("golden")))
-    import state
-
-    def draw(seed, uncertainty=False, num_layers=18):
-        encoder = state.draw(state.encoder_shapes(num_layers), seed)
-        decoder = state.draw(state.decoder_shapes(num_layers, uncertainty), seed + 1)
-        return encoder, decoder
-
-    return draw
-
-
 @pytest.fixture
 def mixed(tmp_path):
     """Two good images, a damaged one, an empty one, nulls, and one missing frame."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from golden.weights import draw_states
 from helpers import need_shared
 from PIL import Image
 
@@ -128,7 +129,7 @@ def test_layers(checkpoint):
 
 
 @pytest.mark.slow
-def test_convert_then_predict(draw_states, photos, tmp_path):
+def test_convert_then_predict(photos, tmp_path):
     torch = pytest.importorskip("torch", reason="PyTorch is not installed (extra: convert)")
     encoder, decoder = draw_states(10, uncertainty=True)
     (tmp_path / "weights").mkdir()

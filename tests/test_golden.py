@@ -1,11 +1,12 @@
-"""Agreement with the official PyTorch programs on drawn weights."""
+"""Agreement with the official PyTorch programs on drawn weights (`golden/README.md`)."""
 
 import dataclasses
 
 import jax
 import numpy as np
 import pytest
-from helpers import to_batch
+from golden.weights import draw_states
+from helpers import GOLDEN, to_batch
 
 import grumo_jax
 from grumo_jax import scores
@@ -38,10 +39,11 @@ class Case:
 
 
 @pytest.fixture(scope="module", params=FILES)
-def case(request, shared, draw_states):
+def case(request):
     seed, uncertainty, output = FILES[request.param]
-    file = shared("golden", f"{request.param}.npz")
-    model, variables = grumo_jax.port_monodepth2(*draw_states(seed, uncertainty), output=output)
+    file = GOLDEN / f"{request.param}.npz"
+    states = draw_states(seed, uncertainty=uncertainty)
+    model, variables = grumo_jax.port_monodepth2(*states, output=output)
     references = {
         "flip": grumo_jax.Flip(),
         "gray": grumo_jax.Gray(),

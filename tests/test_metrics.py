@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import GOLDEN
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -86,8 +87,8 @@ def read_kitti(golden, mode, *, png16, crop):
 
 
 @pytest.fixture(scope="module")
-def golden(shared):
-    with np.load(shared("golden", "metrics.npz")) as content:
+def golden():
+    with np.load(GOLDEN / "metrics.npz") as content:
         return dict(content)
 
 
