@@ -1,15 +1,30 @@
-"""Names of options that are the same in every run: for configurations, and for random draws."""
+"""Names of options that are the same in every run, on every version of Python."""
 
+import ast
 import dataclasses
+import functools
+import hashlib
+import inspect
 import re
-from functools import partial
-from types import CodeType
+import textwrap
+from collections.abc import Iterable, Mapping
+from types import FunctionType, MethodType
 from typing import Any
-from zlib import crc32
+
+import numpy as np
+
+from grumo_jax.errors import GrumoError
 
 
 def stable_name(value: Any) -> str:
-    """Like `repr`, but without addresses: functions by their place and a checksum of their code.
+    """Like `repr`, but without what changes from run to run: addresses, byte code, sets' order.
+
+    Functions go by their module, their name and a digest of their source text, followed by their
+    defaults and what they enclose; what they call is not looked into. Where there is no source,
+    as with functions written in C, module and name stand alone. Arrays go by a digest.
+
+    Raises:
+        GrumoError: for a lambda whose source is not known: nothing tells it from another.
 
     Example:
         >>> import grumo_jax
@@ -18,22 +33,100 @@ def stable_name(value: Any) -> str:
         >>> stable_name(lambda x: x) == stable_name(lambda x: 2 * x)
         False
     """
+    return _name(value, ())
+
+
+def _name(value: Any, outer: tuple[int, ...]) -> str:
+    """The name of a value that stands within others, given by their ids."""
+    if id(value) in outer:
+        return "…"  # it holds itself, as a recursive function does
+    name = functools.partial(_name, outer=(*outer, id(value)))
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = (
-            f"{f.name}={stable_name(getattr(value, f.name))}" for f in dataclasses.fields(value)
-        )
-        return f"{type(value).__name__}({', '.join(fields)})"
+        fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+        return f"{type(value).__name__}({_pairs(fields, name)})"
     if isinstance(value, tuple | list):
-        return f"({', '.join(map(stable_name, value))})"
-    if isinstance(value, partial):
-        parts = (value.func, value.args, sorted(value.keywords.items()))
-        return f"partial{stable_name(parts)}"
-    if hasattr(value, "__code__"):
-        return f"{value.__module__}.{value.__qualname__}#{_checksum(value.__code__):08x}"
+        return f"({', '.join(map(name, value))})"
+    if isinstance(value, set | frozenset):
+        return f"{{{', '.join(sorted(map(name, value)))}}}"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(sorted(f'{name(k)}: {name(v)}' for k, v in value.items()))}}}"
+    if isinstance(value, functools.partial):
+        return f"partial{name((value.func, value.args, sorted(value.keywords.items())))}"
+    if isinstance(value, MethodType):
+        return f"{name(value.__self__)}.{name(value.__func__)}"
+    if callable(getattr(value, "__wrapped__", None)):  # jitted functions
+        return name(inspect.unwrap(value))
+    if isinstance(value, FunctionType):
+        return _function_name(value, name)
+    if hasattr(value, "__array__") and np.ndim(value):
+        return f"{value.dtype}{list(value.shape)}#{_digest(np.asarray(value).tobytes())}"
+    if type(value).__repr__ is object.__repr__:
+        kind = type(value)
+        state = _pairs(getattr(value, "__dict__", {}), name)
+        return f"{kind.__module__}.{kind.__qualname__}({state})"
     return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
 
 
-def _checksum(code: CodeType) -> int:
-    constants = [c for c in code.co_consts if not isinstance(c, CodeType)]
-    inner = [_checksum(c) for c in code.co_consts if isinstance(c, CodeType)]
-    return crc32(code.co_code + repr((constants, code.co_names, inner)).encode())
+def _pairs(values: Mapping[str, Any], name: Any) -> str:
+    return ", ".join(f"{key}={name(value)}" for key, value in values.items())
+
+
+def _function_name(function: FunctionType, name: Any) -> str:
+    place, source = f"{function.__module__}.{function.__qualname__}", _source(function)
+    if source is None and function.__name__ == "<lambda>":
+        raise GrumoError(
+            f"the lambda {place} cannot be told from others, since its source is not known, or its "
+            "line has several; write it as a function with a name, in a file"
+        )
+    held = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).items()]
+    enclosed = [*held, *_contents(function.__closure__ or ())]
+    rest = name(enclosed) if enclosed else ""
+    return place + (f"#{_digest(source.encode())}" if source else "") + rest
+
+
+def _contents(cells: Iterable[Any]) -> list[Any]:
+    """What a function encloses; what is not assigned yet is left out."""
+    contents = []
+    for cell in cells:
+        try:
+            contents.append(cell.cell_contents)
+        except ValueError:
+            continue
+    return contents
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:8]
+
+
+def _source(function: FunctionType) -> str | None:
+    """A function's text, of a lambda the expression alone; None where it is not known."""
+    try:
+        if function.__name__ != "<lambda>":
+            return textwrap.dedent(inspect.getsource(function))
+        lines, _ = inspect.findsource(function)
+        return _lambda_source("".join(lines), function)
+    except (OSError, TypeError, SyntaxError):
+        return None
+
+
+def _lambda_source(text: str, function: FunctionType) -> str | None:
+    """The lambda, of those that begin on its line, in whose body the instructions stand."""
+    code = function.__code__
+    found = [
+        node
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Lambda) and node.lineno == code.co_firstlineno
+    ]
+    if len(found) > 1:
+        # What Python adds of its own has no place, or one without width.
+        places = [p for p in code.co_positions() if None not in p and p[0::2] != p[1::2]]
+        around = [n for n in found if places and all(_is_within(n.body, *p) for p in places)]
+        # The innermost: one lambda may stand in another.
+        found = sorted(around, key=lambda node: node.col_offset)[-1:]
+    return ast.get_source_segment(text, found[0]) if found else None
+
+
+def _is_within(body: Any, line: Any, end_line: Any, column: Any, end_column: Any) -> bool:
+    start, end = (body.lineno, body.col_offset), (body.end_lineno, body.end_col_offset)
+    return start <= (line, column) and (end_line, end_column) <= end

@@ -33,12 +33,10 @@ Reference: Hornauer & Belagiannis, "Gradient-based Uncertainty for Monocular Dep
 ECCV 2022, section 3.2; the feature augmentations: TPAMI 2025.
 """
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar
-from zlib import crc32
 
 import jax
 import jax.numpy as jnp
@@ -46,9 +44,9 @@ import numpy as np
 
 from grumo_jax.activations import apply_model, choose_layers, edit_activations
 from grumo_jax.activations.edits import add_noise, drop_channels
+from grumo_jax.draws import Numbered, number, reference_key
 from grumo_jax.errors import GrumoError
 from grumo_jax.mapping import map_fast
-from grumo_jax.naming import stable_name
 from grumo_jax.network import DepthNetwork, as_names
 
 LUMA = (0.2989, 0.587, 0.114)
@@ -63,9 +61,17 @@ def to_gray(images: jax.Array) -> jax.Array:
 
 @dataclass(frozen=True)
 class Reference:
-    """Base of all references. `draws` says whether one needs a random key."""
+    """Base of all references.
+
+    Attributes:
+        draws: whether one needs a random key.
+        stream: a number of the class's own, which decides what it draws from a given key; see
+            `reference_key`. Those built in have 1 to 99, and keep them whatever they are called;
+            give your own classes other ones if their draws are to outlive a change of their name.
+    """
 
     draws: ClassVar[bool] = False
+    stream: ClassVar[int | None] = None
 
 
 @dataclass(frozen=True)
@@ -134,6 +140,7 @@ class Noise(ImageReference):
 
     std: float = 0.01
     draws: ClassVar[bool] = True
+    stream: ClassVar[int | None] = 1
 
     def __post_init__(self) -> None:
         check_strength("std", self.std)
@@ -173,6 +180,7 @@ class FeatureDropout(FeatureReference):
     """
 
     rate: float = 0.2
+    stream: ClassVar[int | None] = 2
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -193,6 +201,7 @@ class FeatureNoise(FeatureReference):
     """
 
     std: float = 0.1
+    stream: ClassVar[int | None] = 3
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -260,30 +269,6 @@ def _rotation_indices(
     return np.clip(rows, 0, height - 1), np.clip(columns, 0, width - 1), inside
 
 
-def number(references: Iterable[Reference]) -> list[tuple[Any, int]]:
-    """Count how often each reference came before: equal ones draw differently.
-
-    Example:
-        >>> number([Noise(), Flip(), Noise()])
-        [(Noise(std=0.01), 0), (Flip(), 0), (Noise(std=0.01), 1)]
-    """
-    seen: Counter[Reference] = Counter()
-    numbered = []
-    for reference in references:
-        numbered.append((reference, seen[reference]))
-        seen[reference] += 1
-    return numbered
-
-
-def reference_key(key: jax.Array | None, reference: Reference, number: int) -> Any:
-    """The key that the n-th of equal references draws with, whatever stands beside it."""
-    if key is None:
-        return None
-    return jax.random.fold_in(
-        jax.random.fold_in(key, crc32(stable_name(reference).encode())), number
-    )
-
-
 def depth_form(network: DepthNetwork, variables: Any, images: jax.Array) -> jax.ShapeDtypeStruct:
     """Shape (B, H, W) and dtype of the plain depth, which may be smaller than the images."""
     return jax.eval_shape(
@@ -299,11 +284,10 @@ def predict_views(
     network: DepthNetwork,
     variables: Any,
     images: jax.Array,
-    references: Iterable[ImageReference],
+    numbered: Sequence[Numbered],
     key: jax.Array | None,
 ) -> Views:
-    """Predict depth from the images as each reference augments them."""
-    numbered = number(references)
+    """Predict depth from the images as each image reference, with its number, augments them."""
     if not numbered:
         return {}
     augmented = [r.augment(images, reference_key(key, r, n)) for r, n in numbered]
@@ -339,22 +323,41 @@ def reference_depths(
         GrumoError: for something that is no reference, or ground truth that is missing or has
             another shape than the predicted depth.
     """
+    numbered = number(references)
+    found = numbered_depths(
+        network, variables, images, numbered, key, ground_truth=ground_truth, views=views
+    )
+    return jnp.stack([found[one] for one in numbered], axis=1)
+
+
+def numbered_depths(
+    network: DepthNetwork,
+    variables: Any,
+    images: jax.Array,
+    numbered: Sequence[Numbered],
+    key: jax.Array | None = None,
+    *,
+    ground_truth: jax.Array | None = None,
+    views: Views | None = None,
+) -> dict[Numbered, jax.Array]:
+    """The depth (B, H, W) of each reference with its number; see `reference_depths`."""
     if views is None:
-        image_references = [r for r in references if isinstance(r, ImageReference)]
-        views = predict_views(network, variables, images, image_references, key)
-    depths = []
-    for reference, n in number(references):
+        seen = [one for one in numbered if isinstance(one[0], ImageReference)]
+        views = predict_views(network, variables, images, seen, key)
+    depths = {}
+    for reference, n in numbered:
         match reference:
             case ImageReference():
-                depths.append(reference.invert(views[reference, n]))
+                depth = reference.invert(views[reference, n])
             case FeatureReference():
                 own_key = reference_key(key, reference, n)
-                depths.append(_feature_depth(network, variables, images, reference, own_key))
+                depth = _feature_depth(network, variables, images, reference, own_key)
             case GroundTruth():
-                depths.append(_true_depth(ground_truth, depth_form(network, variables, images)))
+                depth = _true_depth(ground_truth, depth_form(network, variables, images))
             case _:
                 check_reference(reference)
-    return jnp.stack(depths, axis=1)
+        depths[reference, n] = depth
+    return depths
 
 
 def _feature_depth(

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from grumo_jax.ablation.memory import MEMORY, elements_within
 from grumo_jax.activations import capture_activations, choose_layers
 from grumo_jax.activations.calls import find_calls, list_calls
+from grumo_jax.draws import reference_key
 from grumo_jax.errors import GrumoError
 from grumo_jax.estimators import (
     ConstantBaseline,
@@ -25,7 +26,7 @@ from grumo_jax.estimators.base import check_call, shared_views
 from grumo_jax.mapping import map_in_chunks
 from grumo_jax.metrics.masked import masked_median
 from grumo_jax.network import DepthNetwork, as_names
-from grumo_jax.references import Flip, ImageReference, reference_key
+from grumo_jax.references import Flip, ImageReference
 
 INPUT = "input"
 """Stands for the images in place of a layer's name."""

@@ -15,7 +15,9 @@ from grumo_jax.ablation.sweep import ablate_settings
 from grumo_jax.checkpoint import content_hash
 from grumo_jax.data import Source
 from grumo_jax.errors import GrumoError
+from grumo_jax.estimators import GradientUncertainty
 from grumo_jax.evaluation.batches import Batches, Item
+from grumo_jax.evaluation.definitions import definitions
 from grumo_jax.evaluation.measure import measure_uncertainty
 from grumo_jax.evaluation.protocol import Protocol
 from grumo_jax.evaluation.results import Results, Row
@@ -95,6 +97,7 @@ class _Run:
             "signals": {signal.name: stable_name(signal) for signal in self.grid.signals},
             "sites": {site.name: stable_name(site) for site in self.grid.sites},
             "reductions": list(self.grid.reductions),
+            "definitions": definitions({"grad": GradientUncertainty}),
             "seed": self.seed,
         }
 

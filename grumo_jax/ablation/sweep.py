@@ -10,12 +10,13 @@ import numpy as np
 
 from grumo_jax.ablation.grid import Grid, Signal, Site
 from grumo_jax.activations import activation_vjp
+from grumo_jax.draws import Numbered, number
 from grumo_jax.errors import GrumoError
 from grumo_jax.estimators.gradient import check_maps, one_by_one
 from grumo_jax.losses import Loss, LossName, Space, consistency_loss
 from grumo_jax.mapping import map_fast
 from grumo_jax.network import DepthNetwork, as_network, check_images
-from grumo_jax.references import Reference, number, reference_depths
+from grumo_jax.references import numbered_depths
 from grumo_jax.scores import Reduction, combine, normalize, reduce_channels, resize
 
 Measure = Callable[[jax.Array, jax.Array], Any]
@@ -84,8 +85,7 @@ def ablate_settings(
     return _for_each_signal(grid.signals, gradients, places, score)
 
 
-_Numbered = tuple[Reference, int]
-_Term = tuple[tuple[_Numbered, ...], LossName | Loss, Space]
+_Term = tuple[tuple[Numbered, ...], LossName | Loss, Space]
 """References, loss and space of what is back-propagated once."""
 
 _SIGMA: _Term = ((), "uncertainty", "depth")
@@ -115,17 +115,12 @@ def _reference_depths(
     images: jax.Array,
     key: jax.Array | None,
     ground_truth: jax.Array | None,
-) -> dict[_Numbered, jax.Array]:
+) -> dict[Numbered, jax.Array]:
     """Each distinct numbered reference's depth (B, H, W)."""
     numbered = dict.fromkeys(one for signal in grid.signals for one in number(signal.references))
-    # Sorted like this, the n-th of equal references is counted as the n-th once more.
-    references = [reference for reference, _ in sorted(numbered, key=lambda one: one[1])]
-    if not references:
-        return {}
-    depths = reference_depths(
-        network, variables, images, references, key, ground_truth=ground_truth
+    return numbered_depths(
+        network, variables, images, list(numbered), key, ground_truth=ground_truth
     )
-    return {one: depths[:, i] for i, one in enumerate(number(references))}
 
 
 def _gradients(
@@ -133,7 +128,7 @@ def _gradients(
     network: DepthNetwork,
     variables: Any,
     images: jax.Array,
-    compared: dict[_Numbered, jax.Array],
+    compared: dict[Numbered, jax.Array],
 ) -> tuple[jax.Array, dict[str, jax.Array], dict[_Term, list[int]]]:
     """Depth (B, H, W), gradients {layer: (L, B, h, w, C)}, and the terms' places among the L."""
 
@@ -160,7 +155,7 @@ _Outputs = tuple[jax.Array, jax.Array | None]
 """Depth and log σ, (B, H, W) each."""
 
 
-def _cotangents(term: _Term, compared: dict[_Numbered, jax.Array], outputs: _Outputs) -> _Outputs:
+def _cotangents(term: _Term, compared: dict[Numbered, jax.Array], outputs: _Outputs) -> _Outputs:
     """Gradients (L, B, H, W) of a term's L losses with respect to depth and log σ."""
     references, loss, space = term
 

@@ -4,15 +4,16 @@ import abc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 from flax import struct
 
 from grumo_jax.activations import apply_model
+from grumo_jax.draws import number
 from grumo_jax.errors import GrumoError
 from grumo_jax.network import DepthNetwork, as_network, check_images
-from grumo_jax.references import ImageReference, Views, number, predict_views
+from grumo_jax.references import ImageReference, Views, predict_views
 from grumo_jax.scores import normalize
 
 
@@ -60,9 +61,14 @@ class Estimator(abc.ABC):
     Attributes:
         model: a `Monodepth2`, another linen module or `nnx.GraphDef` whose output is depth, or
             `wrap` of one.
+        definition: the number of the class's numerical definition, recorded with results, which
+            are not continued under another. To be raised whenever the same options and inputs
+            give other numbers than before (rounding apart): also for what the class calls, such
+            as references, losses and reductions.
     """
 
     model: Any
+    definition: ClassVar[int] = 1
 
     @property
     def network(self) -> DepthNetwork:
@@ -219,8 +225,7 @@ def shared_views(
     # Numbered within each estimator; the plain pass needs no such care, since XLA finds that it
     # is the same everywhere.
     needed = dict.fromkeys(view for e in estimators for view in number(e.views))
-    references = [reference for reference, _ in sorted(needed, key=lambda view: view[1])]
-    return predict_views(estimators[0].network, variables, images, references, key)
+    return predict_views(estimators[0].network, variables, images, list(needed), key)
 
 
 def predict_depth(network: DepthNetwork, variables: Any, images: jax.Array) -> jax.Array:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 
+from grumo_jax.draws import number
 from grumo_jax.errors import GrumoError
 from grumo_jax.estimators.base import (
     Estimate,
@@ -16,7 +17,6 @@ from grumo_jax.estimators.base import (
 from grumo_jax.references import (
     PAPER_REFERENCES,
     ImageReference,
-    number,
 )
 
 

@@ -21,6 +21,7 @@ from grumo_jax.evaluation.rows import problem_row
 from grumo_jax.evaluation.targets import Prepare, Prepared, Targets, batch_targets
 from grumo_jax.hosts import check_same, exchange, interleave, is_first
 from grumo_jax.network import DepthNetwork
+from grumo_jax.version import __version__
 
 Item = Loaded[Prepared]
 ToRows = Callable[[Sequence[Item]], list[Row]]
@@ -98,6 +99,7 @@ class Batches:
             "devices": self.sharding.num_devices * jax.process_count(),
             "platform": self.sharding.mesh.devices.flat[0].platform,
             "jax": jax.__version__,
+            "grumo_jax": __version__,
         }
 
     @property
@@ -134,7 +136,7 @@ class Batches:
             HostLostError: if another process has ended.
         """
         check_same(configuration)
-        with _writer(path, configuration) as writer:
+        with _writer(path, configuration, self.source.ids) as writer:
             done = exchange(writer.done if writer else 0)[0]
             # Batches are always the same ones: one that was not finished is computed again.
             start = len(self.source) if done == len(self.source) else self._batch_of(done)
@@ -170,10 +172,10 @@ class Batches:
 
 
 def _writer(
-    path: str | Path, configuration: Mapping[str, Any]
+    path: str | Path, configuration: Mapping[str, Any], ids: Sequence[str]
 ) -> AbstractContextManager[ResultsWriter | None]:
     """The results file in the first process; None in the others."""
-    return ResultsWriter(path, configuration) if is_first() else nullcontext()
+    return ResultsWriter(path, configuration, ids=ids) if is_first() else nullcontext()
 
 
 def with_problems(batch: Sequence[Item | Problem], to_rows: ToRows) -> list[Row]:

@@ -13,6 +13,7 @@ from grumo_jax.data import Source
 from grumo_jax.errors import GrumoError
 from grumo_jax.estimators import Estimate, Estimator, estimate_together
 from grumo_jax.evaluation.batches import Batches, Item
+from grumo_jax.evaluation.definitions import definitions
 from grumo_jax.evaluation.measure import Measures, measure
 from grumo_jax.evaluation.protocol import Protocol
 from grumo_jax.evaluation.results import Results, Row
@@ -126,6 +127,7 @@ class Run:
             **self.batches.configuration(),
             "variables": content_hash({}, self.variables)[:16],
             "estimators": {name: describe(e) for name, e in self.estimators.items()},
+            "definitions": definitions(self.estimators),
             "seed": self.seed,
         }
 

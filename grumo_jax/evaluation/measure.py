@@ -26,6 +26,10 @@ from grumo_jax.network import DepthNetwork
 KITTI_FOCAL = 0.58
 """Focal length of KITTI's cameras in image widths, by which the 16-bit files are scaled."""
 
+MEASURE_DEFINITION = 1
+"""Recorded with results; to be raised whenever other values are compared than before: how maps are
+read where there is ground truth, scaled and clipped, or what falls into bands and regions."""
+
 
 Within = tuple[DepthErrors, Sparsification]
 

@@ -1,7 +1,9 @@
 """The results file: one line of JSON for the configuration, then one for each image.
 
 It is only ever appended to, and each batch of lines is on disk before the next is computed: a
-run that is killed leaves at most one unfinished line, which the next run cuts off.
+run that is killed leaves at most one unfinished line, which the next run cuts off. Each line has
+a seal that hangs on the line before (`grumo_jax.sealed`): whoever reads the file, to go on with
+it or to report it, finds every line that was changed, doubled, lost or moved.
 """
 
 import json
@@ -9,15 +11,19 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from grumo_jax.errors import ResultsError
 from grumo_jax.locks import lock_file
+from grumo_jax.sealed import parse_json, seal_line, unseal_line
 
-FORMAT = 1
+FORMAT = 2
 _HEADER = "grumo_jax results"
+_START = f'{{"{_HEADER}"'.encode()
 MOST_SAID = 4
 """Differences between two configurations that are named."""
+LONGEST = 2**26
+"""Bytes of the longest line that is read."""
 
 Row = dict[str, Any]
 """One image: "index" and "id", and either "problem", a sentence, or "size" and "estimators"."""
@@ -39,13 +45,12 @@ class Results:
         """All rows, in the order of the data set.
 
         Raises:
-            ResultsError: for a damaged line.
+            ResultsError: for a line that is not as it was written; the sentence names it.
         """
         with self.path.open("rb") as stream:
-            next(stream)
-            for number, line in enumerate(stream, 2):
-                if line.endswith(b"\n"):
-                    yield _parse(line, number, self.path)
+            reader = _Reader(stream, self.path)
+            reader.header()
+            yield from reader.rows(self.configuration["images"])
 
     @property
     def finished(self) -> bool:
@@ -53,17 +58,68 @@ class Results:
         return sum(1 for _ in self.rows()) == self.configuration["images"]
 
 
-def _parse(line: bytes, number: int, path: Path) -> Row:
-    try:
-        row = json.loads(line)
-        if not isinstance(row, dict):
-            raise ValueError("not an object")
-    except ValueError as error:
-        raise ResultsError(
-            f"{path}: line {number} is damaged; delete it and all after it, and give the command "
-            "again"
-        ) from error
-    return row
+class _Reader:
+    """Goes through a file's whole lines, each of which must follow the one before.
+
+    Attributes:
+        lines, size: number and bytes of the lines read.
+        seal: of the last of them.
+    """
+
+    def __init__(self, stream: IO[bytes], path: Path):
+        self._stream, self._path = stream, path
+        self.lines, self.size, self.seal = 0, 0, ""
+
+    def header(self) -> dict[str, Any] | None:
+        """The configuration; None if the first line was never finished."""
+        line = self._whole_line()
+        if line is None:
+            return None
+        _check_kind(line, self._path)
+        configuration = self._unseal(line).get("configuration")
+        images = configuration.get("images") if isinstance(configuration, dict) else None
+        if type(images) is not int or images < 0:
+            raise ResultsError(
+                f"{self._path}: damaged, its first line is no configuration; evaluate anew"
+            )
+        return configuration
+
+    def rows(self, images: int) -> Iterator[Row]:
+        """The rows, of so many images at most."""
+        while line := self._whole_line():
+            row, index = self._unseal(line), self.lines - 2
+            if row.get("index") != index or index >= images or not isinstance(row.get("id"), str):
+                raise self._damage()
+            yield row
+
+    def _whole_line(self) -> bytes | None:
+        line = self._stream.readline(LONGEST)
+        self.lines += 1
+        if len(line) == LONGEST:
+            raise self._damage()
+        if not line.endswith(b"\n"):
+            self.lines -= 1
+            return None
+        self.size += len(line)
+        return line
+
+    def _unseal(self, line: bytes) -> dict[str, Any]:
+        try:
+            content, self.seal = unseal_line(line, self.seal)
+        except ValueError as error:
+            raise self._damage() from error
+        return content
+
+    def _damage(self) -> ResultsError:
+        if self.lines == 1:
+            return ResultsError(
+                f"{self._path}: its first line, the configuration, is damaged; evaluate anew, into "
+                "another file"
+            )
+        return ResultsError(
+            f"{self._path}: line {self.lines} is damaged; delete it and all after it, and give the "
+            "command again (it was changed, doubled or moved, or the line before it is lost)"
+        )
 
 
 class ResultsWriter:
@@ -72,22 +128,32 @@ class ResultsWriter:
     Args:
         path: the file; made where there is none, continued where there is one.
         configuration: must be that of the file, if there is one.
+        ids: of the data set's images, which must be those of the file's rows; None to trust the
+            configuration.
 
     Attributes:
         done: number of rows the file holds.
 
     Raises:
-        ResultsError: if the file is of another configuration, no results file, or in use.
+        ResultsError: if the file is of another configuration, damaged, no results file, or in use.
     """
 
-    def __init__(self, path: str | Path, configuration: Mapping[str, Any]):
+    def __init__(
+        self,
+        path: str | Path,
+        configuration: Mapping[str, Any],
+        *,
+        ids: Sequence[str] | None = None,
+    ):
         self.path = Path(path)
         # As it will be read back: tuples become lists.
         self._configuration = json.loads(json.dumps(configuration))
+        self._ids, self._seal = ids, ""
         self.done = 0
 
     def __enter__(self) -> "ResultsWriter":
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        _check_file(self.path)
         self._stream = self.path.open("a+b")
         try:
             self._lock()
@@ -110,29 +176,37 @@ class ResultsWriter:
             raise ResultsError(f"{self.path}: another run is writing to it")
 
     def _continue(self) -> int:
-        """Cut off an unfinished line, check the configuration, and count the rows."""
+        """Check the configuration and all rows, cut off an unfinished line; return their number."""
         self._stream.seek(0)
-        whole, lines, header, last = 0, 0, b"", b""
-        for line in self._stream:
-            if not line.endswith(b"\n"):
-                break
-            header, last = header or line, line
-            whole, lines = whole + len(line), lines + 1
-        if lines:
-            stored = _configuration(self.path, header)
+        reader = _Reader(self._stream, self.path)
+        stored = reader.header()
+        if stored is not None:
             _check_same(self.path, stored, self._configuration)
-            if lines > 1:
-                _check_last(self.path, last, lines - 2)
+            for row in reader.rows(stored["images"]):
+                self._check_id(row)
         elif not _is_start_of_header(self._stream):
             raise ResultsError(f"{self.path}: no results file of grumo_jax; choose another name")
-        self._stream.truncate(whole)
-        if not lines:
+        self._stream.truncate(reader.size)
+        self._seal = reader.seal
+        if stored is None:
             self._write([{_HEADER: FORMAT, "configuration": self._configuration}])
-        return max(lines - 1, 0)
+        return max(reader.lines - 1, 0)
+
+    def _check_id(self, row: Row) -> None:
+        index, ids = row["index"], self._ids
+        if ids is not None and row["id"] != ids[index]:
+            raise ResultsError(
+                f"{self.path}: line {index + 2} is of the image {row['id']!r}, and the data set's "
+                f"image {index} is {ids[index]!r}; choose another file, or delete this one"
+            )
 
     def _write(self, lines: Sequence[Mapping[str, Any]]) -> None:
+        seal, text = self._seal, b""
+        for content in lines:
+            line, seal = seal_line(content, seal)
+            text += line
         try:
-            self._stream.write("".join(json.dumps(line) + "\n" for line in lines).encode())
+            self._stream.write(text)
             self._stream.flush()
             os.fsync(self._stream.fileno())
         except OSError as error:
@@ -140,6 +214,7 @@ class ResultsWriter:
                 f"{self.path}: cannot be written ({error.strerror or error}); the next run "
                 "continues from here"
             ) from error
+        self._seal = seal
 
 
 def read_results(path: str | Path) -> Results:
@@ -149,46 +224,45 @@ def read_results(path: str | Path) -> Results:
         ResultsError: if there is no such file or it is of another kind.
     """
     path = Path(path)
+    _check_file(path)
     try:
         with path.open("rb") as stream:
-            header = stream.readline()
+            configuration = _Reader(stream, path).header()
     except OSError as error:
         raise ResultsError(f"{path}: {(error.strerror or 'not readable').lower()}") from error
-    return Results(path, _configuration(path, header))
+    if configuration is None:
+        raise _no_results(path)
+    return Results(path, configuration)
 
 
-def _is_start_of_header(stream: Any) -> bool:
+def _check_file(path: Path) -> None:
+    """Refuse what would never end, such as a pipe."""
+    if path.exists() and not path.is_file():
+        raise ResultsError(f"{path}: no file; expected the name of a results file")
+
+
+def _is_start_of_header(stream: IO[bytes]) -> bool:
     stream.seek(0)
-    start = stream.read(64)
-    return f'{{"{_HEADER}"'.encode().startswith(start[: len(_HEADER) + 3])
+    return _START.startswith(stream.read(len(_START)))
 
 
-def _configuration(path: Path, header: bytes) -> dict[str, Any]:
+def _check_kind(header: bytes, path: Path) -> None:
+    """Refuse what is no results file, or one of another format; of a header not yet unsealed."""
     try:
-        content = json.loads(header)
-        version, configuration = content[_HEADER], content["configuration"]
+        version = parse_json(header)[_HEADER]
     except (ValueError, KeyError, TypeError) as error:
-        raise ResultsError(
-            f"{path}: no results file of grumo_jax; `grumo evaluate` makes them"
-        ) from error
-    if not isinstance(configuration, dict):
-        raise ResultsError(f"{path}: damaged, its first line is no configuration; evaluate anew")
+        if header.startswith(_START):
+            return  # and its seal is wrong
+        raise _no_results(path) from error
     if version != FORMAT:
-        raise ResultsError(f"{path}: written by another version of grumo_jax; evaluate anew")
-    return configuration
-
-
-def _check_last(path: Path, line: bytes, index: int) -> None:
-    """Refuse a file whose last row is not where it must be."""
-    try:
-        found = json.loads(line)["index"]
-    except (ValueError, KeyError, TypeError):
-        found = None
-    if found != index:
         raise ResultsError(
-            f"{path}: damaged, its last line is not the row of image {index}; delete it and "
-            "evaluate anew"
+            f"{path}: written by another version of grumo_jax, which did not record the same; "
+            "evaluate anew, into another file"
         )
+
+
+def _no_results(path: Path) -> ResultsError:
+    return ResultsError(f"{path}: no results file of grumo_jax; `grumo evaluate` makes them")
 
 
 def _check_same(path: Path, stored: dict[str, Any], given: dict[str, Any]) -> None:

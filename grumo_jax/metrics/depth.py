@@ -9,6 +9,9 @@ from grumo_jax.metrics.masked import count, depth_rows, mean, ratio
 THRESHOLD = 1.25
 """δ below this is a good depth (a1); its square and cube give a2 and a3."""
 
+ERRORS_DEFINITION = 1
+"""Recorded with results; to be raised whenever `depth_errors` gives other numbers."""
+
 
 @struct.dataclass
 class DepthErrors:

@@ -7,6 +7,12 @@ from flax import struct
 from grumo_jax.metrics.depth import THRESHOLD
 from grumo_jax.metrics.masked import as_rows, count, depth_rows, mean, order_keys, ratio, total
 
+DETECTION_DEFINITION = 1
+"""Recorded with results; to be raised whenever `error_detection` gives other numbers."""
+
+SPEARMAN_DEFINITION = 1
+"""The same of `spearman`."""
+
 
 @struct.dataclass
 class Detection:

@@ -23,6 +23,9 @@ from grumo_jax.metrics.masked import (
 METRICS = ("abs_rel", "rmse", "a1")
 """Errors that sparsification looks at; for a1 it is the share of outliers, δ >= 1.25."""
 
+SPARSIFICATION_DEFINITION = 1
+"""Recorded with results; to be raised whenever `sparsification` gives other numbers."""
+
 
 @struct.dataclass
 class Sparsification:

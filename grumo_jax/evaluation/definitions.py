@@ -1,0 +1,35 @@
+"""Which definitions the numbers of a file are of."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from grumo_jax.estimators import Estimator
+from grumo_jax.evaluation.measure import MEASURE_DEFINITION
+from grumo_jax.metrics.depth import ERRORS_DEFINITION
+from grumo_jax.metrics.ranking import DETECTION_DEFINITION, SPEARMAN_DEFINITION
+from grumo_jax.metrics.sparsification import SPARSIFICATION_DEFINITION
+
+METRICS: dict[str, int] = {
+    "measure": MEASURE_DEFINITION,
+    "depth_errors": ERRORS_DEFINITION,
+    "sparsification": SPARSIFICATION_DEFINITION,
+    "spearman": SPEARMAN_DEFINITION,
+    "error_detection": DETECTION_DEFINITION,
+}
+"""The number of each metric's definition, which stands beside it."""
+
+
+def definitions(estimators: Mapping[str, Estimator | type[Estimator]]) -> dict[str, Any]:
+    """The numbers of the definitions of estimators, by name, and of all metrics.
+
+    Files of results and trainings record them: numbers of different definitions are not mixed.
+
+    Example:
+        >>> import grumo_jax
+        >>> definitions({"post": grumo_jax.PostProcessing})["estimators"]
+        {'post': 1}
+    """
+    return {
+        "estimators": {name: estimator.definition for name, estimator in estimators.items()},
+        "metrics": METRICS,
+    }
