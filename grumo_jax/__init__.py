@@ -57,3 +57,4 @@ from grumo_jax.references import ImageReference as ImageReference
 from grumo_jax.references import Noise as Noise
 from grumo_jax.references import Reference as Reference
 from grumo_jax.references import Rotate as Rotate
+from grumo_jax.version import __version__ as __version__

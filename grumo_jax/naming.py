@@ -60,8 +60,8 @@ def _name(value: Any, outer: tuple[int, ...]) -> str:
         return _function_name(value, name)
     if hasattr(value, "__array__") and np.ndim(value):
         return f"{value.dtype}{list(value.shape)}#{_digest(np.asarray(value).tobytes())}"
-    if type(value).__repr__ is object.__repr__:
-        kind = type(value)
+    kind: Any = type(value)
+    if kind.__repr__ is object.__repr__:
         state = _pairs(getattr(value, "__dict__", {}), name)
         return f"{kind.__module__}.{kind.__qualname__}({state})"
     return re.sub(r" at 0x[0-9a-f]+", "", repr(value))

@@ -115,6 +115,11 @@ class Predictor:
         ]
 
 
+def say_not_finite(name: str, estimators: Iterable[str]) -> str:
+    """What is said of an image for which estimators give no numbers."""
+    return f"{name}: depth or uncertainty of {', '.join(estimators)} is not finite"
+
+
 def to_photo_size(
     network: DepthNetwork, estimate: Estimate, index: int, size: tuple[int, ...]
 ) -> Prediction:

@@ -3,7 +3,6 @@
 import csv
 import dataclasses
 import itertools
-import json
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +15,7 @@ from grumo_jax.ablation import Grid, Signal, Site, ablate
 from grumo_jax.data import ImageFolder
 from grumo_jax.errors import GrumoError, ResultsError
 from grumo_jax.evaluation import Protocol, evaluate
+from grumo_jax.evaluation.results import ResultsWriter
 from grumo_jax.references import Flip, Gray, GroundTruth, Noise
 from grumo_jax.report import summarize, summarize_ablation, write_ablation
 from grumo_jax.report.heatmap import plot_layers_reductions, plot_layers_signals
@@ -205,13 +205,12 @@ def test_the_tables(whole, tmp_path):
 
 
 def test_settings_of_fewer_images_are_not_ranked(whole, tmp_path):
-    header, *lines = whole.path.read_text().splitlines()
-    rows = [json.loads(line) for line in lines]
+    rows = list(whole.rows())
     rows[0]["ause"]["abs_rel"][1][0][0] = None
     for row in rows[1:]:
         row["ause"]["abs_rel"][1][0][0] = 1e-6
     path = tmp_path / "some.jsonl"
-    path.write_text("\n".join([header, *map(json.dumps, rows)]) + "\n")
+    write_rows(path, whole.configuration, rows)
     summary = summarize_ablation(path)
     assert np.nanargmin(summary.means["ause.abs_rel"]) == np.ravel_multi_index(
         (1, 0, 0), summary.counts.shape
@@ -244,6 +243,11 @@ def test_heat_maps_show_the_numbers(whole):
     assert axes.images[0].get_cmap().name == "viridis_r"
 
 
+def write_rows(path, configuration, rows):
+    with ResultsWriter(path, configuration) as writer:
+        writer.append(rows)
+
+
 def frames_of(axes):
     """(row, column) of the cells with a frame."""
     return [(round(p.get_y() + 0.5), round(p.get_x() + 0.5)) for p in axes.patches]
@@ -253,11 +257,11 @@ def test_files_of_the_wrong_kind_are_refused(whole, small, source, tmp_path):
     with pytest.raises(ResultsError, match="an ablation, not an evaluation; `grumo ablate` writes"):
         summarize(whole)
     path = tmp_path / "other.jsonl"
-    path.write_text(json.dumps({"grumo_jax results": 1, "configuration": {"images": 1}}) + "\n")
+    write_rows(path, {"images": 1}, [])
     with pytest.raises(ResultsError, match="an evaluation, not an ablation; `grumo report` makes"):
         summarize_ablation(path)
-    lines = whole.path.read_text().splitlines()
-    for row in ({"index": 0, "id": "0", "pixels": 3}, {"problem": "damaged"}):
-        path.write_text(lines[0] + "\n" + json.dumps(row) + "\n")
-        with pytest.raises(ResultsError, match="line 2 is no row of an ablation; delete the file"):
+    for row in ({"pixels": 3}, {"problem": 7}, {**next(whole.rows()), "pixels": "3"}):
+        path.unlink()
+        write_rows(path, whole.configuration, [{**row, "index": 0, "id": "0"}])
+        with pytest.raises(ResultsError, match="line 2 is no row of these results; delete the fil"):
             summarize_ablation(path)

@@ -291,7 +291,7 @@ def test_what_is_no_results_file_is_left_alone(run, tmp_path, content):
 def test_a_damaged_file_is_not_continued(whole, run, tmp_path, extra):
     path = tmp_path / "results.jsonl"
     path.write_bytes(b"".join(whole.path.read_bytes().splitlines(keepends=True)[:2]) + extra)
-    with pytest.raises(ResultsError, match="last line is not the row of image 1; delete it"):
+    with pytest.raises(ResultsError, match="line 3 is damaged; delete it and all after it"):
         run(path)
 
 

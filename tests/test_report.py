@@ -87,15 +87,12 @@ def test_a_file_without_rows_can_be_reported(tmp_path):
     assert "0 of 3 images so far" in make_html([summary], tables)
 
 
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [("{nonsense}", "line 3 is damaged"), ('{"index": 1, "id": "b"}', "line 3 is no row")],
-)
-def test_damaged_rows_are_named(tmp_path, line, message):
+@pytest.mark.parametrize("line", ["{nonsense}", '{"index": 1, "id": "b"}'])
+def test_damaged_rows_are_named(tmp_path, line):
     path = write(tmp_path / "r.jsonl", {"a": {"grad": found()}})
     with path.open("a") as stream:
         stream.write(line + "\n")
-    with pytest.raises(ResultsError, match=message):
+    with pytest.raises(ResultsError, match="line 3 is damaged"):
         summarize(path)
 
 

@@ -2,6 +2,7 @@
 
 import sys
 import traceback
+from typing import Annotated
 
 import typer
 
@@ -20,6 +21,7 @@ from grumo_jax.cli.report import report
 from grumo_jax.cli.train import train
 from grumo_jax.errors import GrumoError, one_sentence
 from grumo_jax.hosts import leave
+from grumo_jax.version import __version__
 
 app = typer.Typer(
     name="grumo",
@@ -33,6 +35,27 @@ app = typer.Typer(
         "convert`, and run it on your photos with `grumo predict`."
     ),
 )
+
+
+def say_version(asked: bool) -> None:
+    """Print the version and end, if that was asked for."""
+    if asked:
+        print(f"grumo {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=say_version, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """What `grumo` itself is told, before any command."""
+
+
 COMMANDS = (
     demo,
     predict,

@@ -17,7 +17,7 @@ from grumo_jax.cli.output import Format, write_prediction
 from grumo_jax.errors import GrumoError, ImageError
 from grumo_jax.estimators import GradientUncertainty, named_estimator
 from grumo_jax.images import find_images, read_image
-from grumo_jax.predictor import Predictor
+from grumo_jax.predictor import Prediction, Predictor, say_not_finite
 
 DEFAULT_FORMATS = [Format.npz, Format.panel]
 
@@ -65,7 +65,8 @@ def predict(
 ) -> None:
     """Estimate depth and uncertainty of photos of any size.
 
-    Unreadable photos are reported and skipped; the exit status is then 1.
+    Photos that cannot be read, or for which there is no depth or uncertainty, are reported and
+    skipped; the exit status is then 1.
 
     Example: grumo predict checkpoints/synthetic holiday/ --out results --format png
     """
@@ -79,6 +80,9 @@ def predict(
             photos = _read_all({name: files[name] for name in chunk}, failed)
             results = predictor.predict(photos.values(), jax.random.key(seed))
             for (name, photo), prediction in zip(photos.items(), results, strict=True):
+                if problem := _find_problem(str(files[name]), prediction, estimator):
+                    failed.append(problem)
+                    continue
                 predicts = predictor.estimator.network.predicts
                 write_prediction(out, name, photo, prediction, formats, predicts)
             progress.update(len(chunk))
@@ -104,6 +108,19 @@ def make_predictor(
             raise GrumoError(f"--layer is for grad estimators; the estimator is {estimator}")
         chosen = dataclasses.replace(chosen, layers=tuple(layers))
     return Predictor(chosen, variables, size, batch_size)
+
+
+def _find_problem(photo: str, prediction: Prediction, estimator: str) -> str | None:
+    """Why nothing is written of a photo; None if there is something to write."""
+    depth, uncertainty = prediction.depth, prediction.uncertainty
+    if not (np.isfinite(depth).any() and np.isfinite(uncertainty).any()):
+        return say_not_finite(photo, [estimator])
+    if not (depth > 0).any():
+        return (
+            f"{photo}: the predicted depth is nowhere more than 0; is it depth, and not its "
+            "logarithm?"
+        )
+    return None
 
 
 def _read_all(files: dict[str, Path], failed: list[str]) -> dict[str, np.ndarray]:

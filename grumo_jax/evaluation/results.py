@@ -88,7 +88,8 @@ class _Reader:
         """The rows, of so many images at most."""
         while line := self._whole_line():
             row, index = self._unseal(line), self.lines - 2
-            if row.get("index") != index or index >= images or not isinstance(row.get("id"), str):
+            is_next = type(row.get("index")) is int and row["index"] == index < images
+            if not is_next or not isinstance(row.get("id"), str):
                 raise self._damage()
             yield row
 

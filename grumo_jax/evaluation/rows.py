@@ -1,12 +1,14 @@
 """Measures as rows of a results file."""
 
 import dataclasses
+import json
 from typing import Any
 
 import numpy as np
 
 from grumo_jax.evaluation.measure import Measures, Within
 from grumo_jax.evaluation.results import Row
+from grumo_jax.predictor import say_not_finite
 
 IN_PARTS = ("abs_rel", "rmse", "a1")
 """Metrics that are given within bands of depth and within regions."""
@@ -23,18 +25,28 @@ def to_row(
         measures: by estimator, as NumPy arrays.
         slot: the image's place in the batch.
     """
-    broken = [estimator for estimator, m in measures.items() if not m.finite[slot]]
-    if broken:
-        return problem_row(
-            index, name, f"{name}: depth or uncertainty of {', '.join(broken)} is not finite"
-        )
     entries = {estimator: _entry(m, slot) for estimator, m in measures.items()}
+    broken = [
+        estimator
+        for estimator, m in measures.items()
+        if not (m.finite[slot] and _is_finite(entries[estimator]))
+    ]
+    if broken:
+        return problem_row(index, name, say_not_finite(name, broken))
     return {"index": index, "id": name, "size": list(size), "estimators": entries}
 
 
 def problem_row(index: int, name: str, sentence: str) -> Row:
     """The row of an image that could not be evaluated."""
     return {"index": index, "id": name, "problem": sentence}
+
+
+def _is_finite(entry: dict[str, Any]) -> bool:
+    try:
+        json.dumps(entry, allow_nan=False)
+    except ValueError:
+        return False
+    return True
 
 
 def _entry(measures: Measures, slot: int) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import numpy as np
 from grumo_jax.errors import ResultsError
 from grumo_jax.evaluation.results import Results, Row, read_results
 from grumo_jax.metrics import METRICS
+from grumo_jax.report.reading import count_of, read_rows
 from grumo_jax.report.summary import say_coverage
 from grumo_jax.report.table import Cell, Column, Table, Value
 
@@ -134,23 +135,18 @@ def _measured_rows(
     results: Results, shape: tuple[int, ...]
 ) -> Iterator[tuple[Row, dict[str, np.ndarray]]]:
     """Rows with their numbers (signals, sites, reductions); problems have none."""
-    for line, row in enumerate(results.rows(), 2):
-        values = {}
-        try:
-            row["id"]
-            if "problem" not in row:
-                row["pixels"]
-                values = {
-                    f"{area}.{metric}": np.array(row[area][metric], np.float64).reshape(shape)
-                    for area in AREAS
-                    for metric in METRICS
-                }
-        except (KeyError, TypeError, ValueError) as error:
-            raise ResultsError(
-                f"{results.path}: line {line} is no row of an ablation; delete the file and "
-                "ablate anew"
-            ) from error
-        yield row, values
+
+    def read(row: Row) -> tuple[Row, dict[str, np.ndarray]]:
+        if "problem" in row:
+            return row, {}
+        count_of(row["pixels"])
+        return row, {
+            f"{area}.{metric}": np.array(row[area][metric], np.float64).reshape(shape)
+            for area in AREAS
+            for metric in METRICS
+        }
+
+    return read_rows(results, read)
 
 
 def best_table(summary: AblationSummary, number: int = BEST) -> Table:

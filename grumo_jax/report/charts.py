@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import IO, Any
 
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from grumo_jax.report.curves import (
@@ -38,6 +40,20 @@ def draw_charts(summaries: Sequence[Summary]) -> Charts:
             for summary in summaries
         ),
     )
+
+
+def save_figure(figure: Figure, stream: IO[bytes], kind: str, **options: Any) -> None:
+    """Save a figure so that the same one is always the same bytes: without dates and random ids.
+
+    Args:
+        figure: what to save.
+        stream: where to.
+        kind: "png", "pdf" or "svg".
+        options: of `Figure.savefig`.
+    """
+    dates: dict[str, Any] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
+    with rc_context({"svg.hashsalt": "grumo_jax"}):
+        figure.savefig(stream, format=kind, metadata=dates.get(kind), **options)
 
 
 def _laid_out(figure: Figure) -> Figure:

@@ -12,7 +12,7 @@ from grumo_jax.report.ablation import (
     layer_tables,
     settings_table,
 )
-from grumo_jax.report.charts import draw_charts
+from grumo_jax.report.charts import draw_charts, save_figure
 from grumo_jax.report.gain import gain_table
 from grumo_jax.report.heatmap import plot_layers_reductions, plot_layers_signals
 from grumo_jax.report.html import make_html
@@ -76,15 +76,17 @@ def write_ablation(folder: str | Path, summary: AblationSummary) -> list[Table]:
 
 
 def _write(path: Path, text: str) -> None:
-    write_atomically(path, lambda stream: stream.write(text.encode()))
+    # Names of files may hold what is no text.
+    content = text.encode(errors="backslashreplace")
+    write_atomically(path, lambda stream: stream.write(content))
 
 
 def _save(path: Path, figure: Figure) -> None:
     """As PNG to look at, and as PDF for papers."""
     write_atomically(
         path.with_name(f"{path.name}.png"),
-        lambda stream: figure.savefig(stream, dpi=150, format="png"),
+        lambda stream: save_figure(figure, stream, "png", dpi=150),
     )
     write_atomically(
-        path.with_name(f"{path.name}.pdf"), lambda stream: figure.savefig(stream, format="pdf")
+        path.with_name(f"{path.name}.pdf"), lambda stream: save_figure(figure, stream, "pdf")
     )

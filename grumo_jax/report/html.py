@@ -10,7 +10,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from grumo_jax.report.charts import Charts, draw_charts
+from grumo_jax.report.charts import Charts, draw_charts, save_figure
 from grumo_jax.report.html_data import data_uri, model_data, script_json
 from grumo_jax.report.html_table import html_table
 from grumo_jax.report.summary import Summary
@@ -157,7 +157,7 @@ def _curves(charts: Charts, labels: Sequence[str]) -> str:
 def _figure(figure: Figure, alt: str, caption: str, kind: str = "") -> str:
     stream = io.BytesIO()
     # Without a background and as curves, so that it suits light and dark pages at any size.
-    figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
+    save_figure(figure, stream, "svg", transparent=True)
     return (
         f'<figure><div class="wide" tabindex="0" role="group" aria-label="{escape(alt)}">'
         f'<img class="chart {kind}" alt="{escape(alt)}" '

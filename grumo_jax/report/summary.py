@@ -1,8 +1,6 @@
 """What a results file says on the whole: means over its images, read one row at a time."""
 
-import json
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ import numpy as np
 from grumo_jax.errors import ResultsError
 from grumo_jax.evaluation.results import Results, Row, read_results
 from grumo_jax.metrics import METRICS
+from grumo_jax.report.reading import count_of, read_rows
 
 ERRORS = ("abs_rel", "sq_rel", "rmse", "rmse_log", "a1", "a2", "a3")
 DETECTION = ("auroc", "aupr", "fpr95", "wrong")
@@ -166,63 +165,47 @@ def summarize(results: Results | str | Path) -> Summary:
     """
     if not isinstance(results, Results):
         results = read_results(results)
-    if "estimators" not in results.configuration:
+    if not isinstance(results.configuration.get("estimators"), dict):
         raise ResultsError(
             f"{results.path}: an ablation, not an evaluation; `grumo ablate` writes its tables"
         )
-    means = {str(name): _Means(str(name)) for name in results.configuration["estimators"]}
-    images, problems, empty = list[ImageScores](), list[tuple[str, str]](), list[str]()
-    rows = 0
-    for row in _checked_rows(results):
-        rows += 1
-        if "problem" in row:
-            problems.append((str(row["id"]), str(row["problem"])))
-            continue
-        scores = {name: found for name, found in row["estimators"].items() if found["pixels"] > 0}
-        for name, found in scores.items():
-            means.setdefault(name, _Means(name)).add(found)
-        if scores:
-            images.append(_image_scores(row, scores))
-        else:
-            empty.append(str(row["id"]))
+    tally = _Tally({str(name): _Means(str(name)) for name in results.configuration["estimators"]})
+    rows = sum(1 for _ in read_rows(results, tally.add))
     return Summary(
         results.path,
         results.configuration,
         rows,
-        {name: mean.result() for name, mean in means.items()},
-        tuple(images),
-        tuple(problems),
-        tuple(empty),
+        {name: mean.result() for name, mean in tally.means.items()},
+        tuple(tally.images),
+        tuple(tally.problems),
+        tuple(tally.empty),
     )
 
 
-def _checked_rows(results: Results) -> Iterator[Row]:
-    """Rows of the expected form: what is wrong with others is said with the line's number."""
-    rows, line = results.rows(), 1
-    while True:
-        line += 1
-        try:
-            row = next(rows)
-        except StopIteration:
+@dataclass
+class _Tally:
+    """What has been read so far."""
+
+    means: dict[str, "_Means"]
+    images: list[ImageScores] = field(default_factory=list)
+    problems: list[tuple[str, str]] = field(default_factory=list)
+    empty: list[str] = field(default_factory=list)
+
+    def add(self, row: Row) -> None:
+        """Add a row; an error says that it is none of these results."""
+        if "problem" in row:
+            self.problems.append((row["id"], row["problem"]))
             return
-        except json.JSONDecodeError as error:
-            raise ResultsError(f"{results.path}: line {line} is damaged; evaluate anew") from error
-        try:
-            _touch(row)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ResultsError(
-                f"{results.path}: line {line} is no row of results; evaluate anew"
-            ) from error
-        yield row
-
-
-def _touch(row: Row) -> None:
-    """Look up what is needed of a row."""
-    row["id"], row["index"]
-    for found in row["estimators"].values() if "problem" not in row else ():
-        _ = found["pixels"] > 0, found["curves"], found["oracle"]
-        for path in SCALARS:
-            _look_up(found, path)
+        estimators = row["estimators"]
+        if estimators.keys() != self.means.keys():
+            raise KeyError("other estimators than the configuration's")
+        scores = {name: found for name, found in estimators.items() if count_of(found["pixels"])}
+        for name, found in scores.items():
+            self.means[name].add(found)
+        if scores:
+            self.images.append(_image_scores(row, scores))
+        else:
+            self.empty.append(row["id"])
 
 
 def _look_up(found: Any, path: str) -> float:
@@ -241,9 +224,9 @@ def _look_up(found: Any, path: str) -> float:
 
 
 def _image_scores(row: Row, scores: dict[str, Any]) -> ImageScores:
-    pixels = int(next(iter(scores.values()))["pixels"])
+    pixels = next(iter(scores.values()))["pixels"]
     kept = {name: tuple(_look_up(found, p) for p in PER_IMAGE) for name, found in scores.items()}
-    return ImageScores(int(row["index"]), str(row["id"]), pixels, kept)
+    return ImageScores(row["index"], row["id"], pixels, kept)
 
 
 @dataclass

@@ -273,6 +273,22 @@ def _check_agreement(summaries: Sequence[Summary]) -> None:
                     f"{first.path} and {other.path} {sentence.format(_short(a), _short(b))}; "
                     "report them one at a time"
                 )
+        if names := _redefined(first, other):
+            raise ResultsError(
+                f"{first.path} and {other.path} hold numbers of different definitions of "
+                f"{', '.join(names)}; evaluate the older ones anew"
+            )
+
+
+def _redefined(first: Summary, other: Summary) -> list[str]:
+    """Estimators and metrics of both files that were defined otherwise for one than the other."""
+    one, two = (summary.configuration.get("definitions") or {} for summary in (first, other))
+    return [
+        name
+        for kind, numbers in one.items()
+        for name, number in numbers.items()
+        if two.get(kind, {}).get(name, number) != number
+    ]
 
 
 def _short(value: Any) -> str:

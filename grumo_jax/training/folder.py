@@ -11,12 +11,15 @@ from grumo_jax.checkpoint import CARD
 from grumo_jax.errors import GrumoError
 from grumo_jax.images import write_atomically
 from grumo_jax.locks import lock_file
+from grumo_jax.sealed import parse_json, seal_of
 from grumo_jax.training.saving import list_states
 from grumo_jax.training.settings import Settings
 
 RUN, MODEL, STATES = "run.json", "model", "checkpoints"
 """In a run's folder: whose it is, the trained network, and the states to resume from."""
-_LOCK = ".lock"
+_LOCK, _SEAL = ".lock", "seal"
+_LONGEST = 2**24
+"""Bytes of a description that are read."""
 
 
 @contextmanager
@@ -61,16 +64,42 @@ def read_settings(folder: Path) -> Settings:
         GrumoError: if its description is damaged.
     """
     stored = _read_identity(folder)
-    return Settings(**{field.name: stored[field.name] for field in dataclasses.fields(Settings)})
+    try:
+        return Settings(**{f.name: stored[f.name] for f in dataclasses.fields(Settings)})
+    except GrumoError as error:
+        raise GrumoError(f"{folder / RUN}: {error}") from error
+
+
+def run_seal(folder: Path) -> str:
+    """What tells the run in a folder from others; its states hold it.
+
+    Raises:
+        GrumoError: if its description is damaged.
+    """
+    return seal_of(_read_content(folder))
 
 
 def _read_identity(folder: Path) -> dict[str, Any]:
-    try:
-        stored = json.loads((folder / RUN).read_text())
-    except (OSError, ValueError) as error:
-        raise GrumoError(f"{folder / RUN}: damaged; train into another folder") from error
     # A setting that is newer than the run had its default then.
-    return {**Settings().to_json(), **stored}
+    return {**Settings().to_json(), **_read_content(folder)}
+
+
+def _read_content(folder: Path) -> dict[str, Any]:
+    file = folder / RUN
+    try:
+        with file.open("rb") as stream:
+            content = parse_json(stream.read(_LONGEST))
+        seal = content.pop(_SEAL, None)
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise GrumoError(f"{file}: damaged; train into another folder") from error
+    if seal is None:
+        raise GrumoError(
+            f"{file}: written by another version of grumo_jax, which did not record which; train "
+            "into another folder"
+        )
+    if seal != seal_of(content):
+        raise GrumoError(f"{file}: changed since it was written; train into another folder")
+    return content
 
 
 def _has_results(folder: Path) -> bool:
@@ -86,14 +115,14 @@ def _check_identity(folder: Path, identity: Mapping[str, Any]) -> None:
     file = folder / RUN
     # A run that ended before it saved anything may be begun anew with other settings.
     if not file.exists() or not _has_results(folder):
-        text = json.dumps(identity, indent=1) + "\n"
+        text = json.dumps({**identity, _SEAL: seal_of(identity)}, indent=1) + "\n"
         write_atomically(file, lambda stream: stream.write(text.encode()))
         return
     stored = _read_identity(folder)
     differences = [
-        f"{name} was {_show(stored.get(name))} and is now {_show(identity.get(name))}"
+        f"{name} was {_show(stored, name)} and is now {_show(identity, name)}"
         for name in {**stored, **identity}
-        if stored.get(name) != identity.get(name)
+        if _show(stored, name) != _show(identity, name)
     ]
     if differences:
         raise GrumoError(
@@ -102,5 +131,5 @@ def _check_identity(folder: Path, identity: Mapping[str, Any]) -> None:
         )
 
 
-def _show(value: Any) -> str:
-    return json.dumps(value)
+def _show(identity: Mapping[str, Any], name: str) -> str:
+    return json.dumps(identity[name], sort_keys=True) if name in identity else "not recorded"

@@ -72,7 +72,10 @@ class Table:
 
     Args:
         path: the file.
-        step: rows after this step, unfinished lines, and what is no row are left out.
+        step: rows after this step, and an unfinished line at the end, are left out.
+
+    Raises:
+        GrumoError: if another line is no row.
     """
 
     def __init__(self, path: Path, step: int = 0):
@@ -80,15 +83,19 @@ class Table:
         self._columns: list[str] | None = None
         if not path.exists():
             return
-        with path.open(newline="") as stream:
-            lines = [line for line in stream if line.endswith("\n")]
-        kept = [line for line in lines[1:] if _step_of(line, step + 1) <= step]
-        if not kept:
+        with path.open("rb") as stream:
+            lines = [line for line in stream if line.endswith(b"\n")]
+        columns = lines[0].rstrip(b"\n").split(b",") if lines else []
+        kept, last = lines[:1], -1
+        for number, line in enumerate(lines[1:], 2):
+            last = _check_row(path, number, line, columns, last)
+            if last <= step:
+                kept.append(line)
+        if len(kept) < 2:
             path.unlink()
             return
-        self._columns = next(csv.reader(lines))
-        text = "".join([lines[0], *kept])
-        write_atomically(path, lambda stream: stream.write(text.encode()))
+        self._columns = [column.decode(errors="replace") for column in columns]
+        write_atomically(path, lambda stream: stream.writelines(kept))
 
     def append(self, row: Mapping[str, float]) -> None:
         """Append a row; the first one names the columns.
@@ -120,9 +127,21 @@ class Table:
             stream.write(text.getvalue().encode())
 
 
-def _step_of(line: str, otherwise: int) -> int:
-    first = line.partition(",")[0]
-    return int(first) if first.isdecimal() else otherwise
+def _check_row(path: Path, number: int, line: bytes, columns: list[bytes], last: int) -> int:
+    """The step of a line that is a row of these columns, and of a step after the last one."""
+    cells = line.rstrip(b"\n").split(b",")
+    try:
+        if columns[0] != b"step" or len(cells) != len(columns):
+            raise ValueError("no row of this table")
+        for value in cells:
+            float(value)
+        if (step := int(cells[0])) <= last:
+            raise ValueError("of no later step")
+    except ValueError as error:
+        raise GrumoError(
+            f"{path}: line {number} is no row of this log; move the file away to go on without it"
+        ) from error
+    return step
 
 
 def draw_rows(

@@ -59,6 +59,7 @@ class Loop:
 
     Attributes:
         settings, steps, folder: of the run.
+        run_id: what its states are marked with, see `save_state`.
         take_step: from `make_step`.
         labels: the teacher's variables, or None.
         batches: position → the batches from there on.
@@ -76,6 +77,7 @@ class Loop:
     settings: Settings
     steps: int
     folder: Path
+    run_id: str
     take_step: Step
     labels: Any
     batches: Callable[[int], Iterator[Fed]]
@@ -182,7 +184,7 @@ class Loop:
             positions = exchange(self.position)
             if self.log:
                 self.log.flush()
-                save_state(self.folder / STATES, self.done, positions, self.state)
+                save_state(self.folder / STATES, self.done, positions, self.state, run=self.run_id)
 
     def _interrupt(self, bar: Any) -> None:
         self._save(bar)

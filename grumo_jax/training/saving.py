@@ -20,7 +20,9 @@ KEPT = 2
 """States that are kept: if the last one is damaged, there is the one before."""
 _SUFFIX = ".state"
 _NAME = re.compile(r"step_(\d{9})\.state")
-_MAGIC = b"grumo_jax training state 1 "
+_MAGIC = b"grumo_jax training state "
+_HEADER = re.compile(_MAGIC + b"2 ([0-9a-f]{64}) ([0-9a-f]*)")
+"""The first line: a SHA-256 of all that follows, and the run that the state is of."""
 _POSITIONS = "position"
 
 
@@ -39,16 +41,20 @@ class Saved:
     state: Any
 
 
-def save_state(folder: Path, step: int, positions: Sequence[int], state: Any) -> Path:
+def save_state(
+    folder: Path, step: int, positions: Sequence[int], state: Any, *, run: str = ""
+) -> Path:
     """Write a state, atomically, and remove all but the last two.
 
-    The file is a line with a SHA-256, then an .npz archive of all leaves under their paths.
+    The file is a line with a SHA-256 and the run, then an .npz archive of all leaves under their
+    paths.
 
     Args:
         folder: of the states; made where there is none.
         step: number of steps done.
         positions: samples that each process has used.
         state: tree of arrays.
+        run: what tells the run from others, as hexadecimal digits.
 
     Returns:
         The file.
@@ -61,7 +67,7 @@ def save_state(folder: Path, step: int, positions: Sequence[int], state: Any) ->
     archive = io.BytesIO()
     np.savez(archive, **{**arrays, _POSITIONS: np.array(positions, np.int64)})
     content = archive.getbuffer()
-    header = _MAGIC + hashlib.sha256(content).hexdigest().encode() + b"\n"
+    header = _MAGIC + f"2 {_digest(run.encode(), content)} {run}\n".encode()
     path = folder / f"step_{step:09d}{_SUFFIX}"
 
     def write(stream: IO[bytes]) -> None:
@@ -84,16 +90,21 @@ def save_state(folder: Path, step: int, positions: Sequence[int], state: Any) ->
 
 def list_states(folder: Path) -> list[Path]:
     """The states in a folder, oldest first."""
-    return sorted(file for file in folder.glob(f"*{_SUFFIX}") if _NAME.fullmatch(file.name))
+    found = folder.glob(f"*{_SUFFIX}")
+    return sorted(file for file in found if _NAME.fullmatch(file.name) and file.is_file())
 
 
-def load_latest(folder: Path, like: Any, warn: Callable[[str], None]) -> Saved:
+def load_latest(
+    folder: Path, like: Any, warn: Callable[[str], None], *, run: str = "", steps: int | None = None
+) -> Saved:
     """Read the last state that is undamaged.
 
     Args:
         folder: of the states.
         like: tree of arrays, or of their shapes and dtypes, as the state must be.
         warn: is told, in one sentence, of each state that is damaged.
+        run: the run that the states must be of, as `save_state` was told.
+        steps: of the whole run, which no state is beyond.
 
     Returns:
         The state, as numpy arrays.
@@ -101,16 +112,16 @@ def load_latest(folder: Path, like: Any, warn: Callable[[str], None]) -> Saved:
     Raises:
         CheckpointError: if all of them are damaged, or there is none.
     """
-    return _read_latest(folder, lambda file: _load(file, like), warn)
+    return _read_latest(folder, lambda file: _load(file, like, run, steps), warn)
 
 
-def latest_leaves(folder: Path) -> Mapping[str, np.ndarray]:
-    """The leaves of the last state that is undamaged, by their paths; none if there is no state.
+def latest_leaves(folder: Path, run: str) -> Mapping[str, np.ndarray]:
+    """The leaves of the last undamaged state of a run, by their paths.
 
     Raises:
-        CheckpointError: if all of them are damaged.
+        CheckpointError: if all of them are damaged or of another run, or there is none.
     """
-    return _read_latest(folder, read_leaves) if list_states(folder) else {}
+    return _read_latest(folder, lambda file: _leaves_of(file, run))
 
 
 def _read_latest(
@@ -128,25 +139,47 @@ def _read_latest(
     )
 
 
-def read_leaves(file: Path) -> Mapping[str, np.ndarray]:
-    """Read a state's leaves by their paths, after checking that they are what was saved.
+def read_leaves(file: Path) -> tuple[str, Mapping[str, np.ndarray]]:
+    """Read a state's run and its leaves by their paths, and check that they are what was saved.
 
     Raises:
-        CheckpointError: if the file is damaged.
+        CheckpointError: if the file is damaged, or holds what no training saves.
     """
     try:
         data = file.read_bytes()
     except OSError as error:
         raise CheckpointError(f"{file}: {(error.strerror or 'not readable').lower()}") from error
     header, _, content = data.partition(b"\n")
-    if header != _MAGIC + hashlib.sha256(content).hexdigest().encode():
+    match = _HEADER.fullmatch(header)
+    if match is None and header.startswith(_MAGIC):
+        raise CheckpointError(f"{file}: written by another version of grumo_jax")
+    if match is None or match[1].decode() != _digest(match[2], content):
         raise CheckpointError(f"{file}: damaged, since its content is not what was saved")
-    with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+            if any(entry.file_size > len(content) for entry in archive.zip.infolist()):
+                raise ValueError("nothing is compressed in a state")
+            arrays = {name: archive[name] for name in archive.files}
+    except Exception as error:
+        # Archives raise errors of many classes, and there may be a sound state before this one.
+        raise CheckpointError(f"{file}: damaged, its arrays cannot be read") from error
+    if len(arrays) < len(archive.files):
+        raise CheckpointError(f"{file}: damaged, it holds an array twice")
+    for name, array in arrays.items():
+        if array.dtype.kind not in "biuf" or not np.isfinite(array).all():
+            raise CheckpointError(f"{file}: damaged, {name} holds what is no finite number")
+    return match[2].decode(), arrays
 
 
-def _load(file: Path, like: Any) -> Saved:
-    arrays = read_leaves(file)
+def _leaves_of(file: Path, run: str) -> Mapping[str, np.ndarray]:
+    found, arrays = read_leaves(file)
+    if found != run:
+        raise CheckpointError(f"{file}: the state of another run, or the run's description changed")
+    return arrays
+
+
+def _load(file: Path, like: Any, run: str, steps: int | None) -> Saved:
+    arrays = _leaves_of(file, run)
     leaves, structure = jax.tree.flatten_with_path(like)
     wanted = {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
     found = {name: (a.shape, a.dtype) for name, a in arrays.items() if name != _POSITIONS}
@@ -154,7 +187,25 @@ def _load(file: Path, like: Any) -> Saved:
         raise CheckpointError(f"{file}: the state of another network or optimiser")
     match = _NAME.fullmatch(file.name)
     assert match is not None
+    step = int(match[1])
+    if arrays.get(".step", step) != step or (steps is not None and step > steps):
+        raise CheckpointError(f"{file}: damaged, the state of another step than its name says")
+    if arrays.get(".diverged", False):
+        raise CheckpointError(f"{file}: the state of a training that diverged")
     state = jax.tree.unflatten(structure, [arrays[name] for name in wanted])
-    # Before there could be several processes, it was a number.
-    positions = np.atleast_1d(arrays[_POSITIONS]).tolist()
-    return Saved(int(match[1]), tuple(positions), state)
+    return Saved(step, _positions(file, arrays), state)
+
+
+def _positions(file: Path, arrays: Mapping[str, np.ndarray]) -> tuple[int, ...]:
+    positions = arrays.get(_POSITIONS, np.array([]))
+    if positions.dtype != np.int64 or positions.ndim != 1 or not len(positions):
+        raise CheckpointError(f"{file}: damaged, it does not say which samples were used")
+    if positions.min() < 0:
+        raise CheckpointError(f"{file}: damaged, {positions.min()} samples cannot have been used")
+    return tuple(positions.tolist())
+
+
+def _digest(run: bytes, content: Any) -> str:
+    digest = hashlib.sha256(run)
+    digest.update(content)
+    return digest.hexdigest()

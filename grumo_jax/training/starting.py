@@ -15,7 +15,7 @@ from grumo_jax.errors import CheckpointError, WeightsError
 from grumo_jax.porting.monodepth2 import ENCODER_RULES
 from grumo_jax.porting.rules import State, apply_rules, match_shapes
 from grumo_jax.porting.torch_files import load_torch_state
-from grumo_jax.training.folder import STATES, find_checkpoint, read_settings
+from grumo_jax.training.folder import STATES, find_checkpoint, read_settings, run_seal
 from grumo_jax.training.saving import latest_leaves, list_states
 from grumo_jax.training.settings import Settings
 from grumo_jax.training.state import Networks, initial_variables
@@ -114,7 +114,9 @@ def check_same_units(found: Any, wanted: Any, path: Path) -> None:
 
 def _insert_checkpoint(variables: Variables, settings: Settings, path: Path) -> Variables:
     unfinished, result = is_unfinished(path), dict(variables)
-    leaves = latest_leaves(path / STATES) if unfinished or "pose" in variables else {}
+    leaves: Mapping[str, np.ndarray] = {}
+    if list_states(path / STATES) and (unfinished or "pose" in variables):
+        leaves = latest_leaves(path / STATES, run_seal(path))
     if "pose" in variables and (pose := _nest(leaves, "pose")):
         result["pose"] = _take_over(variables["pose"], pose, path)
     if unfinished:
@@ -152,7 +154,10 @@ def _nest(leaves: Mapping[str, np.ndarray], network: str) -> Any:
     """One network's variables from a state's leaves, called such as .params['depth']['a']['b']."""
     nested = {}
     for name, leaf in leaves.items():
-        kind, *path = re.findall(r"\w+", name)
-        if kind in ("params", "batch_stats") and path[0] == network:
-            nested[(kind, *path[1:])] = jnp.asarray(leaf)
-    return traverse_util.unflatten_dict(nested)
+        match re.findall(r"\w+", name):
+            case ["params" | "batch_stats" as kind, first, *path] if first == network:
+                nested[(kind, *path)] = jnp.asarray(leaf)
+    try:
+        return traverse_util.unflatten_dict(nested)
+    except TypeError as error:
+        raise CheckpointError(f"a state's {network} network is damaged; train anew") from error

@@ -13,11 +13,12 @@ import numpy as np
 from grumo_jax.checkpoint import CARD, load_checkpoint
 from grumo_jax.data import Source
 from grumo_jax.errors import GrumoError
+from grumo_jax.evaluation.definitions import METRICS
 from grumo_jax.hosts import broadcast, check_same, exchange, is_first, noticing_loss
 from grumo_jax.models.monodepth2 import Monodepth2
 from grumo_jax.training.devices import make_mesh, replicate
 from grumo_jax.training.feeding import Fed, Fit, feed, resume_position
-from grumo_jax.training.folder import MODEL, STATES, find_checkpoint, open_run
+from grumo_jax.training.folder import MODEL, STATES, find_checkpoint, open_run, run_seal
 from grumo_jax.training.log import RunLog
 from grumo_jax.training.loop import Loop, Pace
 from grumo_jax.training.saving import Saved, list_states, load_latest
@@ -39,6 +40,7 @@ from grumo_jax.training.state import (
 )
 from grumo_jax.training.step import make_step
 from grumo_jax.training.validation import Validation
+from grumo_jax.version import __version__
 
 Report = Callable[[str], None]
 
@@ -85,6 +87,10 @@ class Weights:
 
 
 NO_WEIGHTS = Weights()
+
+DEFINITION = 1
+"""Recorded with a run; to be raised whenever the same settings and data give another network than
+before: initial weights, order, augmentation, losses, optimiser."""
 
 
 def train(
@@ -143,7 +149,8 @@ def train(
     _check_teacher(settings, weights)
     identity = {**settings.to_json(), "source": source.name, "contents": source.fingerprint}
     place = jax.process_index(), jax.process_count()
-    identity = {**identity, **weights.hashes(), "total_steps": steps}
+    identity = {**identity, **weights.hashes(), "total_steps": steps, "grumo_jax": __version__}
+    identity["definitions"] = {"training": DEFINITION, "metrics": METRICS}
     check_same(identity)
     with _open(Path(out), identity) as folder:
         saved = _resume(settings, steps, weights, folder, report)
@@ -166,6 +173,7 @@ def train(
                 settings=settings,
                 steps=steps,
                 folder=folder,
+                run_id=run_seal(folder) if is_first() else "",
                 take_step=make_step(settings, steps, teacher=teacher, mesh=mesh),
                 labels=replicate(labels, mesh),
                 batches=batches,
@@ -257,7 +265,8 @@ def _resume(
     if not is_first():
         saved = Saved(0, (), _zeros_like(begin))
     elif list_states(folder / STATES):
-        saved = load_latest(folder / STATES, jax.eval_shape(begin), report)
+        like, run = jax.eval_shape(begin), run_seal(folder)
+        saved = load_latest(folder / STATES, like, report, run=run, steps=steps)
     else:
         variables = start_variables(settings, encoder=weights.encoder, init=weights.init)
         saved = Saved(0, (0,), initial_state(variables, optimiser, average=average))
