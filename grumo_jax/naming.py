@@ -15,6 +15,8 @@ import numpy as np
 
 from grumo_jax.errors import GrumoError
 
+_LAMBDA = "<lambda>"
+
 
 def stable_name(value: Any) -> str:
     """Like `repr`, but without what changes from run to run: addresses, byte code, sets' order.
@@ -54,10 +56,10 @@ def _name(value: Any, outer: tuple[int, ...]) -> str:
         return f"partial{name((value.func, value.args, sorted(value.keywords.items())))}"
     if isinstance(value, MethodType):
         return f"{name(value.__self__)}.{name(value.__func__)}"
-    if callable(getattr(value, "__wrapped__", None)):  # jitted functions
-        return name(inspect.unwrap(value))
     if isinstance(value, FunctionType):
         return _function_name(value, name)
+    if callable(getattr(value, "__wrapped__", None)):  # jitted functions
+        return name(value.__wrapped__)
     if hasattr(value, "__array__") and np.ndim(value):
         return f"{value.dtype}{list(value.shape)}#{_digest(np.asarray(value).tobytes())}"
     kind: Any = type(value)
@@ -73,7 +75,7 @@ def _pairs(values: Mapping[str, Any], name: Any) -> str:
 
 def _function_name(function: FunctionType, name: Any) -> str:
     place, source = f"{function.__module__}.{function.__qualname__}", _source(function)
-    if source is None and function.__name__ == "<lambda>":
+    if source is None and function.__code__.co_name == _LAMBDA:
         raise GrumoError(
             f"the lambda {place} cannot be told from others, since its source is not known, or its "
             "line has several; write it as a function with a name, in a file"
@@ -102,9 +104,10 @@ def _digest(content: bytes) -> str:
 def _source(function: FunctionType) -> str | None:
     """A function's text, of a lambda the expression alone; None where it is not known."""
     try:
-        if function.__name__ != "<lambda>":
-            return textwrap.dedent(inspect.getsource(function))
-        lines, _ = inspect.findsource(function)
+        # Of the code, since of a function that wraps another, it would be the other's.
+        if function.__code__.co_name != _LAMBDA:
+            return textwrap.dedent(inspect.getsource(function.__code__))
+        lines, _ = inspect.findsource(function.__code__)
         return _lambda_source("".join(lines), function)
     except (OSError, TypeError, SyntaxError):
         return None

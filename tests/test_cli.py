@@ -1,19 +1,25 @@
 """The installed command-line program."""
 
+import dataclasses
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from golden.weights import draw_states
 from helpers import need_shared
 from PIL import Image
 
+import grumo_jax
 from grumo_jax.cli import main
 from grumo_jax.cli.options import check_out
 from grumo_jax.errors import GrumoError
+from grumo_jax.predictor import Predictor
 
 GRUMO = Path(sys.executable).with_name("grumo")
 
@@ -45,6 +51,52 @@ def test_help_teaches(monkeypatch, capsys):
             main()
         assert not stopped.value.code
         assert len(capsys.readouterr().out) > 300
+
+
+def test_the_version_is_one_everywhere(grumo):
+    assert grumo("--version") == (0, f"grumo {grumo_jax.__version__}\n", "")
+    root = Path(__file__).parents[1]
+    assert f"version: {grumo_jax.__version__}\n" in (root / "CITATION.cff").read_text()
+    project = tomllib.loads((root / "pyproject.toml").read_text())
+    assert project["project"]["dynamic"] == ["version"]
+    assert project["tool"]["hatch"]["version"]["path"] == "grumo_jax/version.py"
+
+
+@pytest.fixture(scope="module")
+def broken_checkpoint(tiny, tmp_path_factory):
+    """The small network with weights that are NaN."""
+    folder = tmp_path_factory.mktemp("checkpoints") / "broken"
+    broken = jax.tree.map(lambda leaf: leaf * jnp.nan, tiny[1])
+    grumo_jax.save_checkpoint(folder, tiny[0].clone(input_size=(32, 64)), broken)
+    return folder
+
+
+@pytest.mark.filterwarnings("ignore::grumo_jax.errors.GrumoWarning")
+def test_weights_of_nan_are_said_and_nothing_is_written(grumo, broken_checkpoint, photos, tmp_path):
+    out = tmp_path / "out"
+    options = ("--estimator", "post", "--format", "png", "--format", "npy")
+    status, said, err = grumo("predict", broken_checkpoint, photos, "--out", out, *options)
+    assert status == 1
+    assert said.startswith("0 of 2 photos done")
+    for name in ("a.png", "more/b.jpg"):
+        assert f"grumo: skipped {photos / name}: depth or uncertainty of post is not finite" in err
+    assert not list(tmp_path.glob("out/**/*.*"))
+
+
+def test_photos_without_depth_are_skipped(grumo, checkpoint, photos, tmp_path, monkeypatch):
+    whole = Predictor.predict
+
+    def predict(self, given, key):
+        for prediction, change in zip(whole(self, given, key), (-1, 1), strict=False):
+            yield dataclasses.replace(prediction, depth=change * prediction.depth)
+
+    monkeypatch.setattr(Predictor, "predict", predict)
+    out = tmp_path / "out"
+    options = ("--estimator", "post", "--format", "npy", "--batch-size", 2, "--out", out)
+    status, said, err = grumo("predict", checkpoint, photos, *options)
+    assert (status, said[:18]) == (1, "1 of 2 photos done")
+    assert f"skipped {photos / 'a.png'}: the predicted depth is nowhere more than 0" in err
+    assert [file.name for file in out.rglob("*_depth.npy")] == ["b_depth.npy"]
 
 
 @pytest.mark.slow

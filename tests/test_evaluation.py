@@ -21,6 +21,7 @@ from grumo_jax.data import ImageFolder, Sample
 from grumo_jax.errors import ResultsError
 from grumo_jax.evaluation import Protocol, evaluate, named_protocol, read_results
 from grumo_jax.evaluation.batches import Batches
+from grumo_jax.evaluation.definitions import METRICS
 from grumo_jax.evaluation.measure import measure
 from grumo_jax.evaluation.targets import Prepare, batch_targets, inside_crop, read_at
 
@@ -266,9 +267,22 @@ def test_a_killed_run_resumes_to_the_same_bytes(folder, tmp_path):
     assert killed.read_bytes() == complete.read_bytes()
 
 
-def test_another_configuration_is_refused(whole, run, small, tmp_path):
+def test_another_configuration_is_refused(whole, run, small, tmp_path, monkeypatch):
     path = tmp_path / "results.jsonl"
     path.write_bytes(whole.path.read_bytes())
+    assert whole.configuration["grumo_jax"] == grumo_jax.__version__
+    assert whole.configuration["definitions"] == {
+        "estimators": dict.fromkeys(("grad", "post", "var"), 1),
+        "metrics": METRICS,
+    }
+    with monkeypatch.context() as later:
+        later.setattr(grumo_jax.GradientUncertainty, "definition", 2)
+        later.setitem(METRICS, "spearman", 2)
+        said = (
+            "estimators: grad was 1 and is now 2; definitions: metrics: spearman was 1 and is now 2"
+        )
+        with pytest.raises(ResultsError, match=said):
+            run(path)
     with pytest.raises(ResultsError, match=r"another configuration \(seed was 0 and is now 1\)"):
         run(path, seed=1)
     with pytest.raises(ResultsError, match=r"\(variables was .* and is now"):
@@ -293,14 +307,6 @@ def test_a_damaged_file_is_not_continued(whole, run, tmp_path, extra):
     path.write_bytes(b"".join(whole.path.read_bytes().splitlines(keepends=True)[:2]) + extra)
     with pytest.raises(ResultsError, match="line 3 is damaged; delete it and all after it"):
         run(path)
-
-
-def test_configurations_tell_functions_apart():
-    from grumo_jax.naming import stable_name
-
-    shapes = [lambda d, r: d, lambda d, r: r, lambda d, r: 2.0 * d, lambda d, r: 3.0 * d]
-    assert len({stable_name(f) for f in shapes}) == 4
-    assert " at 0x" not in stable_name((grumo_jax.Flip(), jnp.tanh, object()))
 
 
 def test_two_runs_do_not_write_to_one_file(whole, tmp_path):

@@ -1,3 +1,5 @@
+import zlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -6,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import grumo_jax
+from grumo_jax import draws
 from grumo_jax import references as r
 
 
@@ -109,3 +112,46 @@ def test_errors_name_the_problem(tiny, images):
             make()
     with pytest.raises(grumo_jax.GrumoError, match="'flip' is no reference"):
         grumo_jax.GradientUncertainty(model, reference=("flip",))
+
+
+# --- what is drawn
+
+
+def test_draws_hang_on_numbers_that_are_written_down():
+    """`fold_in(fold_in(key, stream), number)`: 1 is Noise, 2 FeatureDropout, 3 FeatureNoise."""
+    key = jax.random.key(7)
+    kinds = {1: grumo_jax.Noise, 2: grumo_jax.FeatureDropout, 3: grumo_jax.FeatureNoise}
+    for stream, kind in kinds.items():
+        expected = jax.random.fold_in(jax.random.fold_in(key, stream), 4)
+        renamed = type("Other", (kind,), {"__module__": "elsewhere"})
+        for reference in (kind(), kind(0.3), renamed()):
+            assert draws.reference_key(key, reference, 4) == expected
+
+
+def test_references_of_ones_own_draw_by_their_number_else_by_their_place():
+    key = jax.random.key(7)
+    own = type("Own", (grumo_jax.ImageReference,), {"__module__": "package.module"})
+    by_name = jax.random.fold_in(jax.random.fold_in(key, zlib.crc32(b"package.module.Own")), 0)
+    assert draws.reference_key(key, own(), 0) == by_name
+    own.stream = 1000
+    by_number = jax.random.fold_in(jax.random.fold_in(key, 1000), 0)
+    assert draws.reference_key(key, own(), 0) == by_number
+    assert draws.reference_key(None, own(), 0) is None
+
+
+def test_two_of_a_kind_draw_differently_and_companions_change_nothing(small, images):
+    network, variables = small
+    key = jax.random.key(0)
+    weak, strong = grumo_jax.Noise(std=0.1), grumo_jax.Noise(std=0.2)
+    both = predict(network, variables, images, (weak, strong), key)
+    alone = predict(network, variables, images, (strong,), key)
+    assert np.abs(both[:, 1] - alone[:, 0]).max() > 1e-3
+    estimators = {
+        "weak": grumo_jax.TestTimeVariance(network, references=(weak,)),
+        "strong": grumo_jax.TestTimeVariance(network, references=(strong,)),
+        "both": grumo_jax.TestTimeVariance(network, references=(weak, strong)),
+    }
+    together = grumo_jax.estimate_together(estimators, variables, images, key)
+    for name, estimator in estimators.items():
+        expected = estimator(variables, images, key)
+        np.testing.assert_allclose(together[name].raw, expected.raw, rtol=1e-3, atol=1e-6)

@@ -44,7 +44,7 @@ def _forget_others(results: Results) -> None:
     folder = results.path.parent / PICTURES
     mark, name = folder / "of.sha256", json.dumps(results.configuration, sort_keys=True)
     digest = hashlib.sha256(name.encode()).hexdigest()
-    if not mark.is_file() or mark.read_text() != digest:
+    if not mark.is_file() or mark.read_bytes() != digest.encode():
         for file in folder.glob("*.png"):
             file.unlink()
         write_atomically(mark, lambda stream: stream.write(digest.encode()))

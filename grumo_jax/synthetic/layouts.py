@@ -20,6 +20,7 @@ from grumo_jax.data.kitti.calibration import CAMERA_FILE, SCANNER_FILE
 from grumo_jax.data.kitti.splits import Frame, eigen_test
 from grumo_jax.errors import DataError
 from grumo_jax.images import write_atomically
+from grumo_jax.sealed import parse_json
 from grumo_jax.synthetic.scene import WORLD
 from grumo_jax.synthetic.sensors import (
     KITTI_SIZE,
@@ -241,7 +242,7 @@ def _claim(root: str | Path, **settings: Any) -> Path:
             raise DataError(f"{root}: holds other files; generated data need a folder of their own")
         _write(mark, json.dumps(content).encode())
     try:
-        found = json.loads(mark.read_text())
+        found = parse_json(mark.read_bytes())
     except ValueError:
         found = None
     if found != content:

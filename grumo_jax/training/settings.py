@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from grumo_jax.errors import GrumoError
 from grumo_jax.models.resnet import BLOCKS_PER_STAGE
+from grumo_jax.sealed import parse_json
 from grumo_jax.training.objectives import Resolution, Space, Supervision
 
 BaseModel = Literal["plain", "log", "self", "repr", "drop", "boot", "snap"]
@@ -213,7 +214,7 @@ def _read(text: str) -> Any:
     inner = text.strip().removeprefix("(").removesuffix(")")
     for candidate in (text, f"[{inner}]" if "," in text else text):
         try:
-            return json.loads(candidate)
+            return parse_json(candidate.encode(errors="surrogateescape"))
         except ValueError:
             continue
     return text
