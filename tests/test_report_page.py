@@ -110,7 +110,7 @@ def test_browser_sorts_and_filters(tmp_path):
     images = {
         f"i{n}": {"grad": found(v), "var": found(1 - v)} for n, v in enumerate((0.3, 0.1, 0.2))
     }
-    images["other"] = {"grad": found(0.9)}
+    images["other"] = {"grad": found(0.9), "var": found(pixels=0)}
     summary = summarize(write(tmp_path / "r.jsonl", images))
     file = tmp_path / "report.html"
     file.write_text(make_html([summary], make_tables([summary])))
