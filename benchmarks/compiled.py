@@ -105,8 +105,8 @@ def make_programs(
     estimators = {
         "forward": grumo_jax.ConstantBaseline(model),
         "Grad, layer 6": grad.paper(model),
-        "Grad, all layers": grad.paper(model, layers="decoder"),
-        "recommended": grad.averaged(model),
+        "Grad, all layers": grad.paper(model, layers="decoder", combine="std"),
+        "grad-averaged": grad.averaged(model),
         "Var": grumo_jax.TestTimeVariance(model),
         "In-Drop": grumo_jax.InferenceDropout(model),
     }

@@ -161,7 +161,7 @@ def ours(network: Monodepth2, dtype: str) -> tuple[dict[str, grumo_jax.Estimator
     estimators: dict[str, grumo_jax.Estimator] = {
         "forward": grumo_jax.ConstantBaseline(model),
         "Grad, layer 6": grad.paper(model),
-        "Grad, all layers": grad.paper(model, layers="decoder"),
+        "Grad, all layers": grad.paper(model, layers="decoder", combine="std"),
         "Var": grumo_jax.TestTimeVariance(model),
         "In-Drop": grumo_jax.InferenceDropout(model),
     }

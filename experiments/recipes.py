@@ -1,4 +1,4 @@
-"""From the papers' recipe to the recommended one, a change at a time, on real and synthetic data.
+"""From the papers' recipe to the averaged one, a change at a time, on real and synthetic data.
 
 Command: python experiments/recipes.py --data-dir KITTI --weights PYDNET.npz
          python experiments/recipes.py --scenes 40
@@ -48,7 +48,7 @@ HELD_OUT = 90_000
 
 
 def recipes(model: Any) -> dict[str, Estimator]:
-    """Recipes by name; the last is the recommended one."""
+    """Recipes by name; the last is `GradientUncertainty.averaged`."""
 
     def grad(**options: Any) -> Estimator:
         return GradientUncertainty.paper(model, **options)
@@ -60,13 +60,13 @@ def recipes(model: Any) -> dict[str, Estimator]:
         "norm": grad(reduction="norm"),
         "log depth": grad(**log),
         "disparity": grad(space="disparity"),
-        "all layers, std": grad(layers="decoder"),
+        "all layers, std": grad(layers="decoder", combine="std"),
         "all layers, mean": grad(**everywhere),
         "log depth, all layers": grad(**everywhere, **log),
         "log depth, 3 references": grad(reference=THREE, **log),
         "log depth, all layers, 5 references": grad(**everywhere, reference=FIVE, **log),
-        "recommended, norm": GradientUncertainty.averaged(model, reduction="norm"),
-        "recommended": GradientUncertainty.averaged(model),
+        "averaged, norm": GradientUncertainty.averaged(model, reduction="norm"),
+        "averaged": GradientUncertainty.averaged(model),
     }
 
 

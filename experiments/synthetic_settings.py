@@ -51,7 +51,8 @@ def settings(model: Any, variables: Any) -> dict[str, GradientUncertainty]:
         "papers": GradientUncertainty.paper(model),
         **plain,
         "variance loss": GradientUncertainty.variance(model),
-        "recommended, without log σ": GradientUncertainty.averaged(model, uncertainty_weight=0.0),
+        "averaged": GradientUncertainty.averaged(model),
+        "averaged, without log σ": GradientUncertainty.averaged(model, uncertainty_weight=0.0),
     }
 
 

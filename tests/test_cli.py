@@ -1,6 +1,8 @@
 """The installed command-line program."""
 
 import dataclasses
+import importlib
+import inspect
 import os
 import subprocess
 import sys
@@ -16,9 +18,10 @@ from helpers import need_shared
 from PIL import Image
 
 import grumo_jax
-from grumo_jax.cli import main
+from grumo_jax.cli import export, main, predict
 from grumo_jax.cli.options import check_out
 from grumo_jax.errors import GrumoError
+from grumo_jax.estimators import GradientUncertainty, named_estimator
 from grumo_jax.predictor import Predictor
 
 GRUMO = Path(sys.executable).with_name("grumo")
@@ -97,6 +100,13 @@ def test_photos_without_depth_are_skipped(grumo, checkpoint, photos, tmp_path, m
     assert (status, said[:18]) == (1, "1 of 2 photos done")
     assert f"skipped {photos / 'a.png'}: the predicted depth is nowhere more than 0" in err
     assert [file.name for file in out.rglob("*_depth.npy")] == ["b_depth.npy"]
+
+
+def test_the_papers_recipe_is_the_default_of_every_command():
+    for command in (predict, export):
+        assert inspect.signature(command).parameters["estimator"].default == "grad"
+    assert importlib.import_module("grumo_jax.cli.demo").ESTIMATOR == "grad"
+    assert named_estimator("grad", "model") == GradientUncertainty.paper("model")
 
 
 @pytest.mark.slow

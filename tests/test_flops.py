@@ -1,25 +1,40 @@
 """What estimators cost, counted by XLA."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import pytest
+from pydnet import NETWORK as PYDNET
 
 import grumo_jax
 
 
-@pytest.fixture(scope="module")
-def forward_passes():
-    """Function estimator → FLOPs in forward passes of Monodepth2 with ResNet-18."""
-    model = grumo_jax.Monodepth2()
-    images = jax.ShapeDtypeStruct((1, 64, 96, 3), jnp.float32)
-    variables = jax.eval_shape(model.init, jax.random.key(0), images)
+def counter(network, size):
+    """Function make → FLOPs of the estimator made of the network, in its forward passes."""
+    images = jax.ShapeDtypeStruct((1, *size, 3), jnp.float32)
+    variables = jax.eval_shape(network.module.init, jax.random.key(0), images)
 
     def flops(function):
         compiled = jax.jit(function).lower(variables, images).compile()
         return compiled.cost_analysis()["flops"]
 
-    forward = flops(lambda v, x: model.apply(v, x).depth)
-    return lambda make: flops(lambda v, x: make(model)(v, x, jax.random.key(0))) / forward
+    forward = flops(lambda v, x: network.read_depth(network.module.apply(v, x)))
+    return lambda make: flops(lambda v, x: make(network)(v, x, jax.random.key(0))) / forward
+
+
+@pytest.fixture(scope="module")
+def forward_passes():
+    """Function estimator → FLOPs in forward passes of Monodepth2 with ResNet-18."""
+    count = counter(grumo_jax.Monodepth2().as_depth_network(), (64, 96))
+    return lambda make: count(lambda network: make(network.module))
+
+
+def averaged(network):
+    """`grad-averaged`, its references unrolled: XLA counts the body of a loop over them once."""
+    whole = grumo_jax.GradientUncertainty.averaged(network)
+    parts = [dataclasses.replace(whole, reference=r) for r in whole.references]
+    return lambda v, x, key: [part(v, x, key).uncertainty for part in parts]
 
 
 def at_layer(k):
@@ -69,3 +84,12 @@ def test_estimators_called_together_share_their_passes(forward_passes):
 
     # The plain and the flipped image once, whoever needs them.
     assert forward_passes(together) < forward_passes(grumo_jax.GradientUncertainty) + 0.05
+
+
+@pytest.mark.slow
+def test_averaging_costs_twice_as_much_and_more(forward_passes):
+    """The numbers of docs/results.md: what averaging costs depends on the network."""
+    count = counter(PYDNET, (64, 128))
+    paper = grumo_jax.GradientUncertainty.paper
+    assert forward_passes(averaged) == pytest.approx(4.6, abs=0.2)
+    assert (count(paper), count(averaged)) == pytest.approx((2.7, 6.9), abs=0.2)

@@ -16,7 +16,8 @@ from grumo_jax.images import find_images, read_image, write_atomically
 from grumo_jax.plots import plot_gallery
 from grumo_jax.predictor import Predictor
 
-ESTIMATOR = "grad-averaged"
+ESTIMATOR = "grad"
+"""The papers' recipe, as `grumo predict` takes it by default."""
 PHOTOS = Path(__file__).parents[1] / "photos"
 FRAMES, SHOWN = 12, 4
 """Frames of the drive, and how many of them are drawn."""

@@ -12,7 +12,7 @@ from grumo_jax.errors import GrumoError
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="Checkpoint directory.")],
     file: Annotated[Path, typer.Argument(help="The file to write, such as grad.jaxexport.")],
-    estimator: Annotated[str, typer.Option(help="As in `grumo predict`.")] = "grad-averaged",
+    estimator: Annotated[str, typer.Option(help="As in `grumo predict`.")] = "grad",
     size: Annotated[
         tuple[int, int] | None,
         typer.Option(help="Height and width of the images; by default those it was trained at."),
@@ -27,7 +27,7 @@ def export(
     A serving process needs JAX alone: `jax.export.deserialize(…).call(images, jnp.uint32(seed))`
     gives depth, uncertainty and the raw score.
 
-    Example: grumo export checkpoints/synthetic-mono grad.jaxexport --estimator grad
+    Example: grumo export checkpoints/synthetic-mono grad.jaxexport
     """
     from grumo_jax.export import PLATFORMS, export_estimator
 

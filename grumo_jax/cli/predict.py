@@ -29,11 +29,12 @@ def predict(
     estimator: Annotated[
         str,
         typer.Option(
-            help="grad-averaged: the recommended recipe, some five forward passes. grad: the "
-            "papers', 2.1. Others: grad-variance, grad-uncertainty, post, var, in-drop, drop, "
-            "learned."
+            help="grad: the papers' recipe, some two forward passes. grad-averaged: log depth, the "
+            "mean over layers and references, five to seven passes; better on some data, worse on "
+            "others (docs/results.md). Others: grad-variance, grad-uncertainty, post, var, "
+            "in-drop, drop, learned."
         ),
-    ] = "grad-averaged",
+    ] = "grad",
     formats: Annotated[
         list[Format],
         typer.Option(
