@@ -1,11 +1,20 @@
 """What a user's mistake raises: messages say what was given, what is expected, what to do."""
 
+from grumo_jax.text import printable
 
-class GrumoError(ValueError):
+
+class _Printable(Exception):
+    """Its message may name files, whose names may hold anything, and is safe to print."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
+
+
+class GrumoError(_Printable, ValueError):
     """Bad input. The command line prints the message and exits with status 2."""
 
 
-class GrumoWarning(UserWarning):
+class GrumoWarning(_Printable, UserWarning):
     """What is probably wrong and yet can be computed; each says what was found and what to do."""
 
 
@@ -16,7 +25,7 @@ def one_sentence(error: GrumoError | OSError) -> str:
     'a.png: No such file or directory'
     """
     if isinstance(error, OSError):
-        return f"{error.filename or 'output'}: {error.strerror or error}"
+        return printable(f"{error.filename or 'output'}: {error.strerror or error}")
     return str(error)
 
 

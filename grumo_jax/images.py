@@ -2,20 +2,29 @@
 
 import os
 import uuid
+import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-from grumo_jax.errors import ImageError
+from grumo_jax.errors import GrumoWarning, ImageError
+from grumo_jax.files import count_kinds, lies_in, open_regular, suffixes_among, walk_files
+from grumo_jax.kinds import UNREAD, name_kind
+from grumo_jax.text import printable
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".jfif")
+FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
+"""What a photo's content may be. Pillow knows more; of some it starts other programs."""
 DEPTH_PNG_SCALE = 256
 """16-bit PNGs store depth · 256, as KITTI's do."""
 UNIT_PNG_SCALE = 65535
 """16-bit PNGs store values in [0, 1] · 65535."""
+_ORIENTATION = 0x0112
+_DAMAGED = "damaged or no image; copy it again"
+_NO_PHOTO = f"no photo of a kind that is read ({', '.join(SUFFIXES)})"
 
 
 def read_image(path: str | Path | IO[bytes]) -> np.ndarray:
@@ -25,22 +34,77 @@ def read_image(path: str | Path | IO[bytes]) -> np.ndarray:
     transparent becomes white.
 
     Raises:
-        ImageError: if the file is missing, not readable, damaged, too large or no photo.
+        ImageError: if the file is missing, not readable, damaged, too large or no photo, such as
+            an animation or a film.
     """
+    return read_turned(path)[0]
+
+
+def read_turned(
+    path: str | Path | IO[bytes], where: str | Path | None = None
+) -> tuple[np.ndarray, int]:
+    """Read a photo as `read_image` does, and the EXIF orientation it was stored in: 1 is upright.
+
+    Args:
+        path: a file, or an open one.
+        where: what to call it in an error; the file by default.
+    """
+    where, suffix = str(path) if where is None else str(where), ""
+    if isinstance(path, str | Path):
+        suffix = Path(path).suffix.lower()
+    if suffix in UNREAD:
+        raise ImageError(f"{where}: {suffix} files are not read; save it as .png or .jpg")
     try:
-        with Image.open(path) as image:
-            return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
+        if isinstance(path, str | Path):
+            with open_regular(path) as stream:
+                return _decode(stream, suffix)
+        return _decode(path, suffix)
     except ImageError as error:
-        raise ImageError(f"{path}: {error}") from error
-    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
-        raise ImageError(f"{path}: {(error.strerror or 'not readable').lower()}") from error
+        raise ImageError(f"{where}: {error}") from error
     except Image.DecompressionBombError as error:
         limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
-        raise ImageError(f"{path}: more than {limit} megapixels; make it smaller") from error
+        raise ImageError(f"{where}: more than {limit} megapixels; make it smaller") from error
+    except MemoryError as error:
+        raise ImageError(f"{where}: too large for the memory there is; make it smaller") from error
     except Exception as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            raise ImageError(f"{where}: {(error.strerror or 'not readable').lower()}") from error
         # Decoders raise errors of many classes for damaged files, and one photo must not cost
         # the others.
-        raise ImageError(f"{path}: damaged or no image") from error
+        raise ImageError(f"{where}: {_DAMAGED}") from error
+
+
+def _decode(stream: IO[bytes], suffix: str) -> tuple[np.ndarray, int]:
+    head = stream.read(64)
+    stream.seek(0)
+    try:
+        image = Image.open(stream, formats=FORMATS)
+    except UnidentifiedImageError as error:
+        promised = not suffix or suffix in SUFFIXES
+        raise ImageError(name_kind(head) or (_DAMAGED if promised else _NO_PHOTO)) from error
+    with image:
+        check_alone(image)
+        orientation = read_orientation(image)
+        return np.asarray(_to_rgb(ImageOps.exif_transpose(image))), orientation
+
+
+def check_alone(image: Image.Image) -> None:
+    """Raise `ImageError` if a file holds several pictures, of which nobody said which one to take.
+
+    MPO files, which phones write, hold a photo first and what belongs to it after it.
+    """
+    number = getattr(image, "n_frames", 1)
+    if number > 1 and image.format != "MPO":
+        raise ImageError(
+            f"{number} pictures in one file, an animation or pages; save the one that is meant as "
+            "a file of its own"
+        )
+
+
+def read_orientation(image: Image.Image) -> int:
+    """How a picture is stored, by its EXIF data: 1 is upright, 5 to 8 lie on their side."""
+    orientation = image.getexif().get(_ORIENTATION, 1)
+    return orientation if orientation in range(2, 9) else 1
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -59,6 +123,9 @@ def find_images(
 ) -> dict[str, Path]:
     """List photos: files as given, and all images below folders but for hidden ones.
 
+    Linked folders are followed; each folder is listed once. Pictures and films of kinds that are
+    not read are counted and named in a `GrumoWarning`.
+
     Args:
         paths: files and folders.
         leave_out: a folder whose files do not count, such as that of the results.
@@ -68,33 +135,48 @@ def find_images(
         are called: the path below the given folder, or the file's own name.
 
     Raises:
-        ImageError: if a path does not exist, a folder holds no image, or two photos would get
-            the same name.
+        ImageError: if a path does not exist, a folder holds no image or lies in the one to leave
+            out, or two photos would get the same name.
     """
+    leave_out = None if leave_out is None else Path(leave_out)
     found: dict[str, Path] = {}
+    unread: list[str] = []
     for path in map(Path, paths):
         if path.is_dir():
-            files = sorted(file for file in path.rglob("*") if _is_photo(file, leave_out))
-            if not files:
-                raise ImageError(f"{path}: no images in this folder ({', '.join(SUFFIXES)})")
-        elif path.exists():
+            files, others = _photos_below(path, leave_out)
+            unread += others
+        elif os.path.lexists(path):
             files = [path]
         else:
             raise ImageError(f"{path}: no such file or folder")
         for file in files:
             name = file.relative_to(path) if path.is_dir() else Path(file.name)
-            key = name.with_suffix("").as_posix()
+            key = printable(name.with_suffix("").as_posix())
             if found.setdefault(key, file) != file:
                 raise ImageError(
                     f"{file} and {found[key]} would both be called {key!r}; rename one of them"
                 )
+    if unread:
+        warnings.warn(
+            GrumoWarning(f"{count_kinds(unread)}; save them as .png or .jpg"), stacklevel=2
+        )
     return found
 
 
-def _is_photo(file: Path, leave_out: str | Path | None) -> bool:
-    if leave_out is not None and file.resolve().is_relative_to(Path(leave_out).resolve()):
-        return False
-    return file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and file.is_file()
+def _photos_below(folder: Path, leave_out: Path | None) -> tuple[list[Path], list[str]]:
+    """The photos of a folder, and the suffixes of pictures and films that are not read."""
+    if leave_out is not None and lies_in(folder, leave_out):
+        raise ImageError(
+            f"{folder}: the photos lie in {leave_out}, whose files do not count as photos, as "
+            "results or depth maps are kept there; keep the two apart"
+        )
+    files = walk_files(folder, leave_out=leave_out)
+    photos = [file for file in files if file.suffix.lower() in SUFFIXES]
+    unread = list(suffixes_among(files, UNREAD))
+    if not photos:
+        others = f"; {count_kinds(unread)}" if unread else ""
+        raise ImageError(f"{folder}: no images in this folder ({', '.join(SUFFIXES)}){others}")
+    return photos, unread
 
 
 def resize_photo(photo: np.ndarray, size: tuple[int, int]) -> np.ndarray:

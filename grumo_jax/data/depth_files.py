@@ -1,23 +1,27 @@
 """Depth maps in files: 16-bit PNGs as KITTI's and NYU's, and numpy arrays."""
 
 import io
-import zipfile
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from grumo_jax.data.encoding import read_bytes
-from grumo_jax.errors import DataError
-from grumo_jax.images import DEPTH_PNG_SCALE, write_png16
+from grumo_jax.data.numpy_files import check_pixels, read_npy, read_npz
+from grumo_jax.errors import DataError, ImageError
+from grumo_jax.images import DEPTH_PNG_SCALE, check_alone, read_orientation, write_png16
 
 DEPTH_SUFFIXES = (".png", ".npy", ".npz")
+MOST_PIXELS = 178_956_970
+"""A depth map has no more pixels than the largest photo that Pillow reads."""
+_MOST_PIXEL_BYTES, _HEADERS = 8, 2**20
 
 
 def read_depth(path: str | Path, scale: float = DEPTH_PNG_SCALE) -> np.ndarray:
     """Read a depth map as float32 (H, W) in metres, 0 where there is none.
 
-    NaN, infinite and negative values, which other programs write for "none", become 0.
+    NaN, infinite and negative values, which other programs write for "none", become 0. A PNG is
+    turned upright if its EXIF data say so, as photos are.
 
     Args:
         path: a 16-bit PNG that holds depth · scale, or a .npy or .npz file that holds metres
@@ -27,22 +31,38 @@ def read_depth(path: str | Path, scale: float = DEPTH_PNG_SCALE) -> np.ndarray:
     Raises:
         DataError: if the file is missing, damaged, or no depth map.
     """
-    path = Path(path)
+    return read_turned_depth(path, scale)[0]
+
+
+def read_turned_depth(
+    path: str | Path, scale: float = DEPTH_PNG_SCALE, most: int = MOST_PIXELS
+) -> tuple[np.ndarray, int]:
+    """Read a depth map as `read_depth` does, and its EXIF orientation: 1 is upright.
+
+    Args:
+        path: the file.
+        scale: PNGs only: steps per metre.
+        most: pixels it has at most; one that declares more is refused before it is read.
+    """
+    path, orientation = Path(path), 1
     suffix = path.suffix.lower()
-    if suffix == ".png":
-        depth = _decode_png16(read_bytes(path), path).astype(np.float32) / np.float32(scale)
-    elif suffix in (".npy", ".npz"):
-        depth = _read_numpy(path)
-    else:
+    if suffix not in DEPTH_SUFFIXES:
         raise DataError(
             f"{path}: not a depth file; expected {', '.join(DEPTH_SUFFIXES)} (PNGs of 16 bits)"
         )
-    if depth.ndim != 2 or depth.dtype.kind not in "fiu" or depth.size == 0:
-        raise DataError(
-            f"{path}: {depth.dtype} {depth.shape} is no depth map; expected (height, width)"
-        )
-    depth = depth.astype(np.float32)
-    return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0))
+    data = read_bytes(path, _MOST_PIXEL_BYTES * most + _HEADERS)
+    if not data:
+        raise DataError(f"{path}: empty; copy it again")
+    if suffix == ".png":
+        depth, orientation = _decode_png16(data, path, most)
+        depth = depth.astype(np.float32) / np.float32(scale)
+    else:
+        read = read_npy if suffix == ".npy" else read_npz
+        depth = read(io.BytesIO(data), path, most)
+    with np.errstate(all="ignore"):
+        # What is too large for float32 becomes infinite, and is none.
+        depth = depth.astype(np.float32)
+    return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0)), orientation
 
 
 def write_depth_png(path: str | Path, depth: np.ndarray, scale: float = DEPTH_PNG_SCALE) -> None:
@@ -76,34 +96,22 @@ def write_depth_png(path: str | Path, depth: np.ndarray, scale: float = DEPTH_PN
     write_png16(path, depth, scale)
 
 
-def _decode_png16(data: bytes, path: Path) -> np.ndarray:
+def _decode_png16(data: bytes, path: Path, most: int) -> tuple[np.ndarray, int]:
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            mode, values = image.mode, np.asarray(image)
-    except Exception as error:
-        # Decoders raise errors of many classes for damaged files.
-        what = "empty" if not data else "damaged or no PNG"
-        raise DataError(f"{path}: {what}; copy it again") from error
-    if not mode.startswith("I") or values.ndim != 2:
-        raise DataError(
-            f"{path}: a picture of kind {mode}, not a depth map; expected a 16-bit gray PNG"
-        )
-    return values
-
-
-def _read_numpy(path: Path) -> np.ndarray:
-    try:
-        loaded = np.load(io.BytesIO(read_bytes(path)), allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return loaded
-        with loaded:
-            names = loaded.files
-            if "depth" not in names and len(names) != 1:
+        with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
+            check_alone(image)
+            check_pixels(image.size[::-1], path, most)
+            if not image.mode.startswith("I"):
                 raise DataError(
-                    f"{path}: holds {', '.join(names) or 'nothing'}; expected an array called depth"
+                    f"{path}: a picture of kind {image.mode}, not a depth map; expected a 16-bit "
+                    "gray PNG"
                 )
-            return loaded["depth" if "depth" in names else names[0]]
+            orientation = read_orientation(image)
+            return np.asarray(ImageOps.exif_transpose(image)), orientation
     except DataError:
         raise
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: damaged or no numpy file; copy it again") from error
+    except ImageError as error:
+        raise DataError(f"{path}: {error}") from error
+    except Exception as error:
+        # Decoders raise errors of many classes for damaged files.
+        raise DataError(f"{path}: damaged or no PNG; copy it again") from error

@@ -1,6 +1,7 @@
 """Bytes of picture files to arrays and back, without loss."""
 
 import io
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,17 +9,32 @@ import numpy as np
 from PIL import Image
 
 from grumo_jax.errors import DataError, ImageError
-from grumo_jax.images import read_image
+from grumo_jax.files import open_regular
+from grumo_jax.images import read_turned
+
+MOST_BYTES = 256 * 2**20
+"""No file that is read as a whole is larger: a picture of a data set has some megabytes."""
 
 
-def read_bytes(path: Path) -> bytes:
+def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
     """Read a whole file.
 
+    Args:
+        path: the file.
+        most: bytes that a file of this kind has at most.
+
     Raises:
-        DataError: if it is missing or cannot be read.
+        DataError: if it is missing, no file, larger than that, or cannot be read.
     """
     try:
-        return path.read_bytes()
+        with open_regular(path) as stream:
+            size = os.fstat(stream.fileno()).st_size
+            if size > most:
+                raise DataError(
+                    f"{path}: {size / 2**20:,.0f} MB; a file of this kind has {most / 2**20:,.0f} "
+                    "MB at most"
+                )
+            return stream.read(size + 1)
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
     except OSError as error:
@@ -33,13 +49,21 @@ def decode_image(data: bytes, where: str) -> np.ndarray:
         where: what to call it in an error.
 
     Raises:
-        DataError: if it is damaged or no picture.
+        DataError: if it is damaged or no picture, or to be turned by its EXIF data: depth and
+            calibration are of the picture as it is stored.
     """
+    if not data:
+        raise DataError(f"{where}: empty; copy it again")
     try:
-        return read_image(io.BytesIO(data))
+        image, orientation = read_turned(io.BytesIO(data), where)
     except ImageError as error:
-        what = "empty" if not data else "damaged or no image"
-        raise DataError(f"{where}: {what}; copy it again") from error
+        raise DataError(str(error)) from error
+    if orientation != 1:
+        raise DataError(
+            f"{where}: its EXIF orientation ({orientation}) turns it, but not its depth and "
+            "calibration; copy the original file again"
+        )
+    return image
 
 
 def encode_png(image: np.ndarray) -> bytes:

@@ -1,21 +1,25 @@
 """Plain folders of photos, with depth maps if there are any."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from grumo_jax.data.depth_files import DEPTH_SUFFIXES, read_depth
+from grumo_jax.data.depth_files import read_turned_depth
+from grumo_jax.data.pairs import check_turns, pair_depths
 from grumo_jax.data.sample import Crop, Sample, check_depth_size, describe_files, fingerprint
 from grumo_jax.errors import DataError, ImageError
-from grumo_jax.images import DEPTH_PNG_SCALE, find_images, read_image
+from grumo_jax.images import DEPTH_PNG_SCALE, find_images, read_turned
 
 
 class ImageFolder:
     """Photos of any size below a folder, and depth maps of the same names below another.
+
+    Both are turned upright if their EXIF data say so. A photo of which one alone says so, and
+    whose depth may be turned or not, is refused when it is read.
 
     Args:
         images: folder of photos, searched with all folders in it.
@@ -24,7 +28,8 @@ class ImageFolder:
         depth_scale: PNGs only: steps per metre, 256 as KITTI's, 1000 for millimetres.
         pair: "name": `a/1.jpg` belongs to `a/1.png`; photos without depth map are left out and
             listed in `missing`. "order": the first photo by name belongs to the first depth map,
-            and so on; there must be as many of one as of the other.
+            and so on, numbers in names as numbers: 2 before 10; there must be as many of one as
+            of the other.
         intrinsics: (3, 3) of all photos, in pixels, or None.
 
     Raises:
@@ -96,58 +101,16 @@ class ImageFolder:
         """
         name = self.ids[index]
         try:
-            image = read_image(self.images[name])
+            image, turn = read_turned(self.images[name])
         except ImageError as error:
             raise DataError(str(error)) from error
         depth: np.ndarray | None = None
         if self.depths is not None:
-            depth = read_depth(self.depths[name], self.depth_scale)
+            most = image.shape[0] * image.shape[1]
+            depth, depth_turn = read_turned_depth(self.depths[name], self.depth_scale, most)
+            check_turns(self.images[name], self.depths[name], image, depth, (turn, depth_turn))
             check_depth_size(depth, image, str(self.images[name]))
         return Sample(name, image, depth, self.intrinsics)
-
-
-def pair_depths(
-    images: Mapping[str, Path], folder: Path, pair: Literal["name", "order"]
-) -> dict[str, Path]:
-    """Find each photo's depth map: {name of the photo: file}.
-
-    Raises:
-        DataError: if the folder is missing or empty, a name stands for two files, or nothing
-            fits together.
-    """
-    depths = _find_depths(folder)
-    if pair == "order":
-        if len(depths) != len(images):
-            raise DataError(
-                f"{folder}: {len(depths)} depth maps for {len(images)} photos; pairing by order "
-                "needs as many of one as of the other"
-            )
-        return dict(zip(sorted(images), (depths[name] for name in sorted(depths)), strict=True))
-    if pair != "name":
-        raise DataError(f"pair is {pair!r}; expected 'name' or 'order'")
-    found = {name: depths[name] for name in images if name in depths}
-    if not found:
-        raise DataError(
-            f"{folder}: no depth map is called as a photo is (photo {next(iter(images))!r}, depth "
-            f"{next(iter(depths))!r}); rename them, or pair them by order (pair='order', --pair "
-            "order)"
-        )
-    return found
-
-
-def _find_depths(folder: Path) -> dict[str, Path]:
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; expected one with depth maps in it")
-    found: dict[str, Path] = {}
-    for file in sorted(folder.rglob("*")):
-        if file.suffix.lower() not in DEPTH_SUFFIXES or file.name.startswith("."):
-            continue
-        name = file.relative_to(folder).with_suffix("").as_posix()
-        if found.setdefault(name, file) != file:
-            raise DataError(f"{file} and {found[name]} have the same name; remove one of them")
-    if not found:
-        raise DataError(f"{folder}: no depth maps in this folder ({', '.join(DEPTH_SUFFIXES)})")
-    return found
 
 
 def _check_intrinsics(intrinsics: np.ndarray | None) -> np.ndarray | None:

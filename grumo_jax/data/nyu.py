@@ -5,14 +5,15 @@ images, ECCV 2012. D. Wofk, F. Ma, T.-J. Yang, S. Karaman, V. Sze: FastDepth: fa
 estimation on embedded systems, ICRA 2019.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from grumo_jax.data.encoding import encode_png
-from grumo_jax.data.extras import need
+from grumo_jax.data.hdf5 import read_arrays
 from grumo_jax.data.sample import Crop, EncodedSample, Sample, describe_files, fingerprint
 from grumo_jax.errors import DataError
 
@@ -130,27 +131,25 @@ def read_frame(file: Path) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         DataError: if the file is missing, damaged, or holds something else.
     """
-    h5py = need("h5py", "reading NYU Depth V2")
-    try:
-        with h5py.File(file, "r") as content:
-            rgb, depth = np.asarray(content["rgb"]), np.asarray(content["depth"])
-    except FileNotFoundError as error:
-        raise DataError(f"{file}: no such file") from error
-    except KeyError as error:
-        raise DataError(
-            f"{file}: not FastDepth's packing; expected data sets rgb, depth"
-        ) from error
-    except Exception as error:
-        # HDF5 reports damage by errors of many classes.
-        raise DataError(f"{file}: damaged or no HDF5 file; copy it again") from error
-    if rgb.shape != (3, HEIGHT, WIDTH) or rgb.dtype != np.uint8 or depth.shape != (HEIGHT, WIDTH):
-        raise DataError(
-            f"{file}: rgb is {rgb.dtype} {rgb.shape} and depth {depth.shape}; expected uint8 "
-            f"(3, {HEIGHT}, {WIDTH}) and ({HEIGHT}, {WIDTH})"
-        )
-    depth = depth.astype(np.float32)
+    found = read_arrays(file, ("rgb", "depth"), _check_form, what="FastDepth's packing")
+    rgb, depth = found["rgb"], found["depth"]
+    with np.errstate(all="ignore"):
+        # What is too large for float32 becomes infinite, and is none.
+        depth = depth.astype(np.float32)
     depth = np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0))
     return np.ascontiguousarray(np.moveaxis(rgb, 0, 2)), depth
+
+
+def _check_form(arrays: Mapping[str, Any]) -> None:
+    rgb, depth = arrays["rgb"], arrays["depth"]
+    shapes = rgb.shape == (3, HEIGHT, WIDTH) and depth.shape == (HEIGHT, WIDTH)
+    if not shapes or rgb.dtype != np.uint8:
+        raise DataError(
+            f"rgb is {rgb.dtype} {rgb.shape} and depth {depth.shape}; expected uint8 "
+            f"(3, {HEIGHT}, {WIDTH}) and ({HEIGHT}, {WIDTH})"
+        )
+    if depth.dtype.kind not in "fiu" or depth.dtype.itemsize > 8:
+        raise DataError(f"depth is {depth.dtype}; expected numbers, such as float32")
 
 
 def half_size(array: np.ndarray) -> np.ndarray:

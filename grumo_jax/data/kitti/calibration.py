@@ -3,6 +3,7 @@
 A. Geiger, P. Lenz, C. Stiller, R. Urtasun: Vision meets robotics: the KITTI dataset, IJRR 2013.
 """
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,6 +15,8 @@ from grumo_jax.errors import DataError
 
 Camera = Literal[2, 3]
 """KITTI's colour cameras: 2 is the left one, 3 the right one."""
+_MOST_BYTES = 2**20
+_MOST_SIDE = 20_000
 CAMERA_FILE, SCANNER_FILE = "calib_cam_to_cam.txt", "calib_velo_to_cam.txt"
 
 
@@ -76,11 +79,17 @@ def read_calibration(folder: str | Path) -> Calibration:
     for camera, projection in projections.items():
         if not projection[0, 0] > 0:
             raise DataError(f"{cameras}: P_rect_0{camera} has no focal length; copy the file again")
+        width, height = sizes[camera]
+        if not (1 <= width <= _MOST_SIDE and 1 <= height <= _MOST_SIDE):
+            raise DataError(
+                f"{cameras}: S_rect_0{camera} says {width:g}×{height:g} pixels; expected KITTI's "
+                "1242×375 or so; copy the file again"
+            )
     return Calibration(
         projections=projections,
         sizes={camera: (int(height), int(width)) for camera, (width, height) in sizes.items()},
         rectification=_take(rows, "R_rect_00", (3, 3), cameras),
-        scanner_to_camera=_read_scanner(scanner) if scanner.exists() else None,
+        scanner_to_camera=_read_scanner(scanner) if os.path.lexists(scanner) else None,
     )
 
 
@@ -92,7 +101,7 @@ def _read_scanner(file: Path) -> np.ndarray:
 
 
 def _read_rows(file: Path) -> dict[str, list[str]]:
-    lines = read_bytes(file).decode("ascii", errors="replace").splitlines()
+    lines = read_bytes(file, _MOST_BYTES).decode("ascii", errors="replace").splitlines()
     pairs = (line.split(":", 1) for line in lines if ":" in line)
     return {name.strip(): values.split() for name, values in pairs}
 
@@ -100,7 +109,7 @@ def _read_rows(file: Path) -> dict[str, list[str]]:
 def _take(rows: dict[str, list[str]], name: str, shape: tuple[int, ...], file: Path) -> np.ndarray:
     try:
         values = np.array(rows[name], np.float64).reshape(shape)
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, OverflowError) as error:
         count = int(np.prod(shape))
         raise DataError(
             f"{file}: no entry {name} of {count} numbers; copy KITTI's original file again"

@@ -72,7 +72,7 @@ class Layout:
         if folder not in self._listed:
             path = self.root / folder
             files = (
-                [file for file in path.iterdir() if file.stem.isdigit()] if path.is_dir() else []
+                [file for file in path.iterdir() if file.stem.isdecimal()] if path.is_dir() else []
             )
             # The last one of a frame stays, so the preferred suffix comes last.
             order = {suffix: -rank for rank, suffix in enumerate(suffixes)}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from grumo_jax.data.depth_files import read_depth
+from grumo_jax.data.depth_files import read_turned_depth
 from grumo_jax.data.encoding import read_bytes
 from grumo_jax.data.kitti.calibration import (
     CAMERA_FILE,
@@ -128,7 +128,7 @@ class KittiRaw:
                 raise DataError(f"{file}: no such file; scans cannot be projected without it")
             depth = velodyne_depth(read_scan(files["scan"]), calibration, camera=frame.camera)
         elif "improved" in files:
-            depth = read_depth(files["improved"])
+            depth = _read_improved(files["improved"])
         pictures = {role: file for role, file in files.items() if role not in ("scan", "improved")}
         return EncodedSample(
             id=frame.id,
@@ -147,6 +147,16 @@ class KittiRaw:
         if day not in self._calibrations:
             self._calibrations[day] = read_calibration(self.root / day)
         return self._calibrations[day]
+
+
+def _read_improved(file: Path) -> np.ndarray:
+    depth, orientation = read_turned_depth(file)
+    if orientation != 1:
+        raise DataError(
+            f"{file}: its EXIF orientation ({orientation}) turns it, but not its picture; copy the "
+            "original file again"
+        )
+    return depth
 
 
 def parse_id(text: str) -> Frame:

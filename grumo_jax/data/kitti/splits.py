@@ -27,6 +27,7 @@ SPLITS = (
 SLOW = 1.0
 """Metres per second below which the vehicle hardly moves (0.1 m from frame to frame)."""
 _BLOCK, _PERIOD, _CHOSEN, _MARGIN = 20, 10, 4, 2
+_MOST_RECORD, _MOST_LIST = 2**20, 64 * 2**20
 _FORWARD_SPEED = 8  # of the 30 numbers of an OXTS record
 _LINE = re.compile(r"(\d{4}_\d{2}_\d{2})/(\S+) +(\d+) +([lr])")
 
@@ -80,7 +81,9 @@ def read_split_file(file: str | Path) -> list[Frame]:
     """
     file = Path(file)
     frames = []
-    for number, line in enumerate(read_bytes(file).decode(errors="replace").splitlines(), 1):
+    for number, line in enumerate(
+        read_bytes(file, _MOST_LIST).decode(errors="replace").splitlines(), 1
+    ):
         match = _LINE.fullmatch(line.strip())
         if match and DRIVE.fullmatch(match[2]):
             side: Literal["l", "r"] = "l" if match[4] == "l" else "r"
@@ -165,7 +168,7 @@ def _moves(record: Path | None) -> bool:
     """Does the vehicle drive, as far as its OXTS record tells?"""
     if record is None:
         return True
-    values = read_bytes(record).split()
+    values = read_bytes(record, _MOST_RECORD).split()
     try:
         speed = abs(float(values[_FORWARD_SPEED]))
     except (IndexError, ValueError) as error:

@@ -13,20 +13,66 @@ from grumo_jax.data.kitti.calibration import Calibration, Camera
 from grumo_jax.errors import DataError
 
 _FLOATS_PER_POINT = 4
+_MOST_BYTES = 16 * 2**20
+"""Eight times what a turn of the scanner gives."""
+FARTHEST = 130.0
+"""Metres ahead, to the side or up that no point lies beyond: the scanner reaches 120."""
+_NEAREST, _FEW = 0.5, 64
+_LOWEST, _LOWEST_AHEAD, _SHARE = -23.0, -15.0, 0.5
 
 
 def read_scan(file: str | Path) -> np.ndarray:
     """Read one scan: float32 (N, 4), x forward, y left, z up in metres, and reflectance.
 
+    A scan's rays come from top to bottom, so one that was cut off lacks the lowest.
+
     Raises:
-        DataError: if the file is missing, empty or cut off.
+        DataError: if the file is missing, empty, cut off, or holds something else.
     """
-    data = read_bytes(Path(file))
+    data = read_bytes(Path(file), _MOST_BYTES)
     if not data or len(data) % (4 * _FLOATS_PER_POINT):
         raise DataError(
             f"{file}: {len(data)} bytes are no whole number of points of 16 bytes; copy it again"
         )
-    return np.frombuffer(data, "<f4").reshape(-1, _FLOATS_PER_POINT)
+    points = np.frombuffer(data, "<f4").reshape(-1, _FLOATS_PER_POINT)
+    if problem := _find_problem(points):
+        raise DataError(f"{file}: {problem}")
+    return points
+
+
+def _find_problem(points: np.ndarray) -> str | None:
+    """Why these points are no whole scan of KITTI's scanner, in words."""
+    kind = "expected KITTI's float32 x, y, z and reflectance of each point"
+    if not np.all(np.isfinite(points)):
+        return f"{np.sum(~np.isfinite(points))} numbers are not finite; {kind}"
+    largest = float(np.abs(points[:, :3]).max())
+    if largest > FARTHEST:
+        return f"coordinates up to {largest:.3g} m, and the scanner reaches 120 m; {kind}"
+    low, high = float(points[:, 3].min()), float(points[:, 3].max())
+    if low < 0 or high > 1.001:
+        return f"reflectance from {low:.3g} to {high:.3g}, which lies in [0, 1]; {kind}"
+    distance = np.linalg.norm(points[:, :3], axis=1)
+    if (near := int(np.sum(distance < _NEAREST))) >= _FEW:
+        return f"{near} points lie in the scanner itself, as in a copy with a gap; copy it again"
+    return _find_cut(points)
+
+
+def _find_cut(points: np.ndarray) -> str | None:
+    """Say so if the lowest rays are not there.
+
+    The scanner's lowest ray is at −24° and its circle, 4 m around it, is always seen. Of a scan
+    that was cut to a camera's view, which has no points behind, the picture's lower edge is the
+    lowest.
+    """
+    elevation = np.degrees(np.arctan2(points[:, 2], np.hypot(points[:, 0], points[:, 1])))
+    lowest = float(np.percentile(elevation, _SHARE))
+    expected = _LOWEST if np.any(points[:, 0] < 0) else _LOWEST_AHEAD
+    if lowest <= expected:
+        return None
+    return (
+        f"incomplete scan: its rays, which come from top to bottom, end at {lowest:.1f}°, and those "
+        f"of a whole one below {expected:.0f}°; copy it again"
+    )
 
 
 def velodyne_depth(

@@ -1,6 +1,7 @@
 """Prepared data as a source of samples."""
 
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -9,10 +10,13 @@ from typing import Any
 import numpy as np
 
 from grumo_jax.data.extras import need
+from grumo_jax.data.prepared.description import INFO, open_builder, read_facts
 from grumo_jax.data.prepared.parts import BUILDERS, VERSION, locate
 from grumo_jax.data.sample import IMAGES, Crop, EncodedSample, Sample, fingerprint
 from grumo_jax.errors import DataError
 
+MOST_PIXELS = 16_000_000
+"""A map of the data sets that are prepared has half a million."""
 FOLDER = "prepared"
 """Where prepared data lie below the original ones, unless told otherwise."""
 
@@ -66,22 +70,44 @@ class PreparedSource:
         with _blame(self.folder, f"frame {key} cannot be read"):
             record = self._records[range(len(self))[index]]
             stored = record["id"].decode()
-        if stored != key:
-            raise DataError(
-                f"{self.folder}: frame {stored} lies where {key} should; prepare it again with "
-                "--overwrite"
-            )
-        depth, offset = record.get("depth"), record.get("stereo_offset")
+            if stored != key:
+                raise DataError(
+                    f"{self.folder}: frame {stored} lies where {key} should; prepare it again with "
+                    "--overwrite"
+                )
+            depth, regions = record.get("depth"), record.get("regions")
+            depth = None if depth is None else unpack(depth, np.float32)
+            if regions is not None:
+                regions = {name: unpack(mask, np.bool_) for name, mask in regions.items()}
+        offset = record.get("stereo_offset")
         return EncodedSample(
             id=key,
             images={name: record[name] for name in IMAGES if name in record},
             origins={name: f"{self.folder}, frame {key}" for name in IMAGES},
-            depth=None if depth is None else np.asarray(depth, np.float32),
+            depth=depth,
             intrinsics=np.asarray(record["intrinsics"], np.float32),
             stereo_offset=None if offset is None else float(offset),
             motions=record.get("motions"),
-            regions=record.get("regions"),
+            regions=regions,
         ).decode()
+
+
+def unpack(stored: Mapping[str, Any], dtype: Any) -> np.ndarray:
+    """Unpack a map (H, W) of a record, to no more bytes than its size says.
+
+    Args:
+        stored: its "shape", and its "value" packed by zlib.
+        dtype: of its pixels.
+
+    Raises:
+        DataError: if it has more pixels than any data set's, or not as many as it says.
+    """
+    height, width = map(int, stored["shape"])
+    if not (height > 0 and width > 0 and height * width <= MOST_PIXELS):
+        raise DataError(f"a map of {width}×{height} pixels; expected {MOST_PIXELS:,} at most")
+    size = height * width * np.dtype(dtype).itemsize
+    data = zlib.decompressobj().decompress(stored["value"], size + 1)
+    return np.frombuffer(data, dtype).reshape(height, width)
 
 
 def find_prepared(dataset: str, data_dir: str | Path, split: str) -> Path | None:
@@ -96,7 +122,7 @@ def find_prepared(dataset: str, data_dir: str | Path, split: str) -> Path | None
     config, name = locate(dataset, split)
     for folder in (Path(data_dir) / FOLDER, Path(data_dir)):
         place = folder / BUILDERS[dataset] / config / VERSION
-        if not (place / "dataset_info.json").is_file():
+        if not (place / INFO).is_file():
             continue
         if read_facts(place).get(name, {}).get("ids"):
             return place
@@ -121,26 +147,18 @@ def open_prepared(dataset: str, data_dir: str | Path, split: str) -> PreparedSou
             f"{dataset} --data-dir {data_dir} --split {locate(dataset, split)[0]}`"
         )
     name = locate(dataset, split)[1]
+    facts = read_facts(folder)[name]
+    tfds = _tfds()
     with _blame(folder, "its files cannot be read"):
-        builder = _open_builder(folder)
-        skip = {image: _tfds().decode.SkipDecoding() for image in IMAGES}
-        decoders = {image: skip[image] for image in IMAGES if image in builder.info.features}
+        builder = open_builder(folder)
+        features = builder.info.features
+        # Pictures stay as they are, and maps packed until their size has been checked.
+        skip = tfds.decode.SkipDecoding()
+        decoders = {part: skip for part in (*IMAGES, "depth") if part in features}
+        if "regions" in features:
+            decoders["regions"] = dict.fromkeys(features["regions"], skip)
         records = builder.as_data_source(name, decoders=decoders)
-        facts, has_depth = builder.info.metadata["splits"][name], "depth" in builder.info.features
-        return PreparedSource(folder, records, facts, has_depth=has_depth)
-
-
-def read_facts(folder: Path) -> dict[str, Any]:
-    """Read {TFDS split: what was noted of it}."""
-    with _blame(folder, "its description cannot be read"):
-        facts = (_open_builder(folder).info.metadata or {}).get("splits")
-    if not isinstance(facts, dict):
-        raise DataError(f"{folder}: not written by `grumo prepare`; move it away")
-    return facts
-
-
-def _open_builder(folder: Path) -> Any:
-    return _tfds().builder_from_directory(folder)
+        return PreparedSource(folder, records, facts, has_depth="depth" in features)
 
 
 def _tfds() -> Any:

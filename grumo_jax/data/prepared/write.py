@@ -10,7 +10,7 @@ from typing import Any
 
 from grumo_jax.data.extras import need
 from grumo_jax.data.prepared.parts import BUILDERS, PARTS, VERSION
-from grumo_jax.data.prepared.read import read_facts
+from grumo_jax.data.prepared.description import open_builder, read_facts
 from grumo_jax.errors import DataError
 from grumo_jax.locks import lock_file
 
@@ -120,14 +120,13 @@ def _facts_if_current(place: Path, current: dict[str, str]) -> dict[str, Any] | 
     try:
         facts = read_facts(place)
         same = {name: fact["contents"] for name, fact in facts.items()} == current
-    except (DataError, KeyError, TypeError):
+        return facts if same and _files_are_whole(place, facts) else None
+    except DataError:
         return None  # not there, or damaged: prepare anew
-    return facts if same and _files_are_whole(place, facts) else None
 
 
 def _files_are_whole(place: Path, facts: dict[str, Any]) -> bool:
-    tfds = need("tensorflow_datasets", "preparing data")
-    splits = tfds.builder_from_directory(place).info.splits
+    splits = open_builder(place).info.splits
     return all(
         splits[name].num_examples == len(fact["ids"])
         and all(Path(file).is_file() for file in splits[name].filepaths)

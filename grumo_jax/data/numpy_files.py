@@ -1,0 +1,82 @@
+"""Maps in .npy and .npz files, whose headers are checked before anything is made room for."""
+
+import math
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from grumo_jax.errors import DataError
+
+_MOST_ITEM_BYTES, _MOST_HEADER = 16, 2**20
+_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+
+
+def read_npy(stream: IO[bytes], path: Path, most: int) -> np.ndarray:
+    """Read a map (H, W) of numbers from an open .npy file.
+
+    Args:
+        stream: the file's content.
+        path: what to call it in errors.
+        most: pixels that it has at most.
+
+    Raises:
+        DataError: if it is damaged, something else, or declares more pixels.
+    """
+    try:
+        return _read_map(stream, path, most)
+    except DataError:
+        raise
+    except Exception as error:
+        # Headers are parsed as Python and compression is zlib's: errors are of many classes.
+        raise DataError(f"{path}: damaged or no numpy file; copy it again") from error
+
+
+def read_npz(stream: IO[bytes], path: Path, most: int) -> np.ndarray:
+    """Read the map called `depth`, or the only one, from an open .npz file; see `read_npy`."""
+    try:
+        with zipfile.ZipFile(stream) as archive:
+            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+            if "depth" not in members and len(members) != 1:
+                names = ", ".join(list(members)[:8]) or "nothing"
+                raise DataError(f"{path}: holds {names}; expected an array called depth")
+            info = members["depth" if "depth" in members else next(iter(members))]
+            if info.file_size > _MOST_ITEM_BYTES * most + _MOST_HEADER:
+                raise DataError(
+                    f"{path}: unpacks to {info.file_size / 2**20:,.0f} MB, more than a depth map "
+                    f"of {most:,} pixels has"
+                )
+            with archive.open(info) as member:
+                return _read_map(member, path, most)
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(f"{path}: damaged or no numpy file; copy it again") from error
+
+
+def _read_map(stream: IO[bytes], path: Path, most: int) -> np.ndarray:
+    shape, fortran, dtype = _HEADERS[np.lib.format.read_magic(stream)](stream)
+    if len(shape) != 2 or dtype.kind not in "fiu" or min(shape) < 1:
+        raise DataError(f"{path}: {dtype} {shape} is no depth map; expected (height, width)")
+    check_pixels(shape, path, most)
+    count = math.prod(shape)
+    data = stream.read(count * dtype.itemsize)
+    if len(data) < count * dtype.itemsize:
+        raise DataError(
+            f"{path}: {len(data)} bytes of {count * dtype.itemsize} are there; copy it again"
+        )
+    return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
+
+
+def check_pixels(shape: Sequence[int], path: Path, most: int) -> None:
+    """Raise `DataError` if a map (height, width) has more pixels than it may have."""
+    if math.prod(shape) > most:
+        raise DataError(
+            f"{path}: declares {shape[1]}×{shape[0]} pixels; expected {most:,} at most, which are "
+            "those of its photo or, without one, of the largest that is read"
+        )
