@@ -11,10 +11,41 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
+from matplotlib.text import Text
 
 from grumo_jax.network import Quantity
+from grumo_jax.text import printable
 
 Drawn = tuple[Figure | SubFigure, Axes]
+MOST_DRAWN = 2000
+"""Pixels of a picture's longer side that are drawn at most; no panel has as many."""
+_FLATTEST, _TALLEST = 0.1, 3.0
+
+
+def cell_shape(height: int, width: int) -> float:
+    """Height of a picture's cell over its width: that of the picture, within bounds.
+
+    >>> cell_shape(375, 1242) == 375 / 1242, cell_shape(5000, 1), cell_shape(1, 5000)
+    (True, 3.0, 0.1)
+    """
+    return float(np.clip(height / width, _FLATTEST, _TALLEST))
+
+
+def thin_out(picture: np.ndarray) -> np.ndarray:
+    """Every second, third … pixel (H, W, …) of a large picture, so that it is drawn in bounds.
+
+    >>> thin_out(np.zeros((20_000, 1080, 3))).shape
+    (2000, 108, 3)
+    """
+    step = -(-max(picture.shape[:2]) // MOST_DRAWN)
+    return picture[::step, ::step]
+
+
+def as_written(figure: Figure | SubFigure) -> None:
+    """Let all text of a figure mean itself: names come from files, and $ begins no formula."""
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
+        text.set_text("\n".join(map(printable, text.get_text().split("\n"))))
 
 
 def plot_image(image: np.ndarray, *, title: str = "image", axes: Axes | None = None) -> Drawn:
@@ -101,14 +132,16 @@ def plot_panel(
     """
     height, width = depth.shape
     rows, columns, inches = (2, 2, 6.4) if width > 2 * height else (1, 4, 3.6)
+    shape = cell_shape(height, width)
     figure = Figure(
-        figsize=(columns * inches, rows * (inches * height / width + 0.35) + 0.35 * bool(title)),
+        figsize=(columns * inches, rows * (inches * shape + 0.35) + 0.35 * bool(title)),
         layout="constrained",
     )
     cells = figure.subplots(rows, columns).ravel()
     _fill_row(cells, image, depth, uncertainty, predicts, bars=True)
     if title:
         figure.suptitle(title)
+    as_written(figure)
     return figure
 
 
@@ -121,7 +154,7 @@ def plot_gallery(
         photos: (image (H, W, 3), depth (H, W), uncertainty (H, W)) of each.
         predicts: see `plot_depth`.
     """
-    heights = [3.6 * depth.shape[0] / depth.shape[1] for _, depth, _ in photos]
+    heights = [3.6 * cell_shape(*depth.shape) for _, depth, _ in photos]
     figure = Figure(figsize=(4 * 3.6, sum(heights) + 0.35), layout="constrained")
     axes = figure.subplots(len(photos), 4, squeeze=False, height_ratios=heights)
     for row, photo in zip(axes, photos, strict=True):
@@ -139,6 +172,7 @@ def _fill_row(
     predicts: Quantity,
     bars: bool = False,
 ) -> None:
+    image, depth, uncertainty = map(thin_out, (image, depth, uncertainty))
     plot_image(image, axes=axes[0])
     plot_depth(depth, predicts=predicts, axes=axes[1], bar=bars)
     plot_uncertainty(uncertainty, axes=axes[2], bar=bars)
@@ -154,6 +188,6 @@ def _draw(
     if bar:
         # The maps' highest values share the last colour.
         axes.figure.colorbar(drawn, cax=axes.inset_axes((1.01, 0, 0.02, 1)), extend="max")
-    axes.set_title(title)
+    axes.set_title(printable(title), parse_math=False)
     axes.set_axis_off()
     return axes.figure, axes

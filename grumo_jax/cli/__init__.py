@@ -15,12 +15,14 @@ from grumo_jax.cli.export import export
 from grumo_jax.cli.generate import generate
 from grumo_jax.cli.layers import layers
 from grumo_jax.cli.memory import keep_memory
+from grumo_jax.cli.messages import complain, warnings_as_sentences
 from grumo_jax.cli.predict import predict
 from grumo_jax.cli.prepare import prepare
 from grumo_jax.cli.report import report
 from grumo_jax.cli.train import train
 from grumo_jax.errors import GrumoError, one_sentence
 from grumo_jax.hosts import leave
+from grumo_jax.text import printable
 from grumo_jax.version import __version__
 
 app = typer.Typer(
@@ -78,10 +80,12 @@ def main() -> None:
     keep_memory()
     keep_compiled()
     try:
-        app()
+        with warnings_as_sentences():
+            app()
     except (GrumoError, OSError) as error:
-        print(f"grumo: {one_sentence(error)}", file=sys.stderr)
+        complain(one_sentence(error))
         leave(2)
     except Exception:
-        traceback.print_exc()
+        for line in traceback.format_exc().splitlines():
+            print(printable(line), file=sys.stderr)
         leave(1)

@@ -23,6 +23,7 @@ from grumo_jax.cli.ground_truth import (
     open_with_depth,
     report_problems,
 )
+from grumo_jax.cli.messages import say, say_table
 from grumo_jax.cli.options import HostsOption, WorkersOption
 from grumo_jax.errors import GrumoError
 from grumo_jax.hosts import is_first, join
@@ -134,8 +135,8 @@ def ablate(
     if not is_first():
         return
     summary = summarize_ablation(results)
-    print(write_ablation(out, summary)[0].to_markdown())
-    print(f"all {summary.counts.size} settings: {(out / 'settings.csv').resolve()}")
+    say_table(write_ablation(out, summary)[0].to_markdown())
+    say(f"all {summary.counts.size} settings: {(out / 'settings.csv').resolve()}")
     report_problems(summary.problems, summary.empty, summary.images, results.path)
 
 

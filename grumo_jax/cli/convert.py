@@ -8,6 +8,7 @@ import jax
 import typer
 
 from grumo_jax.checkpoint import save_checkpoint
+from grumo_jax.cli.messages import say
 from grumo_jax.porting import port_torch_files
 
 
@@ -49,8 +50,8 @@ def convert(
     save_checkpoint(checkpoint, model, variables, overwrite=overwrite)
     count = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
     size = "any input size" if model.input_size is None else "{}×{}".format(*model.input_size)
-    print(
+    say(
         f"ResNet-{model.num_layers}, {output.value}"
         f"{' and uncertainty' * model.predict_uncertainty}, {size}, {count / 1e6:.1f} M parameters"
     )
-    print(f"saved to {checkpoint}")
+    say(f"saved to {checkpoint}")

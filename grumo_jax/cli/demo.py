@@ -9,6 +9,7 @@ import typer
 from tqdm import tqdm
 
 from grumo_jax.checkpoint import shipped_checkpoint
+from grumo_jax.cli.messages import say, say_table
 from grumo_jax.cli.options import check_out
 from grumo_jax.cli.output import Format, write_prediction
 from grumo_jax.cli.predict import make_predictor
@@ -45,8 +46,8 @@ def demo_photos(checkpoint: Path, out: Path) -> None:
     """Draw the photos that come along."""
     predictor = make_predictor(checkpoint, ESTIMATOR)
     predicts = predictor.estimator.network.predicts
-    print(f"network: {checkpoint}; estimator: {ESTIMATOR}; depth in metres of its training scenes")
-    print(f"{'photo':<10}{'nearest':>10}{'median':>10}{'farthest':>10}   least certain pixel")
+    say(f"network: {checkpoint}; estimator: {ESTIMATOR}; depth in metres of its training scenes")
+    say(f"{'photo':<10}{'nearest':>10}{'median':>10}{'farthest':>10}   least certain pixel")
     gallery = []
     for name, file in find_images([PHOTOS]).items():
         photo = read_image(file)
@@ -55,7 +56,7 @@ def demo_photos(checkpoint: Path, out: Path) -> None:
         gallery.append((photo, prediction.depth, prediction.uncertainty))
         depths = "".join(f"{d:10.2f}" for d in np.percentile(prediction.depth, (0, 50, 100)))
         worst = np.unravel_index(np.argmax(prediction.uncertainty), prediction.uncertainty.shape)
-        print(f"{name:<10}{depths}   row {worst[0]}, column {worst[1]}")
+        say(f"{name:<10}{depths}   row {worst[0]}, column {worst[1]}")
     _save(plot_gallery(gallery, predicts=predicts), out / "demo.png")
 
 
@@ -66,17 +67,17 @@ def demo_drive(checkpoint: Path, out: Path, number: int) -> None:
 
     predictor: Predictor = make_predictor(checkpoint, ESTIMATOR)
     network = predictor.estimator.network
-    print(f"network: {checkpoint}; a drive through a street that it has not seen")
+    say(f"network: {checkpoint}; a drive through a street that it has not seen")
     film = showcase.drive(predictor, FRAMES)
     _save(showcase.draw_drive(film[:: FRAMES // SHOWN], network.predicts), out / "drive.png")
     moving = showcase.animate(film)
     write_atomically(out / "drive.gif", lambda stream: stream.write(moving))
-    print(f"animation: {(out / 'drive.gif').resolve()}")
+    say(f"animation: {(out / 'drive.gif').resolve()}")
     with tqdm(total=number, desc="held-out scenes", unit="scene", disable=None) as bar:
         table = showcase.score(network.module, predictor.variables, number, bar.update)
-    print(table.to_markdown().strip())
+    say_table(table.to_markdown().strip())
 
 
 def _save(figure: Any, path: Path) -> None:
     write_atomically(path, lambda stream: figure.savefig(stream, dpi=110, format="png"))
-    print(f"picture: {path.resolve()}")
+    say(f"picture: {path.resolve()}")

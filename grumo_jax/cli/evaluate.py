@@ -23,6 +23,7 @@ from grumo_jax.cli.ground_truth import (
     open_with_depth,
     report_problems,
 )
+from grumo_jax.cli.messages import say, say_table
 from grumo_jax.cli.options import HostsOption, WorkersOption
 from grumo_jax.errors import GrumoError
 from grumo_jax.estimators import (
@@ -111,8 +112,8 @@ def _report(results: Any, out: Path) -> None:
 
     summary = summarize(results)
     page, tables = write_report(out, [summary])
-    print(tables[0].to_markdown())
-    print(f"report: {page.resolve()}")
+    say_table(tables[0].to_markdown())
+    say(f"report: {page.resolve()}")
     report_problems(summary.problems, len(summary.empty), len(summary.images), results.path)
 
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from grumo_jax.cli.messages import say
 from grumo_jax.cli.predict import make_predictor
 from grumo_jax.errors import GrumoError
 
@@ -46,4 +47,4 @@ def export(
     )
     height, width = height_width
     megabytes = file.stat().st_size / 1e6
-    print(f"{file}: images ({batch_size}, {height}, {width}, 3), {megabytes:.1f} MB")
+    say(f"{file}: images ({batch_size}, {height}, {width}, 3), {megabytes:.1f} MB")

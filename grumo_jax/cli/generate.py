@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from tqdm import tqdm
 
+from grumo_jax.cli.messages import say
 from grumo_jax.errors import DataError
 
 
@@ -56,5 +57,5 @@ def generate(
             write_kitti(folder, **options, advance=bar.update)
         else:
             write_nyu(folder, val=frames, train=train, seed=seed, advance=bar.update)
-    print(f"{number} frame{'s' * (number > 1)} in {folder}")
-    print(f"next: grumo prepare {dataset} --data-dir {folder}")
+    say(f"{number} frame{'s' * (number > 1)} in {folder}")
+    say(f"next: grumo prepare {dataset} --data-dir {folder}")

@@ -1,13 +1,13 @@
 """What `grumo evaluate` and `grumo ablate` share: data with ground truth, and the protocol."""
 
 import dataclasses
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from grumo_jax.cli.messages import complain
 from grumo_jax.cli.options import check_out
 from grumo_jax.errors import GrumoError
 
@@ -115,18 +115,14 @@ def report_problems(
         results: the file that lists them.
     """
     if empty:
-        print(
-            f"grumo: {empty} image{'s' * (empty > 1)} not counted: no true depth within the "
-            "protocol's range; is it in metres?",
-            file=sys.stderr,
+        complain(
+            f"{empty} image{'s' * (empty > 1)} not counted: no true depth within the "
+            "protocol's range; is it in metres?"
         )
     for _, sentence in problems:
-        print(f"grumo: left out {sentence}", file=sys.stderr)
+        complain(f"left out {sentence}")
     if not images:
         raise GrumoError(f"not one image could be measured; {results} says why")
     if problems:
-        print(
-            f"grumo: when they are mended, delete {results} and give the command again",
-            file=sys.stderr,
-        )
+        complain(f"when they are mended, delete {results} and give the command again")
         raise typer.Exit(1)

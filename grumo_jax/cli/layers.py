@@ -9,6 +9,7 @@ import typer
 
 from grumo_jax.activations import list_calls
 from grumo_jax.checkpoint import load_checkpoint
+from grumo_jax.cli.messages import say
 
 
 def layers(
@@ -30,8 +31,8 @@ def layers(
     images = jax.ShapeDtypeStruct((1, *size, 3), jnp.float32)
     calls = {call.name: call for call in list_calls(model, variables, images)}
     numbers = {name: str(i) for i, name in enumerate(model.decoder_layers)}
-    print(f"{'#':>2} {'layer':<36} {'kind':<14} output for an image of {size[0]}×{size[1]}")
+    say(f"{'#':>2} {'layer':<36} {'kind':<14} output for an image of {size[0]}×{size[1]}")
     for name in calls if all_layers else model.decoder_layers:
         shapes = jax.tree.leaves(calls[name].shape)
         form = ", ".join("×".join(map(str, s.shape[1:])) + f" {s.dtype}" for s in shapes)
-        print(f"{numbers.get(name, ''):>2} {name:<36} {calls[name].kind.__name__:<14} {form}")
+        say(f"{numbers.get(name, ''):>2} {name:<36} {calls[name].kind.__name__:<14} {form}")

@@ -1,12 +1,15 @@
 """Writing what `predict` and `demo` make of a photo."""
 
 import dataclasses
-from collections.abc import Iterable
+import errno
+import os
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
 
+from grumo_jax.errors import ImageError
 from grumo_jax.images import DEPTH_PNG_SCALE, UNIT_PNG_SCALE, write_atomically, write_png16
 from grumo_jax.network import Quantity
 from grumo_jax.plots import plot_panel
@@ -20,6 +23,36 @@ class Format(StrEnum):
     npy = "npy"
     png = "png"
     panel = "panel"
+
+
+ODD_NAMES = (errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR)
+"""Errors of one photo's results alone, due to its name."""
+_SUFFIXES = (
+    ".npz",
+    "_depth.npy",
+    "_uncertainty.npy",
+    "_depth.png",
+    "_uncertainty.png",
+    "_panel.png",
+)
+
+
+def check_apart(folder: Path, photos: Mapping[str, Path]) -> None:
+    """Raise `ImageError` if a result would take the place of a photo.
+
+    Args:
+        folder: of the results.
+        photos: by the names that their results get.
+    """
+    results = {
+        os.path.realpath(folder / f"{name}{end}"): name for name in photos for end in _SUFFIXES
+    }
+    for photo in photos.values():
+        if (name := results.get(os.path.realpath(photo))) is not None:
+            raise ImageError(
+                f"{photo}: a result of {photos[name]} would take its place; name another folder "
+                "with --out"
+            )
 
 
 def write_prediction(

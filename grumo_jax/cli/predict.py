@@ -12,9 +12,10 @@ import typer
 from tqdm import tqdm
 
 from grumo_jax.checkpoint import load_checkpoint
+from grumo_jax.cli.messages import complain, say
 from grumo_jax.cli.options import check_out
-from grumo_jax.cli.output import Format, write_prediction
-from grumo_jax.errors import GrumoError, ImageError
+from grumo_jax.cli.output import ODD_NAMES, Format, check_apart, write_prediction
+from grumo_jax.errors import GrumoError, ImageError, one_sentence
 from grumo_jax.estimators import GradientUncertainty, named_estimator
 from grumo_jax.images import find_images, read_image
 from grumo_jax.predictor import Prediction, Predictor, say_not_finite
@@ -74,6 +75,7 @@ def predict(
     check_out(out)
     predictor = make_predictor(checkpoint, estimator, layer, size, batch_size)
     files = find_images(images, leave_out=out)
+    check_apart(out, files)
     names, failed = list(files), list[str]()
     with tqdm(total=len(names), unit="photo", disable=not sys.stderr.isatty()) as progress:
         for start in range(0, len(names), batch_size):
@@ -85,11 +87,16 @@ def predict(
                     failed.append(problem)
                     continue
                 predicts = predictor.estimator.network.predicts
-                write_prediction(out, name, photo, prediction, formats, predicts)
+                try:
+                    write_prediction(out, name, photo, prediction, formats, predicts)
+                except OSError as error:
+                    if error.errno not in ODD_NAMES:
+                        raise
+                    failed.append(one_sentence(error))
             progress.update(len(chunk))
     for problem in failed:
-        print(f"grumo: skipped {problem}", file=sys.stderr)
-    print(f"{len(names) - len(failed)} of {len(names)} photos done; results are in {out}")
+        complain(f"skipped {problem}")
+    say(f"{len(names) - len(failed)} of {len(names)} photos done; results are in {out}")
     if failed:
         raise typer.Exit(1)
 

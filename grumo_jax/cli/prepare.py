@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from tqdm import tqdm
 
+from grumo_jax.cli.messages import complain, say
 from grumo_jax.errors import DataError
 
 
@@ -73,7 +74,7 @@ def prepare(
     if dataset is Dataset.synthetic:
         configs = list(dict.fromkeys(split or _DEFAULTS[dataset]))
     else:
-        print("\n".join(survey(dataset, data_dir)))
+        say(*survey(dataset, data_dir))
         configs = _choose(dataset, split, data_dir, split_files)
     out = data_dir / "prepared" if out is None else out
     damaged = sum(
@@ -81,7 +82,7 @@ def prepare(
     )
     if damaged:
         noun = "frame" if damaged == 1 else "frames"
-        print(f"grumo: {damaged} damaged {noun} left out", file=sys.stderr)
+        complain(f"{damaged} damaged {noun} left out")
         raise typer.Exit(1)
 
 
@@ -95,7 +96,7 @@ def _choose(
     chosen = []
     for name in dict.fromkeys(split or _DEFAULTS[dataset]):
         present, lines = survey_splits(dataset, name, data_dir, split_files)
-        print("\n".join(lines))
+        say(*lines)
         if present:
             chosen.append(name)
         elif split:
@@ -127,14 +128,14 @@ def _prepare(
             out,
             split_files=split_files,
             overwrite=overwrite,
-            report=lambda sentence: tqdm.write(f"grumo: left out {sentence}", file=sys.stderr),
+            report=lambda sentence: complain(f"left out {sentence}"),
             start=progress.reset,
             advance=progress.update,
         )
     counts = ", ".join(f"{count} in {name}" for name, count in outcome.counts.items())
     state = "already prepared" if outcome.reused else "prepared"
-    print(f"{config}: {state} ({counts}) in {outcome.folder}")
+    say(f"{config}: {state} ({counts}) in {outcome.folder}")
     if outcome.reused:
         for key in outcome.damaged:
-            print(f"grumo: left out earlier: {key}", file=sys.stderr)
+            complain(f"left out earlier: {key}")
     return len(outcome.damaged)

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from grumo_jax.cli.messages import say, say_table
 from grumo_jax.cli.options import check_out
 
 
@@ -29,5 +30,5 @@ def report(
 
     check_out(out)
     page, tables = write_report(out, [summarize(path) for path in results])
-    print(tables[0].to_markdown())
-    print(f"report: {page.resolve()}")
+    say_table(tables[0].to_markdown())
+    say(f"report: {page.resolve()}")

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from tqdm import tqdm
 
+from grumo_jax.cli.messages import complain, say
 from grumo_jax.cli.options import HostsOption, WorkersOption
 from grumo_jax.errors import GrumoError, one_sentence
 from grumo_jax.hosts import is_first, join
@@ -116,7 +117,7 @@ def train(
             "workers": workers,
             "progress": sys.stderr.isatty(),
             "should_stop": lambda: bool(received),
-            "report": lambda sentence: tqdm.write(f"grumo: {sentence}", file=sys.stderr),
+            "report": complain,
         }
         if members is not None:
             options["members"] = members
@@ -127,12 +128,12 @@ def train(
                 results = [train(settings, source, out, **options)]
         except TrainingInterrupted as error:
             if is_first():
-                print(f"grumo: {one_sentence(error)}", file=sys.stderr)
+                complain(one_sentence(error))
             # As programs do that a signal ends; perhaps it was another process that got it.
             raise typer.Exit(128 + (received or [signal.SIGTERM])[0]) from error
     for result in results if is_first() else ():
         for checkpoint in (*result.snapshots, result.checkpoint):
-            print(f"saved to {checkpoint}")
+            say(f"saved to {checkpoint}")
 
 
 def _settings(

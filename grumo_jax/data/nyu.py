@@ -14,6 +14,7 @@ import numpy as np
 
 from grumo_jax.data.encoding import encode_png
 from grumo_jax.data.hdf5 import read_arrays
+from grumo_jax.data.levels import say_level
 from grumo_jax.data.sample import Crop, EncodedSample, Sample, describe_files, fingerprint
 from grumo_jax.errors import DataError
 
@@ -55,6 +56,8 @@ class NyuFastDepth:
         self.name = f"nyu/{split}"
         self.files = list_files(self.root, split)
         if not self.files:
+            if meant := misplaced(self.root):
+                raise DataError(f"{root}: {meant}")
             place = "val/official/00001.h5" if split == "val" else "train/<scene>/00001.h5"
             raise DataError(
                 f"{root}: no frames for the split {split}; expected FastDepth's packing of NYU "
@@ -123,6 +126,17 @@ def list_files(root: Path, split: str) -> list[Path]:
         return sorted(root.glob("val/official/*.h5"))
     files = sorted(root.glob("train/*/*.h5"))
     return [file for file in files if (file.stem in _HELD_OUT) == (split == "held_out")]
+
+
+def misplaced(root: Path) -> str | None:
+    """Say so in a sentence if this is not the folder of the splits, and which one is."""
+    if _holds_splits(root):
+        return None
+    return say_level(root, _holds_splits, "val and train") or None
+
+
+def _holds_splits(folder: Path) -> bool:
+    return any(next(folder.glob(files), None) for files in ("val/official/*.h5", "train/*/*.h5"))
 
 
 def read_frame(file: Path) -> tuple[np.ndarray, np.ndarray]:

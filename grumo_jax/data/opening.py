@@ -4,7 +4,13 @@ from pathlib import Path
 from typing import Any
 
 from grumo_jax.data.folder import ImageFolder
-from grumo_jax.data.prepared import PreparedSource, find_prepared, open_prepared, open_raw
+from grumo_jax.data.prepared import (
+    PreparedSource,
+    find_prepared,
+    open_prepared,
+    open_raw,
+    say_prepared_level,
+)
 from grumo_jax.data.prepared.parts import locate
 from grumo_jax.data.prepared.read import FOLDER
 from grumo_jax.data.sample import Source
@@ -59,7 +65,12 @@ def open_source(
         prepared = open_prepared(dataset, data_dir, split)
         _check_current(prepared, dataset, data_dir, split, split_files)
         return prepared
-    return open_raw(dataset, data_dir, split, split_files=split_files)
+    try:
+        return open_raw(dataset, data_dir, split, split_files=split_files)
+    except DataError:
+        if not raw and (meant := say_prepared_level(dataset, data_dir)):
+            raise DataError(f"{data_dir}: {meant}") from None
+        raise
 
 
 def _check_current(

@@ -64,7 +64,8 @@ def _in_order(names: Iterable[str], folder: Path) -> list[str]:
     ['a', 'b2/x', 'b9', 'b10']
     """
     ordered = sorted(names, key=lambda name: (_split(name, _WHOLE), name))
-    for one, other in zip(ordered, sorted(ordered, key=lambda n: (_split(n, _DECIMAL), n))):
+    by_decimals = sorted(ordered, key=lambda name: (_split(name, _DECIMAL), name))
+    for one, other in zip(ordered, by_decimals, strict=True):
         if one != other:
             raise DataError(
                 f"{folder}: pairing by order needs to know whether {one!r} or {other!r} comes "
@@ -135,9 +136,9 @@ _KINDS = ", ".join(DEPTH_SUFFIXES)
 def check_turns(
     photo: Path, depth_file: Path, image: np.ndarray, depth: np.ndarray, turns: tuple[int, int]
 ) -> None:
-    """Refuse a photo of which the EXIF data of one file alone turn it, if depth may be turned or not.
+    """Refuse a pair of which EXIF data turn one file alone, so that they may not lie alike.
 
-    Where they lay it on its side, the sizes tell: if they agree, depth is upright as well.
+    Where one lies on its side, the sizes tell: if they agree, both are upright.
 
     Args:
         photo, depth_file: the files.

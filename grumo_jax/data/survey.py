@@ -30,6 +30,9 @@ def survey(dataset: str, data_dir: str | Path) -> list[str]:
         raise DataError(f"{root}: no such folder; expected the original files of {dataset} in it")
     lines = list(_survey_kitti(root) if dataset == "kitti" else _survey_nyu(root))
     if not lines:
+        meant = Layout(root).misplaced() if dataset == "kitti" else nyu.misplaced(root)
+        if meant:
+            raise DataError(f"{root}: {meant}")
         what, source = ("KITTI's raw data", _RAW_PAGE) if dataset == "kitti" else _NYU
         raise DataError(f"{root}: nothing of {what} is there; download {source}, and unpack it")
     return lines

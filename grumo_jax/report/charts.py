@@ -7,6 +7,7 @@ from typing import IO, Any
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
+from grumo_jax.plots import as_written
 from grumo_jax.report.curves import (
     plot_all_bands,
     plot_all_sparsification_errors,
@@ -58,6 +59,7 @@ def save_figure(figure: Figure, stream: IO[bytes], kind: str, **options: Any) ->
 
 def _laid_out(figure: Figure) -> Figure:
     """Fix where everything is: otherwise each of three formats works it out anew."""
+    as_written(figure)
     figure.draw_without_rendering()
     figure.set_layout_engine(None)
     return figure

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from grumo_jax.metrics import METRICS
-from grumo_jax.plots import Drawn
+from grumo_jax.plots import Drawn, as_written
 from grumo_jax.report.summary import EstimatorSummary, Summary
 from grumo_jax.report.tables import band_names, is_baseline, labels, order
 
@@ -57,6 +57,7 @@ def plot_sparsification_error(
     if legend:
         handles = legend_handles(summaries)
         axes.legend(handles=handles, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+        as_written(axes.figure)
     return axes.figure, axes
 
 
@@ -68,6 +69,7 @@ def plot_all_sparsification_errors(summaries: Sequence[Summary]) -> Figure:
     for axes, metric in zip(figure.subplots(1, len(METRICS)), METRICS, strict=True):
         plot_sparsification_error(summaries, metric, legend=False, axes=axes)
     figure.legend(handles=handles, loc="outside lower center", ncols=6, frameon=False)
+    as_written(figure)
     return figure
 
 
@@ -123,6 +125,7 @@ def plot_sparsification_grid(summary: Summary) -> Figure:
         Line2D([], [], color=GRAY, linestyle=(0, (4, 3)), linewidth=1, label="random"),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
+    as_written(figure)
     return figure
 
 
@@ -161,6 +164,7 @@ def plot_bands(
     axes.spines[["top", "right"]].set_visible(False)
     if legend:
         axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+        as_written(axes.figure)
     return axes.figure, axes
 
 
@@ -172,6 +176,7 @@ def plot_all_bands(summary: Summary, metrics: Sequence[str] = ("abs_rel", "rmse"
         plot_bands(summary, metric, legend=False, axes=axes)
     handles, names = grid[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=6, frameon=False)
+    as_written(figure)
     return figure
 
 

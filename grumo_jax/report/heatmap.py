@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from grumo_jax.metrics import METRICS
+from grumo_jax.plots import as_written
 from grumo_jax.report.ablation import AblationSummary
 
 MOST_PANELS = 6
@@ -58,11 +59,14 @@ def draw_heatmaps(
     together = np.concatenate([values.ravel() for values in panels.values()])
     for cell, (heading, values) in zip(axes, panels.items(), strict=True):
         _draw(cell, values, _limits(together if shared else values))
-        cell.set_xticks(range(len(columns)), columns, rotation=45, ha="right", fontsize=8)
+        cell.set_xticks(
+            range(len(columns)), columns, rotation=45, ha="right", fontsize=8, parse_math=False
+        )
         cell.set_title(heading, fontsize=9)
-    axes[0].set_yticks(range(len(rows)), rows, fontsize=8)
+    axes[0].set_yticks(range(len(rows)), rows, fontsize=8, parse_math=False)
     explained = f"{title}. Bright is low, the lowest is framed"
     figure.suptitle(textwrap.fill(explained, round(LETTERS_PER_INCH * size[0])), fontsize=10)
+    as_written(figure)
     return figure
 
 

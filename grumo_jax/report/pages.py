@@ -8,7 +8,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from grumo_jax.network import Quantity
-from grumo_jax.plots import Drawn, plot_depth, plot_image, plot_uncertainty
+from grumo_jax.plots import (
+    Drawn,
+    as_written,
+    cell_shape,
+    plot_depth,
+    plot_image,
+    plot_uncertainty,
+    thin_out,
+)
 
 PICTURES = "pictures"
 """Folder beside a results file: <index, six digits>.png of some images."""
@@ -45,19 +53,22 @@ def plot_case(
     columns = min(panels, (2 if panels <= 4 else 3) if width > 2 * height else 4)
     rows, inches = -(-panels // columns), 13 / columns
     figure = Figure(
-        figsize=(13, rows * (inches * height / width + 0.35) + 0.35 * bool(title)),
+        figsize=(13, rows * (inches * cell_shape(height, width) + 0.35) + 0.35 * bool(title)),
         layout="constrained",
     )
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    image, depth, error = map(thin_out, (image, depth, error))
+    mask = None if mask is None else thin_out(mask)
     plot_image(image, axes=axes[0])
     plot_depth(depth, predicts=predicts, axes=axes[1])
     plot_error(image, error, mask, title=measure, axes=axes[2])
     for cell, (name, uncertainty) in zip(axes[3:], uncertainties.items(), strict=False):
-        plot_uncertainty(uncertainty, title=name, axes=cell)
+        plot_uncertainty(thin_out(uncertainty), title=name, axes=cell)
     for cell in axes[panels:]:
         cell.set_axis_off()
     if title:
         figure.suptitle(title)
+    as_written(figure)
     return figure
 
 

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from grumo_jax.text import printable
+
 Value = float | int | str | None
 
 
@@ -195,9 +197,21 @@ def _piped(line: Sequence[str], widths: Sequence[int], right: Sequence[bool]) ->
 
 
 def _plain(value: Value) -> str:
+    """A cell of CSV; text that a spreadsheet would take for a formula gets an apostrophe first.
+
+    >>> _plain("=1+1"), _plain("grad"), _plain(-0.5)
+    ("'=1+1", 'grad', '-0.5')
+    """
     if isinstance(value, float):
         return repr(float(value)) if math.isfinite(value) else ""
-    return "" if value is None else str(value)
+    if not isinstance(value, str):
+        return "" if value is None else str(value)
+    text = printable(value)
+    return f"'{text}" if text.lstrip().startswith(_FORMULA) else text
+
+
+_FORMULA = tuple("=+-@＝＋－＠")
+"""What a formula begins with, in spreadsheets of any language."""
 
 
 def _latex_headings(columns: Sequence[Column]) -> list[str]:

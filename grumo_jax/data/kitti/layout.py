@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from grumo_jax.data.kitti.calibration import CAMERA_FILE, SCANNER_FILE, Camera
+from grumo_jax.data.levels import say_level
 
+DAY = re.compile(r"\d{4}_\d{2}_\d{2}")
 DRIVE = re.compile(r"\d{4}_\d{2}_\d{2}_drive_\d{4}_sync")
 _PICTURES = (".png", ".jpg", ".jpeg")
 # The official archive holds train/ and val/; some unpack it into a folder of its own.
@@ -35,11 +37,21 @@ class Layout:
         found = [
             f"{day.name}/{drive.name}"
             for day in self.root.iterdir()
-            if day.is_dir() and re.fullmatch(r"\d{4}_\d{2}_\d{2}", day.name)
+            if DAY.fullmatch(day.name) and day.is_dir()
             for drive in day.iterdir()
             if DRIVE.fullmatch(drive.name) and drive.is_dir()
         ]
         return sorted(found)
+
+    def misplaced(self) -> str | None:
+        """Say so in a sentence if the root is not the folder of the days, and which one is."""
+        if _holds_days(self.root):
+            return None
+        if any(DRIVE.fullmatch(child.name) for child in self.root.iterdir()):
+            day = self.root.resolve()
+            named = "" if DAY.fullmatch(day.name) else ", with this one named as its day"
+            return f"this is the folder of a day; give the one above, {day.parent}{named}"
+        return say_level(self.root, _holds_days, "KITTI's days, such as 2011_09_26") or None
 
     def calibrated(self, drive: str, *, scanner: bool) -> bool:
         """Is the calibration of that drive's day there: the cameras', and the scanner's?"""
@@ -80,3 +92,12 @@ class Layout:
             known.sort(key=lambda file: (int(file.stem), order[file.suffix.lower()]))
             self._listed[folder] = {int(file.stem): file for file in known}
         return self._listed[folder]
+
+
+def _holds_days(folder: Path) -> bool:
+    return any(
+        DRIVE.fullmatch(drive.name)
+        for day in folder.iterdir()
+        if DAY.fullmatch(day.name) and day.is_dir()
+        for drive in day.iterdir()
+    )

@@ -213,6 +213,8 @@ def _wanted(layout: Layout, frame: Frame, kind: str) -> dict[str, Path | None]:
 
 def describe_empty(root: Path, split: str, gaps: Mapping[str, str]) -> str:
     """Say in one sentence that nothing of a split is there, and what is lacking most."""
+    if misplaced := Layout(root).misplaced():
+        return f"{root}: {misplaced}"
     # Frames of drives that were never downloaded say less than those that lack one thing.
     partial = {key: what for key, what in gaps.items() if what != "image"}
     lacking = partial or gaps

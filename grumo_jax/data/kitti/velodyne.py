@@ -60,9 +60,9 @@ def _find_problem(points: np.ndarray) -> str | None:
 def _find_cut(points: np.ndarray) -> str | None:
     """Say so if the lowest rays are not there.
 
-    The scanner's lowest ray is at −24° and its circle, 4 m around it, is always seen. Of a scan
-    that was cut to a camera's view, which has no points behind, the picture's lower edge is the
-    lowest.
+    The scanner's lowest ray is at −24°, and its circle, 4 m around, is always seen. A scan without
+    points behind was cut to a camera's view and ends at the picture's lower edge. Of the lowest
+    percent nobody can tell; no picture shows it.
     """
     elevation = np.degrees(np.arctan2(points[:, 2], np.hypot(points[:, 0], points[:, 1])))
     lowest = float(np.percentile(elevation, _SHARE))
@@ -70,8 +70,8 @@ def _find_cut(points: np.ndarray) -> str | None:
     if lowest <= expected:
         return None
     return (
-        f"incomplete scan: its rays, which come from top to bottom, end at {lowest:.1f}°, and those "
-        f"of a whole one below {expected:.0f}°; copy it again"
+        f"incomplete scan: its rays, which come from top to bottom, end at {lowest:.1f}°, and "
+        f"those of a whole one below {expected:.0f}°; copy it again"
     )
 
 

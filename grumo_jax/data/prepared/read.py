@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from grumo_jax.data.extras import need
+from grumo_jax.data.levels import say_level
 from grumo_jax.data.prepared.description import INFO, open_builder, read_facts
 from grumo_jax.data.prepared.parts import BUILDERS, VERSION, locate
 from grumo_jax.data.sample import IMAGES, Crop, EncodedSample, Sample, fingerprint
@@ -127,6 +128,16 @@ def find_prepared(dataset: str, data_dir: str | Path, split: str) -> Path | None
         if read_facts(place).get(name, {}).get("ids"):
             return place
     return None
+
+
+def say_prepared_level(dataset: str, data_dir: str | Path) -> str:
+    """Say which folder was meant if this one lies within prepared data, or nothing."""
+    name = BUILDERS[dataset]
+    if name not in Path(data_dir).resolve().parts:
+        return ""
+    return say_level(
+        Path(data_dir), lambda folder: (folder / name).is_dir(), f"prepared data, {name}"
+    )
 
 
 def open_prepared(dataset: str, data_dir: str | Path, split: str) -> PreparedSource:

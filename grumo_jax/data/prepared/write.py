@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from grumo_jax.data.extras import need
-from grumo_jax.data.prepared.parts import BUILDERS, PARTS, VERSION
 from grumo_jax.data.prepared.description import open_builder, read_facts
+from grumo_jax.data.prepared.parts import BUILDERS, PARTS, VERSION
 from grumo_jax.errors import DataError
 from grumo_jax.locks import lock_file
 
