@@ -206,7 +206,8 @@ def write_atomically(path: str | Path, write: Callable[[IO[bytes]], object]) -> 
     """Let `write` fill a file beside `path` and move it there: all of it or nothing."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{uuid.uuid4().hex[:8]}.{path.name}")
+    # A name may be as long as any can be, and then has no room for more.
+    partial = path.with_name(f".{uuid.uuid4().hex[:8]}.{path.name[-60:]}")
     try:
         with partial.open("wb") as stream:
             write(stream)

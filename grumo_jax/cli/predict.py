@@ -15,7 +15,7 @@ from grumo_jax.checkpoint import load_checkpoint
 from grumo_jax.cli.messages import complain, say
 from grumo_jax.cli.options import check_out
 from grumo_jax.cli.output import ODD_NAMES, Format, check_apart, write_prediction
-from grumo_jax.errors import GrumoError, ImageError, one_sentence
+from grumo_jax.errors import GrumoError, ImageError
 from grumo_jax.estimators import GradientUncertainty, named_estimator
 from grumo_jax.images import find_images, read_image
 from grumo_jax.predictor import Prediction, Predictor, say_not_finite
@@ -92,7 +92,7 @@ def predict(
                 except OSError as error:
                     if error.errno not in ODD_NAMES:
                         raise
-                    failed.append(one_sentence(error))
+                    failed.append(f"{files[name]}: no results can have its name: {error.strerror}")
             progress.update(len(chunk))
     for problem in failed:
         complain(f"skipped {problem}")

@@ -246,7 +246,7 @@ def _markdown(text: str) -> str:
     >>> print(_markdown("a|b <i> *c* abs_rel _d_ [0, 1] [e](f)"))
     a\|b \<i\> \*c\* abs_rel \_d\_ [0, 1] [e]\(f)
     """
-    text = re.sub(r"([\\`*<>|#~&]|(?<=\])\()", r"\\\1", " ".join(text.split()))
+    text = re.sub(r"([\\`*<>|#~&]|(?<=\])\()", r"\\\1", printable(" ".join(text.split())))
     return re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", text)
 
 
@@ -280,4 +280,6 @@ def _latex(text: str) -> str:
     >>> print(_latex("50 % of a_b & c"))
     50 \% of a\_b \& c
     """
-    return "".join(_LATEX.get(character, character) for character in " ".join(text.split()))
+    return "".join(
+        _LATEX.get(character, character) for character in printable(" ".join(text.split()))
+    )

@@ -108,6 +108,8 @@ def unpack(stored: Mapping[str, Any], dtype: Any) -> np.ndarray:
         raise DataError(f"a map of {width}×{height} pixels; expected {MOST_PIXELS:,} at most")
     size = height * width * np.dtype(dtype).itemsize
     data = zlib.decompressobj().decompress(stored["value"], size + 1)
+    if len(data) != size:
+        raise DataError(f"a map of {width}×{height} pixels does not unpack to as many")
     return np.frombuffer(data, dtype).reshape(height, width)
 
 
