@@ -23,7 +23,7 @@ DEPTH_PNG_SCALE = 256
 UNIT_PNG_SCALE = 65535
 """16-bit PNGs store values in [0, 1] · 65535."""
 _ORIENTATION = 0x0112
-_DAMAGED = "damaged or no image; copy it again"
+DAMAGED = "damaged or no image"
 _NO_PHOTO = f"no photo of a kind that is read ({', '.join(SUFFIXES)})"
 
 
@@ -71,7 +71,7 @@ def read_turned(
             raise ImageError(f"{where}: {(error.strerror or 'not readable').lower()}") from error
         # Decoders raise errors of many classes for damaged files, and one photo must not cost
         # the others.
-        raise ImageError(f"{where}: {_DAMAGED}") from error
+        raise ImageError(f"{where}: {DAMAGED}") from error
 
 
 def _decode(stream: IO[bytes], suffix: str) -> tuple[np.ndarray, int]:
@@ -81,7 +81,7 @@ def _decode(stream: IO[bytes], suffix: str) -> tuple[np.ndarray, int]:
         image = Image.open(stream, formats=FORMATS)
     except UnidentifiedImageError as error:
         promised = not suffix or suffix in SUFFIXES
-        raise ImageError(name_kind(head) or (_DAMAGED if promised else _NO_PHOTO)) from error
+        raise ImageError(name_kind(head) or (DAMAGED if promised else _NO_PHOTO)) from error
     with image:
         check_alone(image)
         orientation = read_orientation(image)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from grumo_jax.errors import DataError, ImageError
 from grumo_jax.files import open_regular
-from grumo_jax.images import read_turned
+from grumo_jax.images import DAMAGED, read_turned
 
 MOST_BYTES = 256 * 2**20
 """No file that is read as a whole is larger: a picture of a data set has some megabytes."""
@@ -57,7 +57,8 @@ def decode_image(data: bytes, where: str) -> np.ndarray:
     try:
         image, orientation = read_turned(io.BytesIO(data), where)
     except ImageError as error:
-        raise DataError(str(error)) from error
+        again = "; copy it again" * str(error).endswith(DAMAGED)
+        raise DataError(f"{error}{again}") from error
     if orientation != 1:
         raise DataError(
             f"{where}: its EXIF orientation ({orientation}) turns it, but not its depth and "
