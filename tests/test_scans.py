@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 from helpers import need_shared
+from layouts import DAY, write_calibration, write_drive
 
-from grumo_jax.data.kitti import read_calibration, read_scan
-from grumo_jax.errors import DataError
+from grumo_jax.data.kitti import KittiRaw, read_calibration, read_scan
+from grumo_jax.errors import DataError, GrumoWarning
 from grumo_jax.synthetic.layouts import kitti_frames
 from grumo_jax.synthetic.sensors import kitti_views
 from grumo_jax.synthetic.sensors import scan as record
@@ -96,10 +97,39 @@ def test_real_scans_are_whole_and_their_parts_are_not(read):
                 read(data[: int(len(data) * share) // 4096 * 4096])
 
 
+@pytest.mark.parametrize(
+    ("file", "name", "values", "message"),
+    [
+        ("calib_cam_to_cam.txt", "R_rect_00", "1 0 0 0 1 0 0 0 10", "R_rect_00 is no rotation"),
+        ("calib_cam_to_cam.txt", "R_rect_00", "1 0 0 0 1 0 0 0 -1", "R_rect_00 is no rotation"),
+        ("calib_velo_to_cam.txt", "R", "1e300 0 0 0 1 0 0 0 1", "R is no rotation"),
+        ("calib_velo_to_cam.txt", "T", "0 0 1e5", "T is no place on a car"),
+        ("calib_cam_to_cam.txt", "P_rect_03", "1e-320" + " 0" * 11, "P_rect_03 has no focal len"),
+    ],
+)
+def test_senseless_calibration_is_refused(tmp_path, file, name, values, message):
+    write_calibration(tmp_path)
+    lines = (tmp_path / file).read_text().splitlines()
+    lines = [f"{name}: {values}" if line.startswith(f"{name}:") else line for line in lines]
+    (tmp_path / file).write_text("\n".join(lines))
+    with pytest.raises(DataError, match=f"{file}: {message}"):
+        read_calibration(tmp_path)
+
+
+def test_real_calibration_has_sense():
+    assert read_calibration(need_shared("real", "kitti_raw", DAY)).scanner_to_camera is not None
+
+
+def test_a_damaged_record_of_speed_costs_its_frame_alone(tmp_path):
+    folder = write_drive(tmp_path, range(6), "drive_0001", speeds={2: 9.0, 3: 9.0})
+    (folder / "oxts/data/0000000002.txt").write_text("fast")
+    with pytest.warns(GrumoWarning, match=r"0002.txt: no OXTS record .*; its frame is left out"):
+        source = KittiRaw(tmp_path, "moving/train")
+    assert [int(key.split()[1]) for key in source.ids] == [1, 3, 4]
+
+
 @pytest.mark.parametrize("size", ["1e9 1e9", "0 375", "-4 375", "1e300 2", "1242 0.5"])
 def test_pictures_of_senseless_size_are_refused(tmp_path, size):
-    from layouts import write_calibration
-
     write_calibration(tmp_path)
     file = tmp_path / "calib_cam_to_cam.txt"
     lines = [

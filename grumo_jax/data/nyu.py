@@ -17,6 +17,7 @@ from grumo_jax.data.hdf5 import read_arrays
 from grumo_jax.data.levels import say_level
 from grumo_jax.data.sample import Crop, EncodedSample, Sample, describe_files, fingerprint
 from grumo_jax.errors import DataError
+from grumo_jax.text import printable
 
 SPLITS = ("val", "train", "held_out")
 EXPECTED = {"val": 654}
@@ -64,7 +65,7 @@ class NyuFastDepth:
                 f"Depth V2, such as {place}"
             )
         self.ids = tuple(
-            file.relative_to(self.root).with_suffix("").as_posix() for file in self.files
+            printable(file.relative_to(self.root).with_suffix("").as_posix()) for file in self.files
         )
 
     @cached_property

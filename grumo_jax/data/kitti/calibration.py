@@ -16,7 +16,7 @@ from grumo_jax.errors import DataError
 Camera = Literal[2, 3]
 """KITTI's colour cameras: 2 is the left one, 3 the right one."""
 _MOST_BYTES = 2**20
-_MOST_SIDE = 20_000
+_MOST_SIDE, _MOST_FOCAL, _MOST_METRES = 20_000, 1e6, 100.0
 CAMERA_FILE, SCANNER_FILE = "calib_cam_to_cam.txt", "calib_velo_to_cam.txt"
 
 
@@ -77,7 +77,7 @@ def read_calibration(folder: str | Path) -> Calibration:
     sizes = {camera: _take(rows, f"S_rect_0{camera}", (2,), cameras) for camera in (2, 3)}
     projections = {camera: _take(rows, f"P_rect_0{camera}", (3, 4), cameras) for camera in (2, 3)}
     for camera, projection in projections.items():
-        if not projection[0, 0] > 0:
+        if not 1 <= projection[0, 0] <= _MOST_FOCAL:
             raise DataError(f"{cameras}: P_rect_0{camera} has no focal length; copy the file again")
         width, height = sizes[camera]
         if not (1 <= width <= _MOST_SIDE and 1 <= height <= _MOST_SIDE):
@@ -88,15 +88,17 @@ def read_calibration(folder: str | Path) -> Calibration:
     return Calibration(
         projections=projections,
         sizes={camera: (int(height), int(width)) for camera, (width, height) in sizes.items()},
-        rectification=_take(rows, "R_rect_00", (3, 3), cameras),
+        rectification=_take_rotation(rows, "R_rect_00", cameras),
         scanner_to_camera=_read_scanner(scanner) if os.path.lexists(scanner) else None,
     )
 
 
 def _read_scanner(file: Path) -> np.ndarray:
     rows, transform = _read_rows(file), np.eye(4)
-    transform[:3, :3] = _take(rows, "R", (3, 3), file)
+    transform[:3, :3] = _take_rotation(rows, "R", file)
     transform[:3, 3] = _take(rows, "T", (3,), file)
+    if np.abs(transform[:3, 3]).max() > _MOST_METRES:
+        raise DataError(f"{file}: T is no place on a car; copy KITTI's original file again")
     return transform
 
 
@@ -104,6 +106,15 @@ def _read_rows(file: Path) -> dict[str, list[str]]:
     lines = read_bytes(file, _MOST_BYTES).decode("ascii", errors="replace").splitlines()
     pairs = (line.split(":", 1) for line in lines if ":" in line)
     return {name.strip(): values.split() for name, values in pairs}
+
+
+def _take_rotation(rows: dict[str, list[str]], name: str, file: Path) -> np.ndarray:
+    """A rotation, which a wrong digit makes something else."""
+    matrix = _take(rows, name, (3, 3), file)
+    small = np.abs(matrix).max() < 2
+    if not small or np.abs(matrix @ matrix.T - np.eye(3)).max() > 0.01 or np.linalg.det(matrix) < 0:
+        raise DataError(f"{file}: {name} is no rotation; copy KITTI's original file again")
+    return matrix
 
 
 def _take(rows: dict[str, list[str]], name: str, shape: tuple[int, ...], file: Path) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Which frames belong to which split."""
 
 import re
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -13,7 +14,7 @@ import numpy as np
 from grumo_jax.data.encoding import read_bytes
 from grumo_jax.data.kitti.calibration import Camera
 from grumo_jax.data.kitti.layout import DRIVE, Layout
-from grumo_jax.errors import DataError
+from grumo_jax.errors import DataError, GrumoWarning
 
 SPLITS = (
     "eigen",
@@ -168,9 +169,11 @@ def _moves(record: Path | None) -> bool:
     """Does the vehicle drive, as far as its OXTS record tells?"""
     if record is None:
         return True
-    values = read_bytes(record, _MOST_RECORD).split()
     try:
-        speed = abs(float(values[_FORWARD_SPEED]))
+        speed = abs(float(read_bytes(record, _MOST_RECORD).split()[_FORWARD_SPEED]))
     except (IndexError, ValueError) as error:
-        raise DataError(f"{record}: no OXTS record of 30 numbers; copy it again") from error
+        # One damaged record must not cost the other frames.
+        said = error if isinstance(error, DataError) else f"{record}: no OXTS record of 30 numbers"
+        warnings.warn(GrumoWarning(f"{said}; its frame is left out"), stacklevel=2)
+        return False
     return bool(np.isnan(speed)) or speed >= SLOW
