@@ -234,7 +234,8 @@ def test_the_command_lists_what_is_there(kitti, monkeypatch, capsys):
     [
         (("nyu", "--data-dir", "{kitti}"), "nothing of FastDepth's packing of NYU Depth V2"),
         (("kitti", "--data-dir", "{kitti}/none"), "none: no such folder"),
-        (("kitti", "--data-dir", "{kitti}/2011_09_26"), "nothing of KITTI's raw data is there"),
+        (("kitti", "--data-dir", "{kitti}/2011_09_26"), "folder of a day; give the one above"),
+        (("kitti", "--data-dir", "{kitti}/../empty"), "nothing of KITTI's raw data is there"),
         (("kitti", "--data-dir", "{kitti}", "--split", "test"), "no split 'test' to prepare"),
         (("kitti", "--data-dir", "{kitti}", "--split", "eigen_zhou"), "needs a folder with train_"),
         (
@@ -244,6 +245,7 @@ def test_the_command_lists_what_is_there(kitti, monkeypatch, capsys):
     ],
 )
 def test_mistakes_end_in_one_sentence(kitti, monkeypatch, capsys, arguments, message):
+    (kitti / "../empty").mkdir(exist_ok=True)
     filled = [argument.format(kitti=kitti) for argument in arguments]
     status, _, err = grumo(monkeypatch, capsys, "prepare", *filled)
     assert status == 2
