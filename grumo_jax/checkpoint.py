@@ -110,6 +110,11 @@ def load_checkpoint(
     Raises:
         CheckpointError: one sentence, for a directory that is missing, empty, damaged in any
             way, or the checkpoint of something else.
+
+    Example:
+        >>> model, variables = load_checkpoint(shipped_checkpoint("synthetic"))
+        >>> model.input_size, sorted(variables)
+        ((128, 320), ['batch_stats', 'params'])
     """
     path = Path(path).resolve()
     card = _read_card(path)
@@ -140,6 +145,10 @@ def shipped_checkpoint(name: str) -> Path:
 
     Raises:
         CheckpointError: if there is none of that name.
+
+    Example:
+        >>> shipped_checkpoint("synthetic").name
+        'synthetic'
     """
     package = Path(__file__).parent
     folders = [folder / "checkpoints" for folder in (package, package.parent)]

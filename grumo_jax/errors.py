@@ -11,7 +11,16 @@ class _Printable(Exception):
 
 
 class GrumoError(_Printable, ValueError):
-    """Bad input. The command line prints the message and exits with status 2."""
+    """Bad input. The command line prints the message and exits with status 2.
+
+    Example:
+        >>> import grumo_jax
+        >>> try:
+        ...     grumo_jax.named_estimator("magic", None)
+        ... except grumo_jax.GrumoError as error:
+        ...     print(error)
+        there is no estimator 'magic'; choose one of grad, ...
+    """
 
 
 class GrumoWarning(_Printable, UserWarning):

@@ -33,6 +33,11 @@ class Exported:
 
     Attributes:
         program: what `jax.export` read.
+
+    Example:
+        >>> exported = load_exported("row.jaxexport")
+        >>> exported.shape, exported.platforms
+        ((1, 32, 64, 3), ('cpu',))
     """
 
     program: export.Exported
@@ -146,6 +151,12 @@ def load_exported(path: str | Path) -> Exported:
 
     Raises:
         CheckpointError: if there is no such file, or it holds something else or only a part.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> exported = load_exported("row.jaxexport")
+        >>> exported(jnp.zeros(exported.shape)).uncertainty.shape
+        (1, 32, 64)
     """
     try:
         content = bytearray(Path(path).read_bytes())

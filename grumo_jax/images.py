@@ -36,6 +36,12 @@ def read_image(path: str | Path | IO[bytes]) -> np.ndarray:
     Raises:
         ImageError: if the file is missing, not readable, damaged, too large or no photo, such as
             an animation or a film.
+
+    Example:
+        >>> from pathlib import Path
+        >>> import grumo_jax
+        >>> read_image(Path(grumo_jax.__file__).parent / "photos" / "pagoda.jpg").dtype
+        dtype('uint8')
     """
     return read_turned(path)[0]
 

@@ -49,6 +49,12 @@ class DepthNetwork:
         kwargs: keyword arguments of every call, as sorted pairs.
         edits: what is put in place of outputs in every run, {(path of a submodule, how many of
             its calls came before): function of the output}; see `ablate_locations`.
+
+    Example:
+        >>> import grumo_jax
+        >>> network = grumo_jax.Monodepth2(input_size=(192, 640)).as_depth_network()
+        >>> network.predicts, network.input_size, network.feature_layers
+        ('disparity', (192, 640), ('encoder',))
     """
 
     module: Any

@@ -28,6 +28,16 @@ class Prediction:
         depth: (H, W) float32, in the network's units.
         uncertainty: (H, W) float32, higher where the depth is less certain.
         raw: (H, W) float32, the score before normalisation.
+
+    Example:
+        >>> import jax, numpy as np
+        >>> from flax import linen as nn
+        >>> import grumo_jax
+        >>> network = nn.Sequential([lambda images: 1 + images.mean(axis=-1)])
+        >>> predictor = Predictor(grumo_jax.RowBaseline(network), {})
+        >>> prediction = predictor(np.zeros((30, 50, 3), np.uint8), jax.random.key(0))
+        >>> prediction.depth.shape, prediction.uncertainty[[0, -1], 0]
+        ((30, 50), array([0.99892473, 0.00107516], dtype=float32))
     """
 
     depth: np.ndarray

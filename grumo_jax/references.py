@@ -33,21 +33,17 @@ Reference: Hornauer & Belagiannis, "Gradient-based Uncertainty for Monocular Dep
 ECCV 2022, section 3.2; the feature augmentations: TPAMI 2025.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from grumo_jax.activations import apply_model, choose_layers, edit_activations
 from grumo_jax.activations.edits import add_noise, drop_channels
-from grumo_jax.draws import Numbered, number, reference_key
 from grumo_jax.errors import GrumoError
-from grumo_jax.mapping import map_fast
-from grumo_jax.network import DepthNetwork, as_names
+from grumo_jax.network import as_names
 
 LUMA = (0.2989, 0.587, 0.114)
 """Weights of red, green and blue in ITU-R 601 gray."""
@@ -68,6 +64,10 @@ class Reference:
         stream: a number of the class's own, which decides what it draws from a given key; see
             `reference_key`. Those built in have 1 to 99, and keep them whatever they are called;
             give your own classes other ones if their draws are to outlive a change of their name.
+
+    Example:
+        >>> Flip.draws, Noise.draws
+        (False, True)
     """
 
     draws: ClassVar[bool] = False
@@ -76,7 +76,18 @@ class Reference:
 
 @dataclass(frozen=True)
 class ImageReference(Reference):
-    """A reference made from an augmented image."""
+    """A reference made from an augmented image.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> import jax.numpy as jnp
+        >>> @dataclass(frozen=True)
+        ... class Darker(ImageReference):
+        ...     def augment(self, images, key=None):
+        ...         return images / 2
+        >>> Darker().augment(jnp.ones((1, 1, 1, 3)))
+        Array([[[[0.5, 0.5, 0.5]]]], dtype=float32)
+    """
 
     def augment(self, images: jax.Array, key: jax.Array | None) -> jax.Array:
         """Augment images (B, H, W, 3)."""
@@ -94,6 +105,16 @@ class FeatureReference(Reference):
     Attributes:
         layers: layers whose outputs are augmented; by default the encoder's outputs, so that
             only the decoder has to run again.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> import jax, jax.numpy as jnp
+        >>> @dataclass(frozen=True)
+        ... class Halved(FeatureReference):
+        ...     def edit(self, activation, key):
+        ...         return activation / 2
+        >>> Halved(layers="encoder").layers
+        ('encoder',)
     """
 
     layers: str | Sequence[str] | None = field(default=None, kw_only=True)
@@ -109,7 +130,14 @@ class FeatureReference(Reference):
 
 @dataclass(frozen=True)
 class Flip(ImageReference):
-    """Horizontal flip, the papers' default."""
+    """Horizontal flip, the papers' default.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> maps = jnp.array([[[1.0, 2.0, 3.0]]])
+        >>> Flip().invert(maps)
+        Array([[[3., 2., 1.]]], dtype=float32)
+    """
 
     def augment(self, images: jax.Array, key: jax.Array | None = None) -> jax.Array:
         """Mirror (B, H, W, 3)."""
@@ -122,7 +150,13 @@ class Flip(ImageReference):
 
 @dataclass(frozen=True)
 class Gray(ImageReference):
-    """Grayscale with the ITU-R 601 weights, repeated to three channels."""
+    """Grayscale with the ITU-R 601 weights, repeated to three channels.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> Gray().augment(jnp.array([[[[1.0, 0.0, 0.0]]]]))
+        Array([[[[0.2989, 0.2989, 0.2989]]]], dtype=float32)
+    """
 
     def augment(self, images: jax.Array, key: jax.Array | None = None) -> jax.Array:
         """Gray (B, H, W, 3)."""
@@ -136,6 +170,12 @@ class Noise(ImageReference):
 
     Attributes:
         std: standard deviation, on images in [0, 1].
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> noisy = Noise(0.1).augment(jnp.zeros((2, 32, 64, 3)), jax.random.key(0))
+        >>> round(float(noisy.std()), 1), Noise.draws
+        (0.1, True)
     """
 
     std: float = 0.01
@@ -157,6 +197,14 @@ class Rotate(ImageReference):
 
     Attributes:
         degrees: angle, counter-clockwise.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> quarter = Rotate(90.0)
+        >>> maps = jnp.array([[[1.0, 2.0], [3.0, 4.0]]])
+        >>> quarter.augment(maps)
+        Array([[[2., 4.],
+                [1., 3.]]], dtype=float32)
     """
 
     degrees: float = 10.0
@@ -177,6 +225,12 @@ class FeatureDropout(FeatureReference):
     Attributes:
         rate: probability with which a channel is dropped.
         layers: see `FeatureReference`.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> features = jnp.ones((1, 1, 1, 8))
+        >>> FeatureDropout(0.5).edit(features, jax.random.key(0))[0, 0, 0]
+        Array([0., 0., 2., 2., 0., 2., 2., 0.], dtype=float32)
     """
 
     rate: float = 0.2
@@ -198,6 +252,13 @@ class FeatureNoise(FeatureReference):
     Attributes:
         std: standard deviation, relative to each feature map's own.
         layers: see `FeatureReference`.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> features = jnp.linspace(0.0, 4.0, 64).reshape(1, 8, 8, 1)
+        >>> noisy = FeatureNoise(0.1).edit(features, jax.random.key(0))
+        >>> round(float(jnp.std(noisy - features) / jnp.std(features)), 1)
+        0.1
     """
 
     std: float = 0.1
@@ -217,6 +278,12 @@ class GroundTruth(Reference):
     """The true depth, given to the estimator as `ground_truth=`: an oracle, for analysis.
 
     Pixels without ground truth (0 or NaN) are left out; as a reference depth they are NaN.
+
+    Example:
+        >>> import grumo_jax
+        >>> oracle = grumo_jax.GradientUncertainty(grumo_jax.Monodepth2(), reference=GroundTruth())
+        >>> oracle.reference
+        GroundTruth()
     """
 
 
@@ -267,131 +334,3 @@ def _rotation_indices(
     rows = np.rint(sin * x + cos * y + (height - 1) / 2).astype(int)
     inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
     return np.clip(rows, 0, height - 1), np.clip(columns, 0, width - 1), inside
-
-
-def depth_form(network: DepthNetwork, variables: Any, images: jax.Array) -> jax.ShapeDtypeStruct:
-    """Shape (B, H, W) and dtype of the plain depth, which may be smaller than the images."""
-    return jax.eval_shape(
-        lambda v, x: network.read_depth(apply_model(network, v, x)), variables, images
-    )
-
-
-Views = Mapping[tuple[ImageReference, int], jax.Array]
-"""Depths (B, H, W) predicted from augmented images, by what `number` gives; not yet inverted."""
-
-
-def predict_views(
-    network: DepthNetwork,
-    variables: Any,
-    images: jax.Array,
-    numbered: Sequence[Numbered],
-    key: jax.Array | None,
-) -> Views:
-    """Predict depth from the images as each image reference, with its number, augments them."""
-    if not numbered:
-        return {}
-    augmented = [r.augment(images, reference_key(key, r, n)) for r, n in numbered]
-
-    def predict(images: jax.Array) -> jax.Array:
-        return network.read_depth(apply_model(network, variables, images))
-
-    depths = map_fast(predict, jnp.stack(augmented))
-    return {view: depths[i] for i, view in enumerate(numbered)}
-
-
-def reference_depths(
-    network: DepthNetwork,
-    variables: Any,
-    images: jax.Array,
-    references: Sequence[Reference],
-    key: jax.Array | None = None,
-    *,
-    ground_truth: jax.Array | None = None,
-    views: Views | None = None,
-) -> jax.Array:
-    """Depths (B, R, H, W) that predictions are compared with.
-
-    Where there is none: 0 left by an augmentation's inverse, NaN by missing ground truth.
-
-    Args:
-        references: R references.
-        key: needed where a reference draws random numbers.
-        ground_truth: depth (B, H, W), 0 where unknown; needed for `GroundTruth`.
-        views: the predictions from augmented images, where they are already there.
-
-    Raises:
-        GrumoError: for something that is no reference, or ground truth that is missing or has
-            another shape than the predicted depth.
-    """
-    numbered = number(references)
-    found = numbered_depths(
-        network, variables, images, numbered, key, ground_truth=ground_truth, views=views
-    )
-    return jnp.stack([found[one] for one in numbered], axis=1)
-
-
-def numbered_depths(
-    network: DepthNetwork,
-    variables: Any,
-    images: jax.Array,
-    numbered: Sequence[Numbered],
-    key: jax.Array | None = None,
-    *,
-    ground_truth: jax.Array | None = None,
-    views: Views | None = None,
-) -> dict[Numbered, jax.Array]:
-    """The depth (B, H, W) of each reference with its number; see `reference_depths`."""
-    if views is None:
-        seen = [one for one in numbered if isinstance(one[0], ImageReference)]
-        views = predict_views(network, variables, images, seen, key)
-    depths = {}
-    for reference, n in numbered:
-        match reference:
-            case ImageReference():
-                depth = reference.invert(views[reference, n])
-            case FeatureReference():
-                own_key = reference_key(key, reference, n)
-                depth = _feature_depth(network, variables, images, reference, own_key)
-            case GroundTruth():
-                depth = _true_depth(ground_truth, depth_form(network, variables, images))
-            case _:
-                check_reference(reference)
-        depths[reference, n] = depth
-    return depths
-
-
-def _feature_depth(
-    network: DepthNetwork,
-    variables: Any,
-    images: jax.Array,
-    reference: FeatureReference,
-    key: jax.Array,
-) -> jax.Array:
-    layers = as_names(reference.layers) or choose_layers(network, variables, images, "features")
-    edits = {
-        name: partial(_edit_leaves, reference, jax.random.fold_in(key, i))
-        for i, name in enumerate(layers)
-    }
-    # The layers before are the same as in the plain pass: under jit XLA computes them once.
-    return network.read_depth(edit_activations(network, variables, images, edits))
-
-
-def _edit_leaves(reference: FeatureReference, key: jax.Array, activation: Any) -> Any:
-    leaves, tree = jax.tree.flatten(activation)
-    keys = jax.random.split(key, len(leaves))
-    edited = [reference.edit(leaf, k) for leaf, k in zip(leaves, keys, strict=True)]
-    return jax.tree.unflatten(tree, edited)
-
-
-def _true_depth(ground_truth: jax.Array | None, predicted: jax.ShapeDtypeStruct) -> jax.Array:
-    if ground_truth is None:
-        raise GrumoError(
-            "the reference GroundTruth() needs the true depth: "
-            "estimator(variables, images, ground_truth=depth)"
-        )
-    if ground_truth.shape != predicted.shape:
-        raise GrumoError(
-            f"ground_truth has shape {ground_truth.shape}; expected {predicted.shape}, that of the "
-            "predicted depth"
-        )
-    return jnp.where(ground_truth > 0, ground_truth, jnp.nan)

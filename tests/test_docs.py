@@ -30,13 +30,3 @@ def test_links_exist(page):
 
 def test_readme_is_short():
     assert len((ROOT / "README.md").read_text().splitlines()) < 150
-
-
-def test_every_public_name_is_documented():
-    import grumo_jax
-
-    public = [name for name in dir(grumo_jax) if not name.startswith("_")]
-    for name in public:
-        thing = getattr(grumo_jax, name)
-        if callable(thing):
-            assert thing.__doc__, name

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import grumo_jax
-from grumo_jax import draws
+from grumo_jax import draws, views
 from grumo_jax import references as r
 
 
@@ -48,7 +48,7 @@ def test_rotating_there_and_back_keeps_the_middle(degrees, height, width):
     assert np.all(np.abs(np.asarray(back)[middle] - (y + 100 * x)[middle]) <= 202)
 
 
-predict = jax.jit(r.reference_depths, static_argnums=(0, 3))
+predict = jax.jit(views.reference_depths, static_argnums=(0, 3))
 
 
 def test_reference_depths_are_predictions_on_augmented_images(small, images):

@@ -30,6 +30,10 @@ class Signal:
     Attributes:
         name: as tables call it.
         references, loss, space, uncertainty_weight: see `GradientUncertainty`.
+
+    Example:
+        >>> Signal("flip, in log depth", PAPER_REFERENCES[0], space="log_depth").references
+        (Flip(),)
     """
 
     name: str
@@ -56,6 +60,10 @@ class Site:
         name: as tables call it.
         layers: names of activations.
         combine: how several are combined.
+
+    Example:
+        >>> Site("4, 6", ("decoder/up_2_0/conv", "decoder/up_1_0/conv"), combine="mean").layers
+        ('decoder/up_2_0/conv', 'decoder/up_1_0/conv')
     """
 
     name: str

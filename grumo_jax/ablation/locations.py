@@ -70,8 +70,9 @@ def ablate_locations(
             network sees the augmented image, brought back; or a function of the activation.
         patch: height and width of the patch, in the activation's pixels.
         stride: from one patch to the next; as `patch` by default, so that they cover the map.
-        reference: of "reference"; `Flip()` by default. Its `invert` is applied to the activation,
-            so it must not depend on the resolution, as one that shifts by pixels would.
+        reference: of "reference"; `Flip()` by default. Its `ImageReference.invert` is applied
+            to the activation, so it must not depend on the resolution, as one that shifts by
+            pixels would.
         memory: bytes. As many locations are computed together as keep within it the activations
             from the layer on, or from the first on that the estimator itself reads or edits; and
             always one.
@@ -147,7 +148,14 @@ def _held(
 
 
 def depth_change(edited: Estimate, plain: Estimate) -> jax.Array:
-    """Mean relative change of depth, |d' − d| / d: (B,)."""
+    """Mean relative change of depth, |d' − d| / d: (B,).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> none = jnp.zeros((1, 2, 2))
+        >>> depth_change(Estimate(none + 1.5, none, none), Estimate(none + 1, none, none))
+        Array([0.5], dtype=float32)
+    """
     return jnp.mean(jnp.abs(edited.depth - plain.depth) / plain.depth, axis=(1, 2))
 
 
@@ -156,6 +164,12 @@ def uncertainty_change(edited: Estimate, plain: Estimate) -> jax.Array:
 
     Above 0 where the edit adds uncertainty, for scores whose size tells it; NaN where the plain
     score is 0, such as of a model without an estimator.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> one = jnp.ones((1, 2, 2))
+        >>> uncertainty_change(Estimate(one, one, 3 * one), Estimate(one, one, 2 * one))
+        Array([0.5], dtype=float32)
     """
     before, after = (jnp.mean(jnp.abs(e.raw), axis=(1, 2)) for e in (plain, edited))
     return after / before - 1

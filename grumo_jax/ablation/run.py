@@ -25,7 +25,8 @@ from grumo_jax.evaluation.rows import plain
 from grumo_jax.evaluation.targets import Targets
 from grumo_jax.naming import stable_name
 from grumo_jax.network import DepthNetwork, as_network
-from grumo_jax.references import GroundTruth, depth_form
+from grumo_jax.references import GroundTruth
+from grumo_jax.views import depth_form
 
 AREAS = ("ause", "aurg")
 
@@ -66,6 +67,23 @@ def ablate(
     Raises:
         GrumoError: for a grid that does not fit the network, or with the reference `GroundTruth`.
         ResultsError: if the file holds other results.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from flax import linen as nn
+        >>> from grumo_jax.ablation import Grid
+        >>> from grumo_jax.data import ImageFolder
+        >>> from grumo_jax.evaluation import named_protocol
+        >>> network = nn.Sequential([nn.Conv(4, (3, 3)), nn.Conv(1, (3, 3)), nn.softplus])
+        >>> images = jnp.zeros((1, 32, 64, 3))
+        >>> variables = network.init(jax.random.key(0), images)
+        >>> grid = Grid.of(network, variables, images, layers=["layers_0"], losses=["squared"])
+        >>> source, protocol = ImageFolder("photos", "depth"), named_protocol("metric")
+        >>> results = ablate(
+        ...     grid, network, variables, source, "new.jsonl", protocol=protocol, size=(32, 64)
+        ... )
+        >>> results.finished
+        True
     """
     network = as_network(model)
     batches = Batches.of(

@@ -16,8 +16,8 @@ from grumo_jax.estimators.gradient import check_maps, one_by_one
 from grumo_jax.losses import Loss, LossName, Space, consistency_loss
 from grumo_jax.mapping import map_fast
 from grumo_jax.network import DepthNetwork, as_network, check_images
-from grumo_jax.references import numbered_depths
 from grumo_jax.scores import Reduction, combine, normalize, reduce_channels, resize
+from grumo_jax.views import numbered_depths
 
 Measure = Callable[[jax.Array, jax.Array], Any]
 """(depth (B, H, W), uncertainty (B, H, W)) → any tree of arrays."""

@@ -139,6 +139,15 @@ def activation_vjp(
 
     Raises:
         LayerError: for an unknown layer, naming near matches.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from flax import linen as nn
+        >>> net, images = nn.Sequential([nn.Conv(2, (3, 3)), jnp.mean]), jnp.ones((1, 4, 4, 3))
+        >>> variables = net.init(jax.random.key(0), images)
+        >>> mean, pull_back = activation_vjp(net, variables, images, "layers_0")
+        >>> float(pull_back(jnp.ones_like(mean)).sum())
+        1.0
     """
     calls = _find(model, variables, images, layers, kwargs)
 
@@ -192,7 +201,15 @@ def edit_activations(
 
 
 def apply_model(model: Any, variables: Any, images: Any, **kwargs: Any) -> Any:
-    """Run a model of any kind, with nothing watched, and return its output."""
+    """Run a model of any kind, with nothing watched, and return its output.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from flax import linen as nn
+        >>> net, images = nn.Conv(2, (3, 3)), jnp.ones((1, 4, 4, 3))
+        >>> apply_model(net, net.init(jax.random.key(0), images), images).shape
+        (1, 4, 4, 2)
+    """
     return run(model, variables, images, kwargs)[0]
 
 

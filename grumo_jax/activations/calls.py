@@ -35,6 +35,14 @@ class Call:
         kind: the submodule's class.
         shape: the output as a tree of `jax.ShapeDtypeStruct`.
         hidden: why the output cannot be captured, or None.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from flax import linen as nn
+        >>> shape = jax.ShapeDtypeStruct((1, 4, 4, 8), jnp.float32)
+        >>> call = Call("conv#1", "conv", 1, nn.Conv, shape)
+        >>> call.is_convolution, call.hidden
+        (True, None)
     """
 
     name: str
@@ -100,6 +108,15 @@ def list_calls(
         model: a linen module, an `nnx.GraphDef`, or `wrap` of one.
         variables, images: what the model is applied to (arrays or `jax.ShapeDtypeStruct`).
         kwargs: further keyword arguments of the call.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from flax import linen as nn
+        >>> net = nn.Sequential([nn.Conv(2, (3, 3)), nn.Conv(1, (3, 3))])
+        >>> images = jnp.ones((1, 4, 4, 3))
+        >>> variables = net.init(jax.random.key(0), images)
+        >>> [(call.name, call.shape.shape) for call in list_calls(net, variables, images)]
+        [('layers_0', (1, 4, 4, 2)), ('layers_1', (1, 4, 4, 1))]
     """
     seen: list[tuple[str, int, type, Any]] = []
 

@@ -36,6 +36,15 @@ def choose_layers(model: Any, variables: Any, images: Any, role: Role) -> tuple[
 
     Raises:
         LayerError: if the network has no convolution that depth depends on.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> import grumo_jax
+        >>> model = grumo_jax.Monodepth2()
+        >>> images = jax.ShapeDtypeStruct((1, 192, 640, 3), jnp.float32)
+        >>> variables = jax.eval_shape(model.init, jax.random.key(0), images)
+        >>> choose_layers(model, variables, images, "gradient")
+        ('decoder/up_1_0/conv',)
     """
     network = as_network(model)
     if role == "gradient":
@@ -90,7 +99,17 @@ def name_layers(model: Any, variables: Any, images: Any, layers: LayerNames) -> 
 def number_layers(
     model: Any, variables: Any, images: Any, layers: LayerNames
 ) -> list[tuple[str | None, str]]:
-    """Like `name_layers`: (number, name) of each, the number None where a name was given."""
+    """Like `name_layers`: (number, name) of each, the number None where a name was given.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> import grumo_jax
+        >>> model = grumo_jax.Monodepth2()
+        >>> images = jax.ShapeDtypeStruct((1, 192, 640, 3), jnp.float32)
+        >>> variables = jax.eval_shape(model.init, jax.random.key(0), images)
+        >>> number_layers(model, variables, images, (6, "decoder/head_0"))
+        [('6', 'decoder/up_1_0/conv'), (None, 'decoder/head_0')]
+    """
     given = list(map(str, [layers] if isinstance(layers, str | int) else layers))
     decoder: tuple[str, ...] = ()
     if any(name == "decoder" or _is_number(name) for name in given):

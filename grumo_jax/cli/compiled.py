@@ -17,9 +17,9 @@ SHORTEST = 0.0
 def keep_compiled() -> None:
     """Keep compiled programs in the user's cache folder, unless JAX was told where, or not to.
 
-    `JAX_COMPILATION_CACHE_DIR` names another folder, `JAX_ENABLE_COMPILATION_CACHE=false` turns it
-    off. A home that machines of different processors share has a folder for each: programs are
-    compiled for a processor, and JAX's names for them do not tell which.
+    `JAX_COMPILATION_CACHE_DIR=…` names another folder, and `JAX_ENABLE_COMPILATION_CACHE=false`
+    turns it off. A home that machines of different processors share has a folder for each:
+    programs are compiled for a processor, and JAX's names for them do not tell which.
     """
     config: Any = jax.config
     if config.jax_compilation_cache_dir is not None or not config.jax_enable_compilation_cache:

@@ -30,6 +30,12 @@ def read_depth(path: str | Path, scale: float = DEPTH_PNG_SCALE) -> np.ndarray:
 
     Raises:
         DataError: if the file is missing, damaged, or no depth map.
+
+    Example:
+        >>> np.save("depth.npy", np.array([[1.5, np.nan], [-1.0, 80.0]]))
+        >>> read_depth("depth.npy")
+        array([[ 1.5,  0. ],
+               [ 0. , 80. ]], dtype=float32)
     """
     return read_turned_depth(path, scale)[0]
 

@@ -22,7 +22,13 @@ class Loaded(Generic[T]):
     Attributes:
         index: its place in the source.
         id: its id.
-        value: what `transform` made of it.
+        value: what the function given to `load` made of it.
+
+    Example:
+        >>> from grumo_jax.data import ImageFolder
+        >>> item = next(iter(load(ImageFolder("photos"), lambda sample: sample.image.shape)))
+        >>> item.index, item.id, item.value
+        (0, 'a', (40, 72, 3))
     """
 
     index: int
@@ -38,6 +44,10 @@ class Problem:
         index: its place in the source.
         id: its id.
         sentence: what is wrong, with the file's name or the sample's id.
+
+    Example:
+        >>> Problem(1, "b", "b.png: damaged or no image").sentence
+        'b.png: damaged or no image'
     """
 
     index: int
@@ -197,6 +207,12 @@ class Batch(Generic[T]):
     Attributes:
         items: those that were read.
         problems: those that could not be, met while this batch was filled.
+
+    Example:
+        >>> items = Loaded(0, "a", 1.0), Loaded(2, "c", 3.0)
+        >>> batch = Batch(items, (Problem(1, "b", "b: damaged"),))
+        >>> batch.stack().tolist(), len(batch.problems)
+        ([1.0, 3.0], 1)
     """
 
     items: tuple[Loaded[T], ...]

@@ -46,6 +46,11 @@ class NyuFastDepth:
 
     Raises:
         DataError: if there is no such folder or split, or no file of that split.
+
+    Example:
+        >>> source = NyuFastDepth("nyu", "val")
+        >>> source.ids, source[0].image.shape
+        (('val/official/00001',), (480, 640, 3))
     """
 
     crop: Crop | None = None

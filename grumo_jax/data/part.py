@@ -16,6 +16,12 @@ class Part:
         number: how many of them.
         label: name for what the source holds.
         missing: ids that are asked for and that are not there.
+
+    Example:
+        >>> from grumo_jax.data import ImageFolder
+        >>> part = Part(ImageFolder("photos"), 2, "some photos")
+        >>> part.ids, part.name
+        (('a', 'b'), 'some photos, 2 of 3 images')
     """
 
     source: Source

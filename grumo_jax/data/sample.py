@@ -39,6 +39,12 @@ class Sample:
         motions: {"previous" and "following": float32 (4, 4)}: transforms from this camera's
             coordinates to that frame's camera's, in metres; None if they are not known.
         regions: {name: bool (H, W)}: where something holds, such as "moving"; None if unknown.
+
+    Example:
+        >>> import numpy as np
+        >>> sample = Sample("street/0001", np.zeros((4, 6, 3), np.uint8), depth=None)
+        >>> sample.image.shape, sample.intrinsics
+        ((4, 6, 3), None)
     """
 
     id: str
@@ -67,6 +73,12 @@ class Source(Protocol):
             sizes of files (not where their folder lies), and options. It changes with the data.
         crop: the part of the image that the split's protocol evaluates; None for all of it.
         has_depth: whether samples have depth.
+
+    Example:
+        >>> from grumo_jax.data import ImageFolder
+        >>> source: Source = ImageFolder("photos", "depth")
+        >>> source.ids, source.has_depth, source.crop
+        (('a', 'b', 'c'), True, None)
     """
 
     @property

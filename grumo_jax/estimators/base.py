@@ -13,8 +13,9 @@ from grumo_jax.activations import apply_model
 from grumo_jax.draws import number
 from grumo_jax.errors import GrumoError
 from grumo_jax.network import DepthNetwork, as_network, check_images
-from grumo_jax.references import ImageReference, Views, predict_views
+from grumo_jax.references import ImageReference
 from grumo_jax.scores import normalize
+from grumo_jax.views import Views, predict_views
 
 
 @struct.dataclass
@@ -26,6 +27,16 @@ class Estimate:
         uncertainty: (B, H, W), higher where the depth is less certain; min-max normalised to
             [0, 1] for each image by itself (but for `PostProcessing`).
         raw: (B, H, W), the score before normalisation, which alone compares across images.
+
+    Example:
+        >>> import jax
+        >>> from flax import linen as nn
+        >>> import grumo_jax
+        >>> network = nn.Sequential([lambda images: 1 + images.mean(axis=-1)])
+        >>> images = jax.random.uniform(jax.random.key(0), (2, 32, 64, 3))
+        >>> estimate = grumo_jax.PostProcessing(network)({}, images)
+        >>> estimate.depth.shape, estimate.uncertainty.shape
+        ((2, 32, 64), (2, 32, 64))
     """
 
     depth: jax.Array
@@ -40,6 +51,12 @@ class Inputs:
     Attributes:
         variables, images, key, ground_truth: see `Estimator.__call__`.
         views: predictions from augmented images: at least those of the estimator's `views`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> inputs = Inputs({}, jnp.zeros((1, 32, 64, 3)), key=None, ground_truth=None, views={})
+        >>> inputs.images.shape
+        (1, 32, 64, 3)
     """
 
     variables: Any
@@ -65,6 +82,21 @@ class Estimator(abc.ABC):
             are not continued under another. To be raised whenever the same options and inputs
             give other numbers than before (rounding apart): also for what the class calls, such
             as references, losses and reductions.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> import jax.numpy as jnp
+        >>> from flax import linen as nn
+        >>> @dataclass(frozen=True)
+        ... class Brightness(Estimator):
+        ...     def estimate(self, inputs):
+        ...         gray = inputs.images.mean(axis=-1)
+        ...         output = self.model.apply(inputs.variables, inputs.images)
+        ...         return Estimate(self.network.read_depth(output), uncertainty=gray, raw=gray)
+        >>> network = nn.Sequential([lambda images: 1 + images.mean(axis=-1)])
+        >>> Brightness(network)({}, jnp.full((1, 2, 2, 3), 0.5)).uncertainty
+        Array([[[0.5, 0.5],
+                [0.5, 0.5]]], dtype=float32)
     """
 
     model: Any

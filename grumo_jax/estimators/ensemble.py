@@ -64,6 +64,12 @@ def stack_variables(members: Sequence[Any]) -> Any:
 
     Raises:
         GrumoError: if there are fewer than two members, or they differ in structure or shape.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> members = [{"params": {"bias": jnp.zeros(4)}}, {"params": {"bias": jnp.ones(4)}}]
+        >>> stack_variables(members)["params"]["bias"].shape
+        (2, 4)
     """
     if len(members) < 2:
         raise GrumoError(f"an ensemble needs at least 2 members; got {len(members)}")

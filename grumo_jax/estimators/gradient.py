@@ -22,8 +22,6 @@ from grumo_jax.references import (
     Noise,
     Reference,
     check_reference,
-    depth_form,
-    reference_depths,
 )
 from grumo_jax.scores import (
     Combination,
@@ -34,6 +32,7 @@ from grumo_jax.scores import (
     reduce_channels,
     resize,
 )
+from grumo_jax.views import depth_form, reference_depths
 
 
 @struct.dataclass
@@ -44,6 +43,19 @@ class GradientEstimate(Estimate):
         reference_depth: (B, R, H, W); 0 or NaN where there is none.
         loss: (B, L), each image's losses; L = R for the squared loss, else 1.
         layer_scores: {layer: (L, B, h, w)}, gradients after the reduction over channels, raw.
+
+    Example:
+        >>> import jax
+        >>> from flax import linen as nn
+        >>> import grumo_jax
+        >>> network = nn.Sequential([nn.Conv(1, (3, 3)), nn.softplus])
+        >>> images = jax.random.uniform(jax.random.key(0), (2, 32, 64, 3))
+        >>> variables = network.init(jax.random.key(1), images)
+        >>> estimate = grumo_jax.GradientUncertainty(network, layers="layers_0")(variables, images)
+        >>> estimate.reference_depth.shape, estimate.loss.shape
+        ((2, 1, 32, 64), (2, 1))
+        >>> {name: score.shape for name, score in estimate.layer_scores.items()}
+        {'layers_0': (1, 2, 32, 64)}
     """
 
     reference_depth: jax.Array

@@ -68,6 +68,23 @@ def evaluate(
     Raises:
         GrumoError: if there are no estimators or they are of different networks.
         ResultsError: if the file holds other results.
+
+    Example:
+        >>> from flax import linen as nn
+        >>> import grumo_jax
+        >>> from grumo_jax.data import ImageFolder
+        >>> from grumo_jax.evaluation import named_protocol
+        >>> network = nn.Sequential([lambda images: 1 + images.mean(axis=-1)])
+        >>> results = evaluate(
+        ...     {"post": grumo_jax.PostProcessing(network), "row": grumo_jax.RowBaseline(network)},
+        ...     {},
+        ...     ImageFolder("photos", "depth"),
+        ...     "new.jsonl",
+        ...     protocol=named_protocol("metric"),
+        ...     size=(32, 64),
+        ... )
+        >>> results.finished
+        True
     """
     run = Run.of(
         estimators,

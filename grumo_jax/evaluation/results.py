@@ -36,6 +36,11 @@ class Results:
     Attributes:
         path: the file.
         configuration: everything that decides what the numbers are.
+
+    Example:
+        >>> results = read_results("results.jsonl")
+        >>> results.finished, len(list(results.rows()))
+        (True, 3)
     """
 
     path: Path
@@ -223,6 +228,10 @@ def read_results(path: str | Path) -> Results:
 
     Raises:
         ResultsError: if there is no such file or it is of another kind.
+
+    Example:
+        >>> list(read_results("results.jsonl").configuration["estimators"])
+        ['post', 'row']
     """
     path = Path(path)
     _check_file(path)

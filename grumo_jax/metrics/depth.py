@@ -24,6 +24,12 @@ class DepthErrors:
         rmse_log: root of the mean of (log gt − log pred)².
         a1, a2, a3: share of pixels with max(gt / pred, pred / gt) < 1.25, 1.25², 1.25³.
         pixels: number of valid pixels.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> errors = depth_errors(jnp.full((1, 2, 2), 4.0), jnp.full((1, 2, 2), 5.0))
+        >>> errors.abs_rel, errors.pixels
+        (Array([0.25], dtype=float32), Array([4.], dtype=float32))
     """
 
     abs_rel: jax.Array
@@ -41,7 +47,7 @@ def depth_errors(
 ) -> DepthErrors:
     """Compute the seven depth metrics of each image.
 
-    Nothing is scaled or clipped here; evaluation protocols do that (`grumo_jax.Protocol`).
+    Nothing is scaled or clipped here; a `grumo_jax.evaluation.Protocol` does that.
 
     Args:
         ground_truth: (B, H, W) depth; pixels with 0, NaN or inf do not count.

@@ -24,6 +24,13 @@ class Detection:
         fpr95: least share of right pixels called wrong where 95 % of the wrong ones are found.
         wrong: share of wrong pixels, which is the AUPR of chance.
         defined: bool; False, and the rest 0, for an image without wrong or without right pixels.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> truth, predicted = jnp.ones((1, 1, 4)), jnp.array([[[1.0, 1.1, 1.2, 2.0]]])
+        >>> found = error_detection(truth, predicted, predicted)
+        >>> found.auroc, found.wrong
+        (Array([1.], dtype=float32), Array([0.25], dtype=float32))
     """
 
     auroc: jax.Array

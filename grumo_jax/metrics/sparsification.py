@@ -39,6 +39,14 @@ class Sparsification:
         aurg: {metric: (B,)}, area gained over removing at random; below 0 is worse than random.
         normalized_ause: {metric: (B,)}, AUSE of curves divided by their first values.
         pixels: (B,), number of valid pixels; without any, all else is 0.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> truth = jax.random.uniform(jax.random.key(0), (1, 8, 8), minval=1.0, maxval=2.0)
+        >>> predicted = jnp.full((1, 8, 8), 1.5)
+        >>> found = sparsification(truth, predicted, jnp.abs(truth - predicted) / truth)
+        >>> found.curves["rmse"].shape, bool(found.ause["abs_rel"][0] < 1e-6)
+        ((1, 51), True)
     """
 
     removed: jax.Array

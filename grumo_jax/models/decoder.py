@@ -43,6 +43,14 @@ class DepthDecoder(nn.Module):
         predict_uncertainty: whether each scale has a second head.
         dropout_rate: probability with which a channel is dropped after each up-convolution.
         dtype: dtype of the computation; the parameters' own by default.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> decoder = DepthDecoder((4, 4, 8, 8, 8), scales=(0,))
+        >>> features = [jnp.zeros((1, 32 >> i, 64 >> i, 8)) for i in range(1, 6)]
+        >>> (maps, _), _ = jax.eval_shape(decoder.init_with_output, jax.random.key(0), features)
+        >>> maps[0].shape
+        (1, 32, 64)
     """
 
     widths: tuple[int, ...] = (16, 32, 64, 128, 256)

@@ -24,6 +24,12 @@ class DepthOutput:
         depths: depth (B, h, w) float32, in model units (`output="disparity"`) or in metres.
         disparities: sigmoid disparities (B, h, w) in (0, 1), or None where depth is predicted.
         log_sigmas: raw outputs s = log σ (B, h, w) of the uncertainty heads, or None.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> output = DepthOutput((jnp.ones((1, 32, 64)), jnp.ones((1, 16, 32))))
+        >>> output.depth.shape, output.disparity
+        ((1, 32, 64), None)
     """
 
     depths: tuple[jax.Array, ...]

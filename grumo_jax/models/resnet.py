@@ -100,6 +100,13 @@ class ResNet(nn.Module):
         dtype: dtype of the computation; the parameters' own by default.
 
     Reference: He et al., "Deep Residual Learning for Image Recognition", CVPR 2016.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> images = jnp.zeros((1, 64, 96, 3))
+        >>> features, _ = jax.eval_shape(ResNet(18).init_with_output, jax.random.key(0), images)
+        >>> [feature.shape[1:] for feature in features]
+        [(32, 48, 64), (16, 24, 64), (8, 12, 128), (4, 6, 256), (2, 3, 512)]
     """
 
     num_layers: int = 18

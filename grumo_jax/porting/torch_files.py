@@ -18,6 +18,11 @@ def load_torch_state(path: str | Path) -> dict[str, Any]:
     Raises:
         WeightsError: if PyTorch is not installed, or the file is missing, damaged, carries
             code, or holds no state dict.
+
+    Example:
+        >>> state = load_torch_state("mono_640x192/encoder.pth")
+        >>> state["encoder.conv1.weight"].shape
+        (64, 3, 7, 7)
     """
     path = Path(path)
     if not path.is_file():
@@ -61,6 +66,11 @@ def port_torch_files(
 
     Raises:
         WeightsError: as `load_torch_state` and `port_monodepth2`.
+
+    Example:
+        >>> model, variables = port_torch_files("mono_640x192")
+        >>> model.num_layers, model.output
+        (18, 'disparity')
     """
     if decoder is not None and Path(encoder).is_dir():
         raise WeightsError(f"{encoder}: a directory; give it alone, or two files")

@@ -35,6 +35,11 @@ class AblationSummary:
         empty: number of images without.
         problems: (id, sentence) of images that were left out.
         coverage: a sentence that says so.
+
+    Example:
+        >>> summary = summarize_ablation("ablation.jsonl")
+        >>> summary.signals, summary.means["ause.abs_rel"].shape
+        (('flip',), (1, 1, 4))
     """
 
     path: Path
@@ -65,6 +70,10 @@ def summarize_ablation(results: Results | str | Path) -> AblationSummary:
 
     Raises:
         ResultsError: if there is no such file, it is no ablation's, or a row is damaged.
+
+    Example:
+        >>> summarize_ablation("ablation.jsonl").images
+        3
     """
     if not isinstance(results, Results):
         results = read_results(results)

@@ -21,6 +21,10 @@ class Difference:
         low, high: bounds of its 95 % bootstrap interval.
         images: number of images that have both.
         lower: share of images where the first has the lower number.
+
+    Example:
+        >>> Difference(-0.01, -0.02, -0.005, images=40, lower=0.8).high < 0
+        True
     """
 
     mean: float
@@ -57,6 +61,12 @@ def compare(
 
     Raises:
         ResultsError: if there is no such estimator or metric, or no image has both.
+
+    Example:
+        >>> from grumo_jax.report import summarize
+        >>> difference = compare(summarize("results.jsonl"), "post", "row")
+        >>> difference.images, difference.low <= difference.mean <= difference.high
+        (3, True)
     """
     ids, differences = _paired(summary, other or summary, first, second, metric)
     names = [group(i) for i in ids] if group else ids

@@ -38,6 +38,12 @@ def write_report(
 
     Raises:
         ResultsError: see `make_tables`.
+
+    Example:
+        >>> from grumo_jax.report import summarize
+        >>> page, tables = write_report("report", [summarize("results.jsonl")])
+        >>> page.as_posix()
+        'report/report.html'
     """
     folder = Path(folder)
     tables = make_tables(summaries, published)
@@ -65,6 +71,12 @@ def write_ablation(folder: str | Path, summary: AblationSummary) -> list[Table]:
 
     Returns:
         The tables: the best settings, layers by signals, layers by reductions.
+
+    Example:
+        >>> from grumo_jax.report import summarize_ablation
+        >>> tables = write_ablation("report", summarize_ablation("ablation.jsonl"))
+        >>> [table.name for table in tables]
+        ['best', 'layers_signals', 'layers_reductions']
     """
     folder = Path(folder)
     tables = [best_table(summary), *layer_tables(summary)]

@@ -39,6 +39,12 @@ def gain_table(
 
     Raises:
         ResultsError: if there is no such metric.
+
+    Example:
+        >>> from grumo_jax.report import summarize
+        >>> table = gain_table([summarize("results.jsonl")], "row")
+        >>> [row[1] for row in table.rows]
+        ['post']
     """
     for metric in metrics:
         check_metric(metric)

@@ -35,6 +35,12 @@ def make_html(
 
     Returns:
         The file's text.
+
+    Example:
+        >>> from grumo_jax.report import make_tables, summarize
+        >>> summaries = [summarize("results.jsonl")]
+        >>> make_html(summaries, make_tables(summaries))[:15]
+        '<!DOCTYPE html>'
     """
     named = list(zip(labels(summaries), summaries, strict=True))
     title = f"Uncertainty of depth on {summaries[0].configuration.get('dataset', 'unknown data')}"

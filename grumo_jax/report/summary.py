@@ -51,6 +51,11 @@ class EstimatorSummary:
         band_images: (bands,), the number of those images.
         regions: {region: {path, see `IN_PARTS`: mean over images with `FEWEST` pixels in it}}.
         region_images: {region: number of those images}.
+
+    Example:
+        >>> row = summarize("results.jsonl").estimators["row"]
+        >>> row.images, sorted(row.curves)
+        (3, ['a1', 'abs_rel', 'rmse'])
     """
 
     name: str
@@ -73,6 +78,11 @@ class ImageScores:
         index, id: the image.
         pixels: valid pixels, of the first estimator.
         scores: {estimator: numbers in the order of `PER_IMAGE`}; NaN where undefined.
+
+    Example:
+        >>> image = summarize("results.jsonl").images[0]
+        >>> image.id, sorted(image.scores)
+        ('a', ['post', 'row'])
     """
 
     index: int
@@ -93,6 +103,11 @@ class Summary:
         images: images with valid pixels.
         problems: (id, sentence) of images that could not be read or evaluated.
         empty: ids of images without valid pixels, which do not count.
+
+    Example:
+        >>> summary = summarize("results.jsonl")
+        >>> summary.rows, summary.expected, list(summary.estimators)
+        (3, 3, ['post', 'row'])
     """
 
     path: Path
@@ -162,6 +177,11 @@ def summarize(results: Results | str | Path) -> Summary:
 
     Raises:
         ResultsError: if there is no such file, it is of another kind, or a row is damaged.
+
+    Example:
+        >>> summary = summarize("results.jsonl")
+        >>> sorted(summary.estimators["row"].means)[:2]
+        ['aurg.a1', 'aurg.abs_rel']
     """
     if not isinstance(results, Results):
         results = read_results(results)

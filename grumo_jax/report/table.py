@@ -25,6 +25,10 @@ class Column:
         key: heading in CSV; the name by default.
         group: heading above it and its neighbours of the same group.
         reader: who it is for; machines read CSV, people the rest.
+
+    Example:
+        >>> Column("abs_rel", "lower", group="AUSE").heading
+        'AUSE abs_rel ↓'
     """
 
     name: str
@@ -47,7 +51,12 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell: its value, whether it is the best of its column, and a mark such as "†"."""
+    """A cell: its value, whether it is the best of its column, and a mark such as "†".
+
+    Example:
+        >>> Cell(0.031, bold=True).value
+        0.031
+    """
 
     value: Value
     bold: bool = False

@@ -51,6 +51,11 @@ def make_tables(summaries: Sequence[Summary], published: Published | None = None
     Raises:
         ResultsError: if the data sets or protocols differ, or published numbers are of a base
             model that is not there.
+
+    Example:
+        >>> from grumo_jax.report import summarize
+        >>> [len(table.rows) for table in make_tables([summarize("results.jsonl")])][0]
+        2
     """
     tables = [main_table(summaries, published), ranking_table(summaries, published)]
     if any(e.bands for summary in summaries for e in summary.estimators.values()):

@@ -23,6 +23,12 @@ class Camera:
         centre: (2,) float32 principal point (x, y) as fractions of width and height.
         rotation: (3, 3) float32; its columns are the camera's axes in the world.
         position: (3,) float32 metres.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> camera = Camera(jnp.ones(2), jnp.full(2, 0.5), jnp.eye(3), jnp.array([0.0, -1.5, 0.0]))
+        >>> camera.rotation.shape
+        (3, 3)
     """
 
     focal: jax.Array
@@ -87,6 +93,12 @@ def random_camera(key: jax.Array, kind: Kind = "street") -> Camera:
 
     Raises:
         GrumoError: if there is no such kind.
+
+    Example:
+        >>> import jax
+        >>> camera = random_camera(jax.random.key(0), "room")
+        >>> bool(camera.position[1] < 0)
+        True
     """
     check_kind(kind)
     keys = jax.random.split(key, 6)

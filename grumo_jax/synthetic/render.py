@@ -53,6 +53,14 @@ class Frame:
         moving: (H, W) bool: the surface of something that moves by itself.
         instance: (H, W) int32: the solid that is seen (boxes, cylinders, ellipsoids in the
             scene's order, then the ground), -1 for the sky.
+
+    Example:
+        >>> import jax
+        >>> from grumo_jax import synthetic
+        >>> make = lambda key: synthetic.random_frame(key, size=(24, 32))
+        >>> frame = jax.eval_shape(make, jax.random.key(0))
+        >>> frame.image.shape, frame.instance.shape
+        ((24, 32, 3), (24, 32))
     """
 
     image: jax.Array

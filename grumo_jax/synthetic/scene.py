@@ -84,6 +84,13 @@ class Scene:
         ground: the plane y = 0.
         light: sun or lamp, and sky.
         seed: () int32 of the textures.
+
+    Example:
+        >>> import jax
+        >>> from grumo_jax import synthetic
+        >>> scene = jax.eval_shape(synthetic.random_scene, jax.random.key(0))
+        >>> scene.boxes.centre.shape, scene.ground.active.shape
+        ((36, 3), ())
     """
 
     boxes: Solids

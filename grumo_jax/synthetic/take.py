@@ -27,6 +27,12 @@ class Trip:
             turns with it.
         sway: (2, 3) float32 amplitudes of the swaying: radians of yaw, pitch and roll, and metres.
         rhythm: (2, 3) float32 of the swaying: radians per second, and radians at time 0.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> still = Trip(jnp.zeros(3), jnp.float32(0), jnp.zeros((2, 3)), jnp.zeros((2, 3)))
+        >>> still.velocity
+        Array([0., 0., 0.], dtype=float32)
     """
 
     velocity: jax.Array
@@ -43,6 +49,12 @@ class Sensor:
         noise: () float32 standard deviation of the noise of white pixels; dark ones have less.
         drift: () float32 stops per second by which the exposure changes.
         flicker: () float32 standard deviation of a frame's exposure, in stops.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> quiet = Sensor(noise=jnp.float32(0), drift=jnp.float32(0), flicker=jnp.float32(0))
+        >>> quiet.noise.shape
+        ()
     """
 
     noise: jax.Array
@@ -60,6 +72,14 @@ class Take:
         trip: of the camera.
         sensor: of the camera.
         seed: () int32 of the sensor's noise.
+
+    Example:
+        >>> import jax
+        >>> from grumo_jax import synthetic
+        >>> plan = lambda key: make_take(synthetic.random_scene(key), key)
+        >>> take = jax.eval_shape(plan, jax.random.key(0))
+        >>> take.trip.velocity.shape, take.camera.rotation.shape
+        ((3,), (3, 3))
     """
 
     scene: Scene
@@ -105,7 +125,16 @@ def _make_take(scene: Scene, key: jax.Array, kind: Kind) -> Take:
 
 
 def camera_at(take: Take, time: jax.Array | float) -> Camera:
-    """The camera at a time, in seconds."""
+    """The camera at a time, in seconds.
+
+    Example:
+        >>> import jax
+        >>> from grumo_jax import synthetic
+        >>> plan = lambda key: make_take(synthetic.random_scene(key), key)
+        >>> take = jax.eval_shape(plan, jax.random.key(0))
+        >>> jax.eval_shape(camera_at, take, 1.5).position.shape
+        (3,)
+    """
     trip, time = take.trip, jnp.asarray(time, jnp.float32)
     way = time * trip.velocity
     angles, shift = trip.sway * jnp.sin(trip.rhythm[:1] * time + trip.rhythm[1:])
@@ -125,7 +154,16 @@ def beside(camera: Camera, offset: jax.Array | float) -> Camera:
 
 
 def motion(target: Camera, source: Camera) -> jax.Array:
-    """Transform (4, 4) float32 from one camera's coordinates to another's, metres."""
+    """Transform (4, 4) float32 from one camera's coordinates to another's, metres.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from dataclasses import replace
+        >>> here = Camera(jnp.ones(2), jnp.full(2, 0.5), jnp.eye(3), jnp.zeros(3))
+        >>> ahead = replace(here, position=jnp.array([0.0, 0.0, 2.0]))
+        >>> motion(here, ahead)[2]
+        Array([ 0.,  0.,  1., -2.], dtype=float32)
+    """
     turn = source.rotation.T @ target.rotation
     shift = source.rotation.T @ (target.position - source.position)
     top = jnp.concatenate([turn, shift[:, None]], axis=1)
@@ -146,6 +184,14 @@ def shoot(
         time: seconds.
         size: height and width in pixels.
         offset: metres to the right of the camera from where it is taken.
+
+    Example:
+        >>> import jax
+        >>> from grumo_jax import synthetic
+        >>> plan = lambda key: make_take(synthetic.random_scene(key), key)
+        >>> take = jax.eval_shape(plan, jax.random.key(0))
+        >>> jax.eval_shape(lambda take: shoot(take, 0.5, size=(24, 32)), take).depth.shape
+        (24, 32)
     """
     return _shoot(take, jnp.asarray(time, jnp.float32), jnp.asarray(offset, jnp.float32), size=size)
 

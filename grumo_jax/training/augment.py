@@ -29,6 +29,10 @@ class Jitter:
         contrast: distance from the picture's mean gray times a factor from 1 ± this.
         saturation: distance from each pixel's gray times a factor from 1 ± this.
         hue: rotation on the circle of colours by a part from ± this (0.5: half of it).
+
+    Example:
+        >>> Jitter(hue=0.0).brightness
+        0.2
     """
 
     probability: float = 0.5
@@ -51,6 +55,12 @@ class Augmented:
         plain: the batch with its geometry changed and its colours untouched: what losses compare.
         inputs: {"image" and the views there are: (B, H, W, 3) float32}, colours changed too: what
             networks see.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> found = augment(TrainingBatch(jnp.full((1, 4, 4, 3), 0.5)), jax.random.key(0))
+        >>> list(found.inputs), found.plain.image.shape
+        (['image'], (1, 4, 4, 3))
     """
 
     plain: TrainingBatch

@@ -25,6 +25,12 @@ class TrainingBatch:
         stereo_offset: (B,) metres by which the camera of `stereo` lies to the right of this
             one; negative if it lies to the left.
         depth: (B, H, W) metres, 0 where unknown.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> batch = TrainingBatch(jnp.zeros((2, 32, 64, 3)), depth=jnp.ones((2, 32, 64)))
+        >>> batch.image.shape, batch.stereo
+        ((2, 32, 64, 3), None)
     """
 
     image: jax.Array

@@ -32,11 +32,21 @@ LAG = 3
 
 
 class TrainingInterrupted(GrumoError):
-    """A training that was asked to stop; the same call resumes it."""
+    """A training that was asked to stop; the same call resumes it.
+
+    Example:
+        >>> issubclass(TrainingInterrupted, GrumoError)
+        True
+    """
 
 
 class TrainingDiverged(GrumoError):
-    """A training in which something is not finite."""
+    """A training in which something is not finite.
+
+    Example:
+        >>> issubclass(TrainingDiverged, GrumoError)
+        True
+    """
 
 
 @dataclass(frozen=True)

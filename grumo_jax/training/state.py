@@ -36,6 +36,13 @@ class TrainingState:
             None.
         diverged: () bool, whether a step gave something that is not finite. That step was not
             taken, and none after it is.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> none = {"depth": {}}
+        >>> state = TrainingState(jnp.int32(7), none, none, (), None, jnp.array(False))
+        >>> int(state.step), state.variables
+        (7, {'params': {}, 'batch_stats': {}})
     """
 
     step: jax.Array

@@ -55,7 +55,7 @@ def make_step(
         (state, arrays, teacher's variables or None) → (state, metrics). The state given is
         used up. Metrics are () float32: "loss", its terms, "learning_rate" (the one used),
         "gradient_norm" (before it is limited) and "update_norm". If one of them is not finite,
-        the state comes back as it was, but for `diverged`, and so do all later steps.
+        the state comes back as it was, but for `TrainingState.diverged`, and so do all later steps.
 
     Example:
         >>> step = make_step(Settings("stereo"), steps=100)

@@ -55,6 +55,12 @@ class TrainingResult:
         variables: {"params", "batch_stats"} of it.
         checkpoint: where both were saved, for `grumo predict` and `grumo evaluate`.
         snapshots: checkpoints of the base model "snap"; else empty.
+
+    Example:
+        >>> from grumo_jax import load_checkpoint, shipped_checkpoint
+        >>> path = shipped_checkpoint("synthetic")
+        >>> TrainingResult(20_000, *load_checkpoint(path), path).model.input_size
+        (128, 320)
     """
 
     steps: int
@@ -72,6 +78,11 @@ class Weights:
         encoder: a torchvision ResNet's weights (.pth), for the encoders of both networks.
         init: checkpoint, or another run's folder, to start from.
         teacher: checkpoint, or run's folder, of the base model "self".
+
+    Example:
+        >>> weights = Weights(init="runs/log")
+        >>> weights.init, weights.teacher
+        ('runs/log', None)
     """
 
     encoder: str | Path | None = None
@@ -143,6 +154,12 @@ def train(
         TrainingDiverged: if something is not finite; the sentence says what, and when.
         HostLostError: if another process has ended.
         GrumoError: if settings, data and folder do not go together.
+
+    Example:
+        >>> from grumo_jax.data import ImageFolder
+        >>> from grumo_jax.training import preset
+        >>> settings, source = preset("synthetic-depth"), ImageFolder("photos", "depth")
+        >>> result = train(settings, source, "runs/depth")  # doctest: +SKIP
     """
     mesh = make_mesh(jax.devices() if devices is None else devices, settings.batch_size)
     pace, steps = Pace(log_every, evaluate_every, save_every), _count_steps(settings, source)
@@ -205,6 +222,12 @@ def train_members(
 
     Raises:
         GrumoError: as `train`, or if there are fewer than two members.
+
+    Example:
+        >>> from grumo_jax.data import ImageFolder
+        >>> from grumo_jax.training import preset
+        >>> settings, source = preset("synthetic-depth"), ImageFolder("photos", "depth")
+        >>> results = train_members(settings, source, "runs/boot", members=2)  # doctest: +SKIP
     """
     if members < 2:
         raise GrumoError(f"an ensemble of {members} is none; train 2 members or more")

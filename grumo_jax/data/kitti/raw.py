@@ -54,6 +54,11 @@ class KittiRaw:
 
     Raises:
         DataError: if there is no such folder or split, or none of its frames is there.
+
+    Example:
+        >>> source = KittiRaw("kitti_raw", "velodyne")
+        >>> len(source), source[0].depth.dtype
+        (2, dtype('float32'))
     """
 
     def __init__(

@@ -96,6 +96,13 @@ def velodyne_depth(
 
     Returns:
         float32 (height, width) in metres, 0 where there is no point.
+
+    Example:
+        >>> from grumo_jax.data.kitti import read_calibration
+        >>> calibration = read_calibration("kitti_raw/2011_09_26")
+        >>> depth = velodyne_depth(np.array([[10.0, 0, 0, 0], [5.0, 0, 0, 0]]), calibration)
+        >>> depth.shape, depth[depth > 0]
+        ((24, 80), array([5.], dtype=float32))
     """
     height, width = calibration.sizes[camera] if size is None else size
     points = points[points[:, 0] >= 0, :3].astype(np.float64)

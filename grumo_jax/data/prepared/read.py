@@ -35,6 +35,13 @@ class PreparedSource:
         has_depth: as the original source's.
         folder: where the files lie.
         contents: the original source's fingerprint when it was prepared.
+
+    Example:
+        >>> from grumo_jax.data import prepare
+        >>> outcome = prepare("nyu", "val", "nyu", "prepared")
+        >>> source = open_prepared("nyu", "prepared", "val")
+        >>> source.name, len(source)
+        ('nyu/val', 1)
     """
 
     def __init__(self, folder: Path, records: Any, facts: dict[str, Any], *, has_depth: bool):
@@ -152,6 +159,12 @@ def open_prepared(dataset: str, data_dir: str | Path, split: str) -> PreparedSou
 
     Raises:
         DataError: if it is not there or cannot be read.
+
+    Example:
+        >>> from grumo_jax.data import prepare
+        >>> outcome = prepare("nyu", "val", "nyu", "prepared")
+        >>> open_prepared("nyu", "prepared", "val")[0].image.shape
+        (480, 640, 3)
     """
     folder = find_prepared(dataset, data_dir, split)
     if folder is None:

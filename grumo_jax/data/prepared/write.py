@@ -67,6 +67,10 @@ def prepare(
     Raises:
         DataError: if nothing of it is there, all frames are damaged, or another process is
             writing to `out`.
+
+    Example:
+        >>> prepare("nyu", "val", "nyu", "prepared").counts
+        {'val': 1}
     """
     if config not in PARTS.get(dataset, {}):
         known = ", ".join(PARTS.get(dataset, PARTS))

@@ -1,0 +1,149 @@
+"""The depths that a prediction is compared with: predicted again, as references say, or true."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from grumo_jax.activations import apply_model, choose_layers, edit_activations
+from grumo_jax.draws import Numbered, number, reference_key
+from grumo_jax.errors import GrumoError
+from grumo_jax.mapping import map_fast
+from grumo_jax.network import DepthNetwork, as_names
+from grumo_jax.references import (
+    FeatureReference,
+    GroundTruth,
+    ImageReference,
+    Reference,
+    check_reference,
+)
+
+
+def depth_form(network: DepthNetwork, variables: Any, images: jax.Array) -> jax.ShapeDtypeStruct:
+    """Shape (B, H, W) and dtype of the plain depth, which may be smaller than the images."""
+    return jax.eval_shape(
+        lambda v, x: network.read_depth(apply_model(network, v, x)), variables, images
+    )
+
+
+Views = Mapping[tuple[ImageReference, int], jax.Array]
+"""Depths (B, H, W) predicted from augmented images, by what `number` gives; not yet inverted."""
+
+
+def predict_views(
+    network: DepthNetwork,
+    variables: Any,
+    images: jax.Array,
+    numbered: Sequence[Numbered],
+    key: jax.Array | None,
+) -> Views:
+    """Predict depth from the images as each image reference, with its number, augments them."""
+    if not numbered:
+        return {}
+    augmented = [r.augment(images, reference_key(key, r, n)) for r, n in numbered]
+
+    def predict(images: jax.Array) -> jax.Array:
+        return network.read_depth(apply_model(network, variables, images))
+
+    depths = map_fast(predict, jnp.stack(augmented))
+    return {view: depths[i] for i, view in enumerate(numbered)}
+
+
+def reference_depths(
+    network: DepthNetwork,
+    variables: Any,
+    images: jax.Array,
+    references: Sequence[Reference],
+    key: jax.Array | None = None,
+    *,
+    ground_truth: jax.Array | None = None,
+    views: Views | None = None,
+) -> jax.Array:
+    """Depths (B, R, H, W) that predictions are compared with.
+
+    Where there is none: 0 left by an augmentation's inverse, NaN by missing ground truth.
+
+    Args:
+        references: R references.
+        key: needed where a reference draws random numbers.
+        ground_truth: depth (B, H, W), 0 where unknown; needed for `GroundTruth`.
+        views: the predictions from augmented images, where they are already there.
+
+    Raises:
+        GrumoError: for something that is no reference, or ground truth that is missing or has
+            another shape than the predicted depth.
+    """
+    numbered = number(references)
+    found = numbered_depths(
+        network, variables, images, numbered, key, ground_truth=ground_truth, views=views
+    )
+    return jnp.stack([found[one] for one in numbered], axis=1)
+
+
+def numbered_depths(
+    network: DepthNetwork,
+    variables: Any,
+    images: jax.Array,
+    numbered: Sequence[Numbered],
+    key: jax.Array | None = None,
+    *,
+    ground_truth: jax.Array | None = None,
+    views: Views | None = None,
+) -> dict[Numbered, jax.Array]:
+    """The depth (B, H, W) of each reference with its number; see `reference_depths`."""
+    if views is None:
+        seen = [one for one in numbered if isinstance(one[0], ImageReference)]
+        views = predict_views(network, variables, images, seen, key)
+    depths = {}
+    for reference, n in numbered:
+        match reference:
+            case ImageReference():
+                depth = reference.invert(views[reference, n])
+            case FeatureReference():
+                own_key = reference_key(key, reference, n)
+                depth = _feature_depth(network, variables, images, reference, own_key)
+            case GroundTruth():
+                depth = _true_depth(ground_truth, depth_form(network, variables, images))
+            case _:
+                check_reference(reference)
+        depths[reference, n] = depth
+    return depths
+
+
+def _feature_depth(
+    network: DepthNetwork,
+    variables: Any,
+    images: jax.Array,
+    reference: FeatureReference,
+    key: jax.Array,
+) -> jax.Array:
+    layers = as_names(reference.layers) or choose_layers(network, variables, images, "features")
+    edits = {
+        name: partial(_edit_leaves, reference, jax.random.fold_in(key, i))
+        for i, name in enumerate(layers)
+    }
+    # The layers before are the same as in the plain pass: under jit XLA computes them once.
+    return network.read_depth(edit_activations(network, variables, images, edits))
+
+
+def _edit_leaves(reference: FeatureReference, key: jax.Array, activation: Any) -> Any:
+    leaves, tree = jax.tree.flatten(activation)
+    keys = jax.random.split(key, len(leaves))
+    edited = [reference.edit(leaf, k) for leaf, k in zip(leaves, keys, strict=True)]
+    return jax.tree.unflatten(tree, edited)
+
+
+def _true_depth(ground_truth: jax.Array | None, predicted: jax.ShapeDtypeStruct) -> jax.Array:
+    if ground_truth is None:
+        raise GrumoError(
+            "the reference GroundTruth() needs the true depth: "
+            "estimator(variables, images, ground_truth=depth)"
+        )
+    if ground_truth.shape != predicted.shape:
+        raise GrumoError(
+            f"ground_truth has shape {ground_truth.shape}; expected {predicted.shape}, that of the "
+            "predicted depth"
+        )
+    return jnp.where(ground_truth > 0, ground_truth, jnp.nan)
