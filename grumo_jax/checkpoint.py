@@ -4,10 +4,13 @@ import dataclasses
 import hashlib
 import json
 import logging
+import math
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +20,19 @@ import numpy as np
 from orbax import checkpoint as ocp
 from orbax.checkpoint import v1
 
-from grumo_jax.errors import CheckpointError
+from grumo_jax.card import CARD as CARD
+from grumo_jax.card import Card, find_misfit, made_up, read_card, write_card
+from grumo_jax.errors import CheckpointError, GrumoError, GrumoWarning
 from grumo_jax.models.monodepth2 import STRIDE, Monodepth2
+from grumo_jax.soundness import find_unsound
 
-FORMAT = 1
-CARD = "checkpoint.json"
-"""The file beside orbax's that holds the configuration and the hashes."""
+SMALL, LARGEST_RATIO = 2**29, 4
+"""Bytes by which a network and its files may differ, and how many times as large one may be.
 
-MODELS: dict[str, Callable[..., Monodepth2]] = {"Monodepth2": Monodepth2}
+Trained weights can hardly be compressed. Zeros can, and networks of zeros are small.
+"""
+
+MODELS: dict[str, type[Monodepth2]] = {"Monodepth2": Monodepth2}
 _NOT_SAVED = ("parent", "name", "dtype")
 
 
@@ -75,6 +83,7 @@ def save_checkpoint(
             f"{path}: checkpoints hold float32, and these variables are cast; save those that were "
             "loaded without dtype="
         )
+    _warn_of_unsound(path, variables)
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -117,14 +126,19 @@ def load_checkpoint(
         ((128, 320), ['batch_stats', 'params'])
     """
     path = Path(path).resolve()
-    card = _read_card(path)
-    _check_files(path, card["files"])
-    model = _build_model(path, card)
-    variables = _read_variables(path, _abstract(model))
-    if variables is None or content_hash(card["configuration"], variables) != card["sha256"]:
+    card = read_card(path)
+    model, abstract = _build_model(path, card)
+    try:
+        _check_sizes(path, card.files, abstract)
+        _check_files(path, card.files)
+    except OSError as error:
+        raise CheckpointError(f"{path}: {(error.strerror or 'not readable').lower()}") from error
+    variables = _read_variables(path, abstract)
+    if variables is None or content_hash(card.configuration, variables) != card.sha256:
         raise CheckpointError(
             f"{path}: damaged, since its content is not what was saved; copy it again"
         )
+    _warn_of_unsound(path, variables)
     if dtype is not None:
         model = model.clone(dtype=jnp.dtype(dtype))
         variables = {**variables, "params": _cast_convolutions(variables["params"], dtype)}
@@ -137,7 +151,7 @@ def checkpoint_hash(path: str | Path) -> str:
     Raises:
         CheckpointError: if there is no checkpoint, or its card is damaged.
     """
-    return _read_card(Path(path).resolve())["sha256"]
+    return read_card(Path(path).resolve()).sha256
 
 
 def shipped_checkpoint(name: str) -> Path:
@@ -178,70 +192,65 @@ def _as_numbers(leaf: Any) -> Any:
 
 def _write_card(path: Path, model: Monodepth2, variables: Any) -> None:
     configuration = _configuration(model)
-    card = {
-        "grumo_jax": FORMAT,
-        "model": type(model).__name__,
-        "configuration": configuration,
-        "sha256": content_hash(configuration, variables),
-        "files": _file_hashes(path),
-    }
-    card["seal"] = _seal(card)
-    (path / CARD).write_text(json.dumps(card, indent=1) + "\n")
+    digest = content_hash(configuration, variables)
+    write_card(path, Card(type(model).__name__, configuration, digest, _file_hashes(path)))
 
 
-def _seal(card: dict[str, Any]) -> str:
-    """SHA-256 over the rest of the card, so that a change to it is noticed before it is used."""
-    rest = {name: value for name, value in card.items() if name != "seal"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+def _check_sizes(path: Path, files: Iterable[str], abstract: Any) -> None:
+    """Compare what the network needs with what there is, before memory is taken for either."""
+    stored = sum((path / name).stat().st_size for name in files if (path / name).is_file())
+    needed = sum(4 * math.prod(leaf.shape) for leaf in jax.tree.leaves(abstract))
+    for more, less in ((needed, stored), (stored, needed)):
+        if more > LARGEST_RATIO * less + SMALL:
+            raise CheckpointError(
+                f"{path}: damaged or made up (its network needs {needed / 1e6:.3g} MB, and its "
+                f"files have {stored / 1e6:.3g} MB); get it again from where it comes from"
+            )
 
 
-def _read_card(path: Path) -> dict[str, Any]:
-    if not path.is_dir():
-        raise CheckpointError(f"{path}: no such directory")
-    if not any(path.iterdir()):
-        raise CheckpointError(f"{path}: empty; expected a checkpoint directory")
-    if not (path / CARD).is_file():
-        raise CheckpointError(
-            f"{path}: no checkpoint of grumo_jax, since it has no {CARD}; make one with "
-            "save_checkpoint or `grumo convert`"
-        )
-    try:
-        card = json.loads((path / CARD).read_text())
-    except ValueError as error:
-        raise CheckpointError(f"{path}: damaged ({CARD} cannot be read); copy it again") from error
-    if not isinstance(card, dict) or card.get("seal") != _seal(card):
-        raise CheckpointError(f"{path}: damaged ({CARD} is not what was saved); copy it again")
-    if card["grumo_jax"] != FORMAT or card["model"] not in MODELS:
-        raise CheckpointError(f"{path}: written by a newer grumo_jax; update the library")
-    return card
+def _check_files(path: Path, expected: Mapping[str, str]) -> None:
+    """Compare the files with what was saved, before orbax stumbles over one of them.
 
-
-def _check_files(path: Path, expected: dict[str, str]) -> None:
-    """Compare all files with what was saved, before orbax stumbles over one of them."""
-    found = _file_hashes(path)
+    What else lies in the folder is not read, and may be large; but orbax would wait for a pipe.
+    """
+    for file in path.rglob("*"):
+        if not (file.is_file() or file.is_dir()):
+            raise CheckpointError(f"{path}: {file.relative_to(path)} is neither file nor folder")
     for name, digest in expected.items():
-        if name not in found:
+        if not (path / name).is_file():
             raise CheckpointError(f"{path}: incomplete ({name} is missing); copy it again")
-        if found[name] != digest:
+        if _hash_file(path / name) != digest:
             raise CheckpointError(f"{path}: damaged ({name} is not what was saved); copy it again")
 
 
 def _file_hashes(path: Path) -> dict[str, str]:
     files = sorted(file for file in path.rglob("*") if file.is_file() and file.name != CARD)
-    return {
-        file.relative_to(path).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in files
-    }
+    return {file.relative_to(path).as_posix(): _hash_file(file) for file in files}
 
 
-def _build_model(path: Path, card: dict[str, Any]) -> Monodepth2:
-    try:
-        return MODELS[card["model"]](**card["configuration"])
-    except TypeError as error:
+def _hash_file(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _build_model(path: Path, card: Card) -> tuple[Monodepth2, Any]:
+    """The card's network, and the shapes of its variables; refuses one that there cannot be."""
+    if card.model not in MODELS:
+        raise CheckpointError(f"{path}: written by a newer grumo_jax; update the library")
+    make = MODELS[card.model]
+    fields = [field for field in dataclasses.fields(make) if field.name not in _NOT_SAVED]
+    if not {field.name for field in fields}.issuperset(card.configuration):
         raise CheckpointError(
-            f"{path}: written by a newer grumo_jax: its {card['model']} has options this one does "
+            f"{path}: written by a newer grumo_jax: its {card.model} has options this one does "
             "not know; update the library"
-        ) from error
+        )
+    if problem := find_misfit(card.configuration, fields):
+        raise made_up(path, problem)
+    try:
+        model = make(**card.configuration)
+        return model, _abstract(model)
+    except GrumoError as error:
+        raise made_up(path, f"describes no network: {error}") from error
 
 
 def _read_variables(path: Path, abstract: Any) -> Any:
@@ -253,7 +262,7 @@ def _read_variables(path: Path, abstract: Any) -> Any:
     try:
         with _quiet_orbax(), v1.Context(multiprocessing_options=_alone()):
             stored = v1.metadata(path).metadata
-            return v1.load(path, target) if _shapes(stored) == _shapes(abstract) else None
+            return v1.load(path, target) if _forms(stored) == _forms(abstract) else None
     except Exception as error:
         raise CheckpointError(f"{path}: damaged (orbax cannot read it); copy it again") from error
 
@@ -275,6 +284,7 @@ def _configuration(model: Monodepth2) -> dict[str, Any]:
     }
 
 
+@lru_cache(maxsize=8)
 def _abstract(model: Monodepth2) -> Any:
     images = jax.ShapeDtypeStruct((1, STRIDE, STRIDE, 3), jnp.float32)
     return jax.eval_shape(model.clone(dtype=None).init, jax.random.key(0), images)
@@ -282,6 +292,26 @@ def _abstract(model: Monodepth2) -> Any:
 
 def _shapes(tree: Any) -> Any:
     return jax.tree.map(lambda leaf: tuple(leaf.shape), tree)
+
+
+def _forms(tree: Any) -> Any:
+    """Shapes and dtypes, with the pieces that arrays are stored in: each is read as a whole."""
+
+    def form(leaf: Any) -> Any:
+        storage = getattr(leaf, "storage_metadata", None)
+        pieces = leaf.shape if storage is None else storage.chunk_shape
+        return tuple(leaf.shape), str(leaf.dtype), tuple(map(min, pieces, leaf.shape)) == pieces
+
+    return jax.tree.map(form, tree)
+
+
+def _warn_of_unsound(path: Path, variables: Any) -> None:
+    if problem := find_unsound(variables):
+        warnings.warn(
+            f"{path}: {problem}; did the training diverge? What this network computes is wrong",
+            GrumoWarning,
+            stacklevel=3,
+        )
 
 
 def _move_into_place(partial: Path, path: Path) -> None:

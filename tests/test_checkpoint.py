@@ -15,6 +15,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import grumo_jax
 from grumo_jax import checkpoint
+from grumo_jax.card import seal
 
 
 @pytest.fixture
@@ -109,7 +110,7 @@ def test_one_sentence_for_each_problem(saved, tmp_path, tiny):
 def test_a_checkpoint_of_another_model(saved, change, message):
     card = json.loads((saved / "checkpoint.json").read_text()) | change
     if "seal" not in change:
-        card["seal"] = checkpoint._seal(card)
+        card["seal"] = seal(card)
     (saved / "checkpoint.json").write_text(json.dumps(card))
     with pytest.raises(grumo_jax.GrumoError, match=message):
         grumo_jax.load_checkpoint(saved)

@@ -1,5 +1,6 @@
 """Monodepth2 (Godard et al., ICCV 2019) and the variants that predict depth or uncertainty too."""
 
+import math
 from typing import Any, Literal
 
 import jax
@@ -14,6 +15,10 @@ from grumo_jax.network import DepthNetwork, check_images
 
 STRIDE = 32
 """The encoder halves the resolution five times."""
+LARGEST_SIZE = 2**14
+"""Pixels of a side that a network may have been trained at."""
+LARGEST_WIDTH = 2**16
+"""Channels of a layer; the largest of the literature's have some thousands."""
 
 
 @struct.dataclass
@@ -176,15 +181,7 @@ class Monodepth2(nn.Module):
         return 1 / (low + (high - low) * disparity)
 
     def _check(self, images: jax.Array) -> None:
-        if self.output not in ("disparity", "depth"):
-            raise GrumoError(f'output is {self.output!r}; it must be "disparity" or "depth"')
-        if len(self.encoder_widths) != 5 or len(self.decoder_widths) != 5 or 0 not in self.scales:
-            raise GrumoError(
-                f"encoder_widths {self.encoder_widths} and decoder_widths {self.decoder_widths} "
-                f"must have five entries each, and scales {self.scales} must contain 0"
-            )
-        if self.input_size and (self.input_size[0] % STRIDE or self.input_size[1] % STRIDE):
-            raise GrumoError(f"input_size {self.input_size} must be multiples of {STRIDE}")
+        self._check_configuration()
         check_images(images)
         _, height, width, _ = images.shape
         if height % STRIDE or width % STRIDE:
@@ -193,6 +190,37 @@ class Monodepth2(nn.Module):
                 f"images are {height}×{width}; height and width must be multiples of {STRIDE}: "
                 f"resize them, for example to {near[0]}×{near[1]}, or use grumo_jax.Predictor, "
                 "which resizes photos and maps the results back"
+            )
+
+    def _check_configuration(self) -> None:
+        widths, size = (*self.encoder_widths, *self.decoder_widths), self.input_size
+        if self.output not in ("disparity", "depth"):
+            raise GrumoError(f'output is {self.output!r}; it must be "disparity" or "depth"')
+        if len(self.encoder_widths) != 5 or len(self.decoder_widths) != 5 or 0 not in self.scales:
+            raise GrumoError(
+                f"encoder_widths {self.encoder_widths} and decoder_widths {self.decoder_widths} "
+                f"must have five entries each, and scales {self.scales} must contain 0"
+            )
+        if not all(1 <= width <= LARGEST_WIDTH for width in widths):
+            raise GrumoError(
+                f"encoder_widths {self.encoder_widths} and decoder_widths {self.decoder_widths} "
+                f"must be from 1 to {LARGEST_WIDTH}"
+            )
+        if set(self.scales) - {0, 1, 2, 3} or len(set(self.scales)) != len(self.scales):
+            raise GrumoError(f"scales {self.scales} must be some of 0, 1, 2, 3, each once")
+        if not 0 <= self.dropout_rate < 1:
+            raise GrumoError(f"dropout_rate is {self.dropout_rate}; expected 0 to less than 1")
+        if not 0 < self.min_depth < self.max_depth < math.inf:
+            raise GrumoError(
+                f"min_depth is {self.min_depth} and max_depth {self.max_depth}; expected positive "
+                "numbers, the second one larger"
+            )
+        if size is not None and (
+            len(size) != 2 or any(n % STRIDE or not 0 < n <= LARGEST_SIZE for n in size)
+        ):
+            raise GrumoError(
+                f"input_size {size} must be (height, width), multiples of {STRIDE} up to "
+                f"{LARGEST_SIZE}"
             )
 
 

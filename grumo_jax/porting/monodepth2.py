@@ -1,7 +1,6 @@
 """The official programs' encoder.pth and depth.pth to `Monodepth2` and its variables."""
 
 import re
-from collections.abc import Mapping
 from typing import Any, Literal
 
 import jax
@@ -10,9 +9,10 @@ import numpy as np
 
 from grumo_jax.errors import WeightsError
 from grumo_jax.models.decoder import UP_CONVS
-from grumo_jax.models.monodepth2 import STRIDE, Monodepth2
+from grumo_jax.models.monodepth2 import LARGEST_SIZE, STRIDE, Monodepth2
 from grumo_jax.models.resnet import BLOCKS_PER_STAGE
-from grumo_jax.porting.rules import Rule, State, apply_rules, conv_kernel, match_shapes
+from grumo_jax.porting.rules import Rule, apply_rules, conv_kernel, match_shapes
+from grumo_jax.porting.states import EXTRAS, State, plain_state, read_size
 
 SCALES = (0, 1, 2, 3)
 
@@ -22,6 +22,7 @@ _BATCH_NORM = (
     ("running_mean", "batch_stats", "mean"),
     ("running_var", "batch_stats", "var"),
 )
+_EXTRAS_RULE = Rule("|".join(EXTRAS), None)
 
 
 def _batch_norm_rules(pattern: str, path: str) -> tuple[Rule, ...]:
@@ -48,7 +49,7 @@ ENCODER_RULES = (
     # Carried along by the official files and of no use to a depth network.
     Rule(r"encoder\.fc\.(weight|bias)", None),
     Rule(r".*\.num_batches_tracked", None),
-    Rule(r"height|width|use_stereo", None),
+    _EXTRAS_RULE,
 )
 
 
@@ -57,7 +58,7 @@ def decoder_rules(predict_uncertainty: bool) -> tuple[Rule, ...]:
     heads = ("head", "uncertainty_head") if predict_uncertainty else ("head",)
     names = [f"{name}/conv" for name in UP_CONVS]
     names += [f"{head}_{scale}" for scale in SCALES for head in heads]
-    rules = []
+    rules = [_EXTRAS_RULE]
     for n, name in enumerate(names):
         conv = rf"decoder\.{n}\.conv" + (r"\.conv" if n < len(UP_CONVS) else "")
         rules += [
@@ -81,7 +82,8 @@ def port_monodepth2(
     a disparity or a depth, and the dropout a network was trained with.
 
     Args:
-        encoder_state: entries of `encoder.pth` as numpy arrays, under the PyTorch names.
+        encoder_state: entries of `encoder.pth` as numpy arrays, under the PyTorch names; they may
+            be a level down, as {"state_dict": …}, and have the prefixes of wrappers ("module.").
         decoder_state: entries of `depth.pth`.
         output: "disparity" (self-supervised networks) or "depth" (supervised ones).
         dropout_rate: the rate the network was trained with (base model Drop: 0.2).
@@ -90,7 +92,8 @@ def port_monodepth2(
         (model, variables): a `Monodepth2` and {"params", "batch_stats"}, float32.
 
     Raises:
-        WeightsError: naming the first entries that are missing, surplus or misshapen.
+        WeightsError: naming the first entries that are missing, surplus, misshapen, or cannot be
+            weights: not finite, negative variances, no floating-point numbers.
 
     Example:
         >>> import grumo_jax
@@ -99,10 +102,14 @@ def port_monodepth2(
         ...
         grumo_jax.errors.WeightsError: encoder state: encoder.conv1.weight is missing
     """
+    encoder_state = plain_state(encoder_state, "encoder state")
+    decoder_state = plain_state(decoder_state, "decoder state")
     head_count = sum(
         1 for name in decoder_state if re.fullmatch(r"decoder\.\d+\.conv\.weight", name)
     )
     predict_uncertainty = head_count > len(SCALES)
+    ported = apply_rules(encoder_state, ENCODER_RULES, "encoder state")
+    ported |= apply_rules(decoder_state, decoder_rules(predict_uncertainty), "decoder state")
     model = Monodepth2(
         num_layers=_read_num_layers(encoder_state),
         output=output,
@@ -110,10 +117,8 @@ def port_monodepth2(
         dropout_rate=dropout_rate,
         encoder_widths=_read_encoder_widths(encoder_state),
         decoder_widths=_read_decoder_widths(decoder_state),
-        input_size=_read_input_size(encoder_state),
+        input_size=read_size(encoder_state, "encoder state", stride=STRIDE, largest=LARGEST_SIZE),
     )
-    ported = apply_rules(encoder_state, ENCODER_RULES, "encoder state")
-    ported |= apply_rules(decoder_state, decoder_rules(predict_uncertainty), "decoder state")
     images = jax.ShapeDtypeStruct((1, STRIDE, STRIDE, 3), jnp.float32)
     expected = jax.eval_shape(model.init, jax.random.key(0), images)
     return model, match_shapes(ported, expected, "encoder and decoder state")
@@ -151,9 +156,3 @@ def _read_decoder_widths(state: State) -> tuple[int, ...]:
     # Stages 0 … 4 are the up-convolutions 9, 7, 5, 3, 1 of the official numbering.
     names = (f"decoder.{n}.conv.conv.weight" for n in range(9, 0, -2))
     return tuple(_width(state, name, "decoder state") for name in names)
-
-
-def _read_input_size(state: Mapping[str, Any]) -> tuple[int, int] | None:
-    if "height" not in state or "width" not in state:
-        return None
-    return int(state["height"]), int(state["width"])

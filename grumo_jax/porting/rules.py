@@ -11,9 +11,7 @@ import numpy as np
 from flax import traverse_util
 
 from grumo_jax.errors import WeightsError
-
-State = Mapping[str, Any]
-"""A PyTorch state dict as numpy arrays (and plain values for extra entries)."""
+from grumo_jax.porting.states import State, as_weights
 
 
 def conv_kernel(weight: np.ndarray) -> np.ndarray:
@@ -54,7 +52,7 @@ def apply_rules(state: State, rules: Iterable[Rule], source: str) -> dict[str, n
         Flax paths ("params/encoder/conv1/kernel") to arrays.
 
     Raises:
-        WeightsError: naming the entries that no rule knows.
+        WeightsError: naming the entries that no rule knows, or the first that cannot be weights.
     """
     ported, surplus = {}, []
     for name, value in state.items():
@@ -63,13 +61,9 @@ def apply_rules(state: State, rules: Iterable[Rule], source: str) -> dict[str, n
             surplus.append(name)
         elif rule.path is not None:
             path = re.sub(rule.pattern, rule.path, name)
-            array = np.asarray(value)
-            wanted = 4 if rule.transform is conv_kernel else 1
-            if array.ndim != wanted:
-                raise WeightsError(
-                    f"{source}: {name} has shape {array.shape}; expected {wanted} dimensions"
-                )
-            ported[path] = rule.transform(array)
+            dimensions = 4 if rule.transform is conv_kernel else 1
+            weights = as_weights(value, path, dimensions, f"{source}: {name}")
+            ported[path] = rule.transform(weights)
     if surplus:
         raise WeightsError(f"{source}: {_listed(surplus)} not known in this network")
     return ported

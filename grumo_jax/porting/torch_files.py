@@ -1,23 +1,33 @@
 """Reading PyTorch's files, with nothing in them executed."""
 
 import pickle
+import warnings
 from pathlib import Path
 from typing import Any, Literal
 
+import jax.numpy as jnp
+
 from grumo_jax.errors import WeightsError
 from grumo_jax.models.monodepth2 import Monodepth2
+from grumo_jax.porting.archives import check_archive, check_size, is_archive
 from grumo_jax.porting.monodepth2 import port_monodepth2
+from grumo_jax.porting.states import Unreadable, plain_state
 
 
 def load_torch_state(path: str | Path) -> dict[str, Any]:
     """Read a state dict from a .pth file, in the zip or the legacy format, as numpy arrays.
 
     Only tensors and plain values are read (PyTorch's `weights_only=True`): a pickle that
-    carries code is refused, and nothing of it runs.
+    carries code is refused, and nothing of it runs. The checksums of the zip format are verified.
+    Levels such as `state_dict` and prefixes such as `module.` are taken off.
+
+    Returns:
+        Names to arrays, which share the file's memory: copy those that outlive it. A tensor that
+        cannot be an array comes as `Unreadable`, and is an error where it is needed.
 
     Raises:
         WeightsError: if PyTorch is not installed, or the file is missing, damaged, carries
-            code, or holds no state dict.
+            code, needs far more memory than its size, or holds no state dict.
 
     Example:
         >>> state = load_torch_state("mono_640x192/encoder.pth")
@@ -34,20 +44,26 @@ def load_torch_state(path: str | Path) -> dict[str, Any]:
             f"{path}: reading PyTorch's files needs PyTorch: pip install 'grumo-jax[convert]'"
         ) from error
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        mapped = is_archive(path) and check_archive(path)
+        with warnings.catch_warnings(action="ignore"):
+            loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except WeightsError:
+        raise
     except pickle.UnpicklingError as error:
         raise WeightsError(
             f"{path}: refused, since it is damaged or carries more than weights (nothing of it "
             "was run); save it again as a plain state dict"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # of many classes, for what is damaged or made up
         raise WeightsError(f"{path}: damaged or no PyTorch file; copy it again") from error
-    if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
-        raise WeightsError(f"{path}: holds a {type(state).__name__}; expected a state dict")
-    return {
-        name: value.detach().float().numpy() if isinstance(value, torch.Tensor) else value
+    state = plain_state(loaded, str(path))
+    state = {
+        name: _as_array(value) if isinstance(value, torch.Tensor) else value
         for name, value in state.items()
     }
+    # Each may be as large as the file, and all lie in the same place.
+    check_size(path, sum(getattr(value, "nbytes", 0) for value in state.values()))
+    return state
 
 
 def port_torch_files(
@@ -85,3 +101,22 @@ def port_torch_files(
         output=output,
         dropout_rate=dropout_rate,
     )
+
+
+def _as_array(tensor: Any) -> Any:
+    """A tensor as an array in the same memory."""
+    import torch
+
+    tensor, kind = tensor.detach(), str(tensor.dtype).removeprefix("torch.")
+    try:
+        if tensor.layout != torch.strided or tensor.is_nested:
+            return Unreadable(f"a sparse or nested tensor of {kind}")
+        if tensor.device.type != "cpu":
+            return Unreadable(f"a tensor of {kind} without content (on the device {tensor.device})")
+        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            return Unreadable(f"a view of shape {tuple(tensor.shape)} of fewer numbers")
+        if tensor.dtype == torch.bfloat16:  # which numpy does not know
+            return tensor.view(torch.int16).numpy().view(jnp.bfloat16)
+        return tensor.numpy()
+    except (RuntimeError, TypeError):
+        return Unreadable(f"a tensor of {kind}")

@@ -13,7 +13,8 @@ from flax import traverse_util
 from grumo_jax.checkpoint import checkpoint_hash, load_checkpoint
 from grumo_jax.errors import CheckpointError, WeightsError
 from grumo_jax.porting.monodepth2 import ENCODER_RULES
-from grumo_jax.porting.rules import State, apply_rules, match_shapes
+from grumo_jax.porting.rules import apply_rules, match_shapes
+from grumo_jax.porting.states import State, plain_state
 from grumo_jax.porting.torch_files import load_torch_state
 from grumo_jax.training.folder import STATES, find_checkpoint, read_settings, run_seal
 from grumo_jax.training.saving import latest_leaves, list_states
@@ -60,7 +61,8 @@ def hash_of_weights(path: str | Path | None) -> str | None:
     path = Path(path)
     file = list_states(path / STATES)[-1] if is_unfinished(path) else path
     if file.is_file():
-        return hashlib.sha256(file.read_bytes()).hexdigest()
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
     if file.suffix in (".pth", ".pt"):
         raise WeightsError(f"{file}: no such file")
     return checkpoint_hash(find_checkpoint(path))
@@ -81,6 +83,7 @@ def insert_encoder(variables: Variables, state: State, source: str = "encoder") 
     Raises:
         WeightsError: if an entry is missing, surplus or misshapen.
     """
+    state = plain_state(state, source)
     prefix = "" if any(name.startswith("encoder.") for name in state) else "encoder."
     ported = apply_rules({prefix + name: v for name, v in state.items()}, ENCODER_RULES, source)
     first = "params/encoder/conv1/kernel"
