@@ -13,6 +13,7 @@ from grumo_jax.cli.demo import demo
 from grumo_jax.cli.evaluate import evaluate
 from grumo_jax.cli.export import export
 from grumo_jax.cli.generate import generate
+from grumo_jax.cli.interrupts import ending_on_signals
 from grumo_jax.cli.layers import layers
 from grumo_jax.cli.memory import keep_memory
 from grumo_jax.cli.messages import complain, warnings_as_sentences
@@ -77,10 +78,10 @@ for command in COMMANDS:
 
 def main() -> None:
     """Run the command line: one sentence and status 2 for a user's mistake, no traceback."""
-    keep_memory()
-    keep_compiled()
     try:
-        with warnings_as_sentences():
+        with ending_on_signals(), warnings_as_sentences():
+            keep_memory()
+            keep_compiled()
             app()
     except (GrumoError, OSError) as error:
         complain(one_sentence(error))

@@ -2,17 +2,17 @@
 
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any
 
 import typer
 from tqdm import tqdm
 
 from grumo_jax.cli.messages import complain, say
+from grumo_jax.cli.interrupts import stop_on_signals
 from grumo_jax.cli.options import HostsOption, WorkersOption
 from grumo_jax.errors import GrumoError, one_sentence
 from grumo_jax.hosts import is_first, join
@@ -107,7 +107,11 @@ def train(
     source, validation = _open(settings, data_dir, split_files, validate)
     from grumo_jax.training import TrainingInterrupted, Weights, train, train_members
 
-    with stop_on_signals() as received:
+    with ExitStack() as whole:
+        noted = cache(lambda: whole.enter_context(stop_on_signals()))
+        # Before the first step there is nothing to lose, unless others wait for this process.
+        if hosts:
+            noted()
         options: dict[str, Any] = {
             "validation": validation,
             "weights": Weights(encoder, init, teacher),
@@ -116,7 +120,7 @@ def train(
             "save_every": save_every,
             "workers": workers,
             "progress": sys.stderr.isatty(),
-            "should_stop": lambda: bool(received),
+            "should_stop": lambda: bool(noted()),
             "report": complain,
         }
         if members is not None:
@@ -130,7 +134,7 @@ def train(
             if is_first():
                 complain(one_sentence(error))
             # As programs do that a signal ends; perhaps it was another process that got it.
-            raise typer.Exit(128 + (received or [signal.SIGTERM])[0]) from error
+            raise typer.Exit(128 + (noted() or [signal.SIGTERM])[0]) from error
     for result in results if is_first() else ():
         for checkpoint in (*result.snapshots, result.checkpoint):
             say(f"saved to {checkpoint}")
@@ -185,27 +189,3 @@ def _open(settings: Any, data_dir: Path, split_files: Path | None, validate: boo
     if not validate or settings.validation_split is None:
         return source, None
     return source, open_source(settings.dataset, data_dir, settings.validation_split, **options)
-
-
-@contextmanager
-def stop_on_signals() -> Iterator[list[int]]:
-    """Note SIGTERM and Ctrl-C instead of ending; the second of them ends as ever.
-
-    Yields:
-        The signals received.
-    """
-    received: list[int] = []
-    before: dict[int, Any] = {}
-
-    def note(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        for signal_number, handler in before.items():
-            signal.signal(signal_number, handler)
-
-    for chosen in (signal.SIGTERM, signal.SIGINT):
-        before[chosen] = signal.signal(chosen, note)
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
