@@ -5,8 +5,9 @@ import hashlib
 import json
 import logging
 import math
+import os
 import shutil
-import uuid
+import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,7 +23,9 @@ from orbax.checkpoint import v1
 
 from grumo_jax.card import CARD as CARD
 from grumo_jax.card import Card, find_misfit, made_up, read_card, write_card
-from grumo_jax.errors import CheckpointError, GrumoError, GrumoWarning
+from grumo_jax.errors import CheckpointError, GrumoError, GrumoWarning, noticing_disk_problems
+from grumo_jax.images import unfinished
+from grumo_jax.locks import open_alone
 from grumo_jax.models.monodepth2 import STRIDE, Monodepth2
 from grumo_jax.soundness import find_unsound
 
@@ -33,6 +36,8 @@ Trained weights can hardly be compressed. Zeros can, and networks of zeros are s
 """
 
 MODELS: dict[str, type[Monodepth2]] = {"Monodepth2": Monodepth2}
+_NEW, _OLD, _LOCK = "new", "replaced.old", "lock"
+"""In the folder beside a checkpoint that is being saved."""
 _NOT_SAVED = ("parent", "name", "dtype")
 
 
@@ -42,7 +47,10 @@ def save_checkpoint(
     """Write a model's configuration and variables to a directory, atomically.
 
     A save that is killed leaves nothing at `path`, or, with `overwrite`, what was there; only a
-    kill between two renames at the very end leaves the old one beside it, named `.….old`.
+    kill between two renames at the very end leaves the old one beside it, in `.grumo.…`. The
+    next save to `path` puts it back, and removes what else was left there.
+
+    Weights that are not finite, as of a training that diverged, are saved with a `GrumoWarning`.
 
     Args:
         path: directory to create.
@@ -52,7 +60,8 @@ def save_checkpoint(
 
     Raises:
         CheckpointError: if `path` exists (and is no checkpoint to overwrite) or cannot be
-            written, or the variables are not the model's in float32.
+            written, or another process is writing it, or the variables are not the model's in
+            float32.
 
     Example:
         >>> import tempfile, jax, jax.numpy as jnp
@@ -84,19 +93,19 @@ def save_checkpoint(
             "loaded without dtype="
         )
     _warn_of_unsound(path, variables)
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _quiet_orbax():
-            _save_alone(partial, variables)
-        # Orbax notes the folder of whoever saved here, which is nobody else's business.
-        (partial / "commit_success.txt").write_text("Checkpoint commit was successful.\n")
-        _write_card(partial, model, variables)
-        _move_into_place(partial, path)
+        with noticing_disk_problems(path, CheckpointError), _beside(path) as partial:
+            _reserve(partial, variables)
+            with _quiet_orbax():
+                _save_alone(partial / _NEW, variables)
+            # Orbax notes the folder of whoever saved here, which is nobody else's business.
+            (partial / _NEW / "commit_success.txt").write_text(
+                "Checkpoint commit was successful.\n"
+            )
+            _write_card(partial / _NEW, model, variables)
+            _move_into_place(partial, path)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be written ({error.strerror or error})") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def load_checkpoint(
@@ -106,6 +115,8 @@ def load_checkpoint(
     sharding: jax.sharding.Sharding | None = None,
 ) -> tuple[Monodepth2, Any]:
     """Read a checkpoint, after verifying that every parameter is what was saved.
+
+    Weights that are not finite come with a `GrumoWarning` that names the entry.
 
     Args:
         path: directory written by `save_checkpoint`.
@@ -314,18 +325,49 @@ def _warn_of_unsound(path: Path, variables: Any) -> None:
         )
 
 
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """A folder for what is unfinished, without what a save that was killed has left there."""
+    partial = unfinished(path)
+    partial.mkdir(parents=True, exist_ok=True)
+    lock = open_alone(partial / _LOCK)
+    if lock is None:
+        raise CheckpointError(f"{path}: another process is saving there; let it finish")
+    with lock:
+        _clean_up(partial, path)
+        try:
+            yield partial
+        finally:
+            _clean_up(partial, path)
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def _clean_up(partial: Path, path: Path) -> None:
+    """Put back what was moved away and has no successor yet, and remove the rest."""
+    if (partial / _OLD).exists() and not path.exists():
+        (partial / _OLD).rename(path)
+    for rest in partial.iterdir():
+        if rest.is_dir():
+            shutil.rmtree(rest, ignore_errors=True)
+
+
+def _reserve(partial: Path, variables: Any) -> None:
+    """Find out whether there is room: where a disk is full, orbax reports it in many ways at once.
+
+    Raises:
+        OSError: if there is none, or not for this user.
+    """
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(variables)) * 9 // 8 + 2**18
+    with tempfile.TemporaryFile(dir=partial) as stream:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(stream.fileno(), 0, size)
+
+
 def _move_into_place(partial: Path, path: Path) -> None:
-    if not path.exists():
-        partial.rename(path)
-        return
-    old = partial.with_name(f"{partial.name}.old")
-    path.rename(old)
-    try:
-        partial.rename(path)
-    except OSError:
-        old.rename(path)
-        raise
-    shutil.rmtree(old)
+    if path.exists():
+        path.rename(partial / _OLD)
+    # If it fails, the old one is put back.
+    (partial / _NEW).rename(path)
 
 
 def _save_alone(path: Path, variables: Any) -> None:

@@ -1,5 +1,10 @@
 """What a user's mistake raises: messages say what was given, what is expected, what to do."""
 
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from grumo_jax.text import printable
 
 
@@ -36,6 +41,49 @@ def one_sentence(error: GrumoError | OSError) -> str:
     if isinstance(error, OSError):
         return printable(f"{error.filename or 'output'}: {error.strerror or error}")
     return str(error)
+
+
+_DISK_ERRORS = tuple(
+    getattr(errno, name)
+    for name in ("ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM", "EFBIG", "EIO", "ENAMETOOLONG")
+    if hasattr(errno, name)
+)
+
+
+def disk_problem(error: BaseException) -> str | None:
+    """What the system said of a disk, if that is why something failed; else None.
+
+    The libraries that write arrays raise errors of their own in which the system's words occur.
+
+    >>> disk_problem(RuntimeError("write() failed: No space left on device; writing data"))
+    'No space left on device'
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        said = " ".join(map(str, (cause, *getattr(cause, "exceptions", ()))))
+        for words in map(os.strerror, _DISK_ERRORS):
+            if words in said:
+                return words
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
+@contextmanager
+def noticing_disk_problems(place: object, kind: type["GrumoError"]) -> Iterator[None]:
+    """Say in one sentence that something cannot be written, whichever library tried to.
+
+    Args:
+        place: what cannot be written then.
+        kind: class of the error.
+    """
+    try:
+        yield
+    except (GrumoError, OSError):  # which say what file it is
+        raise
+    except Exception as error:
+        if (problem := disk_problem(error)) is None:
+            raise
+        raise kind(f"{place}: cannot be written ({problem})") from error
 
 
 class LayerError(GrumoError):

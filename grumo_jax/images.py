@@ -1,5 +1,6 @@
 """Photos in, maps out: files on disk."""
 
+import hashlib
 import os
 import uuid
 import warnings
@@ -13,11 +14,14 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from grumo_jax.errors import GrumoWarning, ImageError
 from grumo_jax.files import count_kinds, lies_in, open_regular, suffixes_among, walk_files
 from grumo_jax.kinds import UNREAD, name_kind
+from grumo_jax.locks import open_alone
 from grumo_jax.text import printable
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".jfif")
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
 """What a photo's content may be. Pillow knows more; of some it starts other programs."""
+UNFINISHED = ".grumo."
+"""How the names of files begin that are being written."""
 DEPTH_PNG_SCALE = 256
 """16-bit PNGs store depth · 256, as KITTI's do."""
 UNIT_PNG_SCALE = 65535
@@ -209,14 +213,43 @@ def write_png16(path: str | Path, values: np.ndarray, scale: float) -> None:
 
 
 def write_atomically(path: str | Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Let `write` fill a file beside `path` and move it there: all of it or nothing."""
+    """Let `write` fill a file beside `path` and move it there: all of it or nothing.
+
+    A kill leaves the file beside it, `.grumo.…`; whoever writes there next removes it.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # A name may be as long as any can be, and then has no room for more.
-    partial = path.with_name(f".{uuid.uuid4().hex[:8]}.{path.name[-60:]}")
-    try:
-        with partial.open("wb") as stream:
+    partial = unfinished(path)
+    stream = open_alone(partial)
+    if stream is None:  # a second process writes the same, and the last one counts
+        partial = partial.with_name(f"{UNFINISHED}{uuid.uuid4().hex[:8]}.{path.name[-48:]}")
+        stream = partial.open("wb")
+    # Moved while it is locked, lest another process take it for left behind.
+    with stream:
+        try:
             write(stream)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+            stream.flush()
+            if os.name == "nt":  # which moves no open files
+                stream.close()
+            os.replace(partial, path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+
+
+def unfinished(path: Path) -> Path:
+    """Where that is made what will be at `path`: beside it, and always in the same place."""
+    mark = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:8]
+    # A name may be as long as any can be, and then has no room for more.
+    return path.with_name(f"{UNFINISHED}{mark}.{path.name[-48:]}")
+
+
+def remove_unfinished(folder: str | Path) -> None:
+    """Remove what `write_atomically` left behind in a folder when it was killed.
+
+    Files that a living process is writing are left alone.
+    """
+    for partial in Path(folder).glob(f"{UNFINISHED}*"):
+        if partial.is_file() and (stream := open_alone(partial)) is not None:
+            with stream:
+                partial.unlink(missing_ok=True)

@@ -1,5 +1,6 @@
 """The command line: one module for each command."""
 
+import os
 import sys
 import traceback
 from typing import Annotated
@@ -21,7 +22,7 @@ from grumo_jax.cli.predict import predict
 from grumo_jax.cli.prepare import prepare
 from grumo_jax.cli.report import report
 from grumo_jax.cli.train import train
-from grumo_jax.errors import GrumoError, one_sentence
+from grumo_jax.errors import GrumoError, noticing_disk_problems, one_sentence
 from grumo_jax.hosts import leave
 from grumo_jax.text import printable
 from grumo_jax.version import __version__
@@ -79,10 +80,14 @@ for command in COMMANDS:
 def main() -> None:
     """Run the command line: one sentence and status 2 for a user's mistake, no traceback."""
     try:
-        with ending_on_signals(), warnings_as_sentences():
+        with (
+            ending_on_signals(),
+            noticing_disk_problems("output", GrumoError),
+            warnings_as_sentences(),
+        ):
             keep_memory()
             keep_compiled()
-            app()
+            _run()
     except (GrumoError, OSError) as error:
         complain(one_sentence(error))
         leave(2)
@@ -90,3 +95,15 @@ def main() -> None:
         for line in traceback.format_exc().splitlines():
             print(printable(line), file=sys.stderr)
         leave(1)
+
+
+def _run() -> None:
+    try:
+        app()
+    finally:
+        try:
+            sys.stdout.flush()
+        except OSError:
+            # Python would try once more at the end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise

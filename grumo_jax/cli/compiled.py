@@ -3,6 +3,7 @@
 import hashlib
 import os
 import platform
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ def keep_compiled() -> None:
         _forget_oldest(folder)
     except (OSError, RuntimeError):  # no home, or none to write to: compile each time
         return
+    # A full disk, or a file that a kill cut off: what cannot be kept is compiled again.
+    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
     config.update("jax_compilation_cache_dir", str(folder))
     config.update("jax_persistent_cache_min_compile_time_secs", SHORTEST)
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from grumo_jax.errors import GrumoError
+from grumo_jax.images import remove_unfinished
 
 HostsOption = Annotated[
     str | None,
@@ -19,9 +20,13 @@ WorkersOption = Annotated[int, typer.Option(min=0, help="Threads that read image
 
 
 def check_out(out: Path) -> None:
-    """Raise a `GrumoError` if there can be no folder of that name to write to."""
+    """Raise a `GrumoError` if there can be no folder of that name to write to.
+
+    Unfinished files in it, of a program that was killed, are removed.
+    """
     there = next(path for path in (out, *out.absolute().parents) if os.path.exists(path))
     if not there.is_dir():
         raise GrumoError(f"{there}: a file; --out names the folder for the results")
     if not os.access(there, os.W_OK | os.X_OK):
         raise GrumoError(f"{there}: no permission to write there; name another folder with --out")
+    remove_unfinished(out)

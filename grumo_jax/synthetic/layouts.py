@@ -238,7 +238,8 @@ def _claim(root: str | Path, **settings: Any) -> Path:
     if root.exists() and not root.is_dir():
         raise DataError(f"{root}: a file; expected a folder for the data")
     if not mark.exists():
-        if root.exists() and any(root.iterdir()):
+        # Whoever is killed at the very start leaves an unfinished mark.
+        if root.exists() and any(not file.name.endswith(MARK) for file in root.iterdir()):
             raise DataError(f"{root}: holds other files; generated data need a folder of their own")
         _write(mark, json.dumps(content).encode())
     try:

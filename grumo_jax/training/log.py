@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -34,7 +35,7 @@ class RunLog:
     def __init__(self, folder: Path, step: int = 0):
         self.folder = folder
         self._tables = {name: Table(folder / name, step) for name in (SCALARS, VALIDATION)}
-        self._events = _event_writer(folder / EVENTS, step)
+        self._events = _Events(folder / EVENTS, step)
 
     def __enter__(self) -> "RunLog":
         return self
@@ -58,7 +59,7 @@ class RunLog:
         """Add a picture uint8 (H, W, 3), as a PNG and to the event file."""
         file = self.folder / PICTURES / f"step_{step:09d}.png"
         write_atomically(file, lambda stream: Image.fromarray(picture).save(stream, format="PNG"))
-        self._events.add_image("validation/pictures", picture, step, dataformats="HWC")
+        self._events.add_image("validation/pictures", picture, step)
 
     def flush(self) -> None:
         """Wait until everything is on disk."""
@@ -176,12 +177,39 @@ def _colour(values: np.ndarray, low: float, high: float, colours: str) -> np.nda
     return np.asarray(colormaps[colours](scaled, bytes=True))[..., :3]
 
 
-def _event_writer(folder: Path, step: int) -> Any:
-    try:
-        from tensorboardX import SummaryWriter
-    except ImportError as error:
-        raise GrumoError(
-            "training needs tensorboardX, for its log; pip install 'grumo-jax[train]'"
-        ) from error
-    # Whoever reads the files is told to forget what came after this step.
-    return SummaryWriter(str(folder), purge_step=step + 1)
+class _Events:
+    """Writes TensorBoard's event files.
+
+    At once: tensorboardX's own writer has a thread for it, and waits for ever where that has met
+    with a full disk.
+    """
+
+    def __init__(self, folder: Path, step: int):
+        try:
+            from tensorboardX.event_file_writer import EventsWriter
+        except ImportError as error:
+            raise GrumoError(
+                "training needs tensorboardX, for its log; pip install 'grumo-jax[train]'"
+            ) from error
+        from tensorboardX.proto.event_pb2 import SessionLog
+
+        folder.mkdir(parents=True, exist_ok=True)
+        self._writer = EventsWriter(str(folder / "events"))
+        # Whoever reads the files is told to forget what came after this step.
+        self._write(step + 1, session_log=SessionLog(status=SessionLog.START))
+        self.flush, self.close = self._writer.flush, self._writer.close
+
+    def add_scalar(self, name: str, value: float, step: int) -> None:
+        from tensorboardX.summary import scalar
+
+        self._write(step, summary=scalar(name, value))
+
+    def add_image(self, name: str, picture: np.ndarray, step: int) -> None:
+        from tensorboardX.summary import image
+
+        self._write(step, summary=image(name, picture, dataformats="HWC"))
+
+    def _write(self, step: int, **content: Any) -> None:
+        from tensorboardX.proto.event_pb2 import Event
+
+        self._writer.write_event(Event(wall_time=time.time(), step=step, **content))

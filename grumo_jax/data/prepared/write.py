@@ -11,7 +11,7 @@ from typing import Any
 from grumo_jax.data.extras import need
 from grumo_jax.data.prepared.description import open_builder, read_facts
 from grumo_jax.data.prepared.parts import BUILDERS, PARTS, VERSION
-from grumo_jax.errors import DataError
+from grumo_jax.errors import DataError, noticing_disk_problems
 from grumo_jax.locks import lock_file
 
 _PARTIAL, _REPLACED = ".partial", "replaced"
@@ -92,7 +92,8 @@ def prepare(
             return _outcome(place, facts, reused=True)
         start(sum(len(source) for source in sources.values()))
         try:
-            _write(builder, sources)
+            with noticing_disk_problems(out, DataError):
+                _write(builder, sources)
             facts = builder.info.metadata["splits"]
             _move_into_place(Path(builder.data_dir), place, out)
         finally:
