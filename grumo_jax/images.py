@@ -232,8 +232,10 @@ def write_atomically(path: str | Path, write: Callable[[IO[bytes]], object]) -> 
             if os.name == "nt":  # which moves no open files
                 stream.close()
             os.replace(partial, path)
-        except BaseException:
+        except BaseException as error:
             partial.unlink(missing_ok=True)
+            if isinstance(error, OSError) and error.errno and not error.filename:
+                error.filename = str(path)  # which the system does not tell where a disk is full
             raise
 
 

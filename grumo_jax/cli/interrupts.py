@@ -1,6 +1,5 @@
 """How the program ends when it is asked to: by Ctrl-C, SIGTERM, or the loss of its terminal."""
 
-import _thread
 import os
 import signal
 import socket
@@ -108,8 +107,8 @@ class _Ending:
         deadline = time.monotonic() + GRACE
         while time.monotonic() < deadline:
             time.sleep(0.05)
-            if self._swallowed:
-                _thread.interrupt_main(number)
+            if self._swallowed and hasattr(signal, "pthread_kill"):
+                signal.pthread_kill(threading.main_thread().ident or 0, number)
         self.end(number, "\n" if sys.stderr.isatty() else "")
 
 
