@@ -8,6 +8,7 @@ A file holds the estimator's program for one shape of images, its network's vari
 """
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,9 +22,12 @@ from jax import export
 from grumo_jax.errors import CheckpointError, GrumoError
 from grumo_jax.estimators import Estimate, Estimator
 from grumo_jax.estimators.base import check_call
+from grumo_jax.files import open_regular
 from grumo_jax.images import write_atomically
 from grumo_jax.network import as_names, check_images, is_shape
 
+_SEAL = hashlib.sha256
+_NOT_EXPORTED = "{}: no exported estimator, or damaged; `grumo export` writes them"
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
 
@@ -141,7 +145,7 @@ def export_estimator(
     exported = export.export(jax.jit(program), platforms=platforms)(images, seed)
     content, path = bytes(exported.serialize()), Path(path)
     # JAX's reader does not look at what follows the program.
-    seal = hashlib.sha256(content).digest()
+    seal = _SEAL(content).digest()
     write_atomically(path, lambda stream: stream.write(content + seal))
     return path
 
@@ -159,24 +163,46 @@ def load_exported(path: str | Path) -> Exported:
         (1, 32, 64)
     """
     try:
-        content = bytearray(Path(path).read_bytes())
+        content = _read_sealed(Path(path))
     except OSError as error:
         raise CheckpointError(f"{path}: {(error.strerror or 'not readable').lower()}") from error
-    size = hashlib.sha256().digest_size
-    content, seal = content[:-size], content[-size:]
     try:
-        if hashlib.sha256(content).digest() != seal:
-            raise ValueError("the seal is not that of the program")
         program = export.deserialize(content)
-        form = jax.tree.unflatten(program.out_tree, range(len(program.out_avals)))
-        if set(form) != {"depth", "uncertainty", "raw"}:
+        form = jax.tree.unflatten(program.out_tree, map(_describe, program.out_avals))
+        images, *rest = map(_describe, program.in_avals)
+        maps = (images[0][:3], "float32")
+        if images[1] != "float32" or len(images[0]) != 4 or rest != [((), "uint32")]:
+            raise ValueError(f"the program takes {program.in_avals}")
+        if form != {"depth": maps, "uncertainty": maps, "raw": maps}:
             raise ValueError(f"the program gives {form}")
     except Exception as error:
         # What a reader of damaged bytes raises is not documented and of many kinds.
-        raise CheckpointError(
-            f"{path}: no exported estimator, or damaged; `grumo export` writes them"
-        ) from error
+        raise CheckpointError(_NOT_EXPORTED.format(path)) from error
     return Exported(program)
+
+
+def _read_sealed(path: Path) -> bytearray:
+    """The program of a file, once its seal, at the end, was found right: it may be any large file.
+
+    Raises:
+        CheckpointError: if the seal is another.
+    """
+    with open_regular(path) as stream:
+        left = max(stream.seek(0, os.SEEK_END) - _SEAL().digest_size, 0)
+        stream.seek(0)
+        digest = _SEAL()
+        while part := stream.read(min(2**20, left)):
+            digest.update(part)
+            left -= len(part)
+        size = stream.tell()
+        if digest.digest() != stream.read():
+            raise CheckpointError(_NOT_EXPORTED.format(path))
+        stream.seek(0)
+        return bytearray(stream.read(size))
+
+
+def _describe(value: Any) -> tuple[tuple[int, ...], str]:
+    return tuple(value.shape), str(value.dtype)
 
 
 @partial(jax.jit, static_argnums=0)

@@ -1,5 +1,8 @@
 """Exported estimators: the same results from a file, with and without this library."""
 
+import hashlib
+import os
+import resource
 import subprocess
 import sys
 
@@ -136,3 +139,43 @@ def test_one_wrong_bit_is_noticed(file, tmp_path):
     (tmp_path / "wrong").write_bytes(content)
     with pytest.raises(CheckpointError, match="no exported estimator, or damaged"):
         load_exported(tmp_path / "wrong")
+
+
+def sealed(path, function, *forms):
+    """Write a program with the right seal, as anybody can."""
+    program = jax.export.export(jax.jit(function))(*forms).serialize()
+    path.write_bytes(program + hashlib.sha256(program).digest())
+    return path
+
+
+def test_programs_of_another_form_are_refused(tmp_path):
+    names = ("depth", "uncertainty", "raw")
+    images = jax.ShapeDtypeStruct((1, 32, 64, 3), jnp.float32)
+    seed = jax.ShapeDtypeStruct((), jnp.uint32)
+
+    def maps(x, seed=None):
+        return dict.fromkeys(names, x[..., 0])
+
+    load_exported(sealed(tmp_path / "right", maps, images, seed))
+    others = {
+        "of one argument": (maps, images),
+        "of no argument": (lambda: dict.fromkeys(names, jnp.zeros((1, 32, 64))),),
+        "of small images": (maps, jax.ShapeDtypeStruct((1, 3), jnp.float32), seed),
+        "of other dtypes": (maps, jax.ShapeDtypeStruct(images.shape, jnp.int32), seed),
+        "of a list": (lambda x, seed: [x[..., 0]] * 3, images, seed),
+        "of other maps": (lambda x, seed: dict.fromkeys(names, x), images, seed),
+    }
+    for name, program in others.items():
+        with pytest.raises(CheckpointError, match=f"{name}: no exported estimator, or damaged"):
+            load_exported(sealed(tmp_path / name, *program))
+
+
+def test_files_of_any_size_and_kind_are_refused(tmp_path):
+    with (tmp_path / "large").open("wb") as stream:
+        stream.truncate(2**29)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    os.mkfifo(tmp_path / "pipe")
+    for name, message in {"large": "no exported", "pipe": "a pipe", "": "a folder"}.items():
+        with pytest.raises(CheckpointError, match=f"{name}: {message}"):
+            load_exported(tmp_path / name)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**17, "KiB"
