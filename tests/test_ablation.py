@@ -79,6 +79,7 @@ def test_with_and_without_jit_and_in_vmap(small, images):
 
     plain, compiled = run(images), jax.jit(run)(images)
     mapped = jax.vmap(run)(images[:, None])
+    assert set(plain) == {"mean", "depth"}
     for name, values in plain.items():
         assert values.shape == (1, 5, 1, 3)
         np.testing.assert_allclose(compiled[name], values, atol=1e-5)

@@ -29,6 +29,7 @@ def test_they_add_up_to_the_gradient_of_the_mean_loss(small, images, options):
     images = images[:2]
     parts = jax.jit(lambda v, x: pixel_gradients(estimator, v, x, ALL, key))(variables, images)
     estimate = estimator(variables, images, key)
+    assert set(parts) == set(estimate.layer_scores)
     for name, gradients in parts.items():
         assert gradients.shape[:3] == (len(ALL), estimate.loss.shape[1], 2)
         mean = jnp.mean(gradients, axis=0)

@@ -67,6 +67,7 @@ def test_rows_are_what_evaluation_gives(whole, small, source, tmp_path):
     estimators = {str(place): settings[place] for place in places}
     options = {"protocol": METRES, "devices": jax.devices()[:1]}
     expected = evaluate(estimators, variables, source, tmp_path / "results.jsonl", **options)
+    assert len(list(expected.rows())) == 5
     for row, other in zip(whole.rows(), expected.rows(), strict=True):
         assert (row["id"], row["size"]) == (other["id"], other["size"])
         for place in places:

@@ -100,7 +100,9 @@ def test_things_that_move_by_themselves_hardly_count(pictures, true):
 
 def test_equal_pictures_are_no_motion():
     pictures = dict.fromkeys(("previous", "image", "following"), texture())
-    for motion in align_views(pictures, ground(), CAMERA, ahead=0.0).values():
+    found = align_views(pictures, ground(), CAMERA, ahead=0.0)
+    assert set(found) == {"previous", "following"}
+    for motion in found.values():
         np.testing.assert_allclose(motion[0], np.eye(4), atol=1e-6)
 
 
@@ -115,6 +117,7 @@ def test_where_nothing_is_seen_the_first_guess_stays(level):
 @pytest.mark.parametrize("scale", [1e-3, 1e3])
 def test_absurd_depth_gives_finite_motions(pictures, scale):
     found = align_views(pictures, scale * ground(), CAMERA, ahead=0.4)
+    assert set(found) == {"previous", "following"}
     assert all(np.isfinite(motion).all() for motion in found.values())
 
 
@@ -130,7 +133,9 @@ def test_images_of_a_batch_do_not_mix(pictures):
     both = {name: jnp.concatenate([pictures[name], still[name]]) for name in pictures}
     depth, cameras = jnp.concatenate([ground()] * 2), jnp.concatenate([CAMERA] * 2)
     alone = align_views(pictures, ground(), CAMERA, ahead=0.4)
-    for name, motion in align_views(both, depth, cameras, ahead=0.4).items():
+    together = align_views(both, depth, cameras, ahead=0.4)
+    assert set(together) == {"previous", "following"}
+    for name, motion in together.items():
         np.testing.assert_allclose(motion[0], alone[name][0], atol=1e-4)
 
 

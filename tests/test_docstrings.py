@@ -98,7 +98,7 @@ def definition_of(thing):
 # - a word of Python's, or a string in the library's code, such as the value of an option.
 # Of a class or a module the other parts must be members of it.
 
-IN_BACKTICKS = re.compile(r"(?<!`)`([A-Za-z_][\w.]*)(?:\(.*\))?`(?!`)")
+IN_BACKTICKS = re.compile(r"(?<!`)`([A-Za-z_]\w*(?:\.\w+)*)(?:\(.*\))?`(?!`)")
 USUAL = {
     "jnp": "jax.numpy",
     "nn": "flax.linen",

@@ -89,6 +89,7 @@ def test_outputs(case, looked_into):
 
 def test_encoder_features(case, looked_into):
     _, features, _ = looked_into
+    assert len(features) == 5
     for i, feature in enumerate(features):
         close(feature.mean((0, 1, 2)), case.golden[f"feature_mean_{i}"], 1e-5)
 

@@ -155,6 +155,7 @@ def test_figures_are_bounded(size):
     for figure in figures:
         assert max(figure.get_size_inches()) < 45
         drawn = [picture for axes in figure.axes for picture in axes.images]
+        assert drawn
         assert all(max(p.get_array().shape[:2]) <= plots.MOST_DRAWN for p in drawn)
     with warnings.catch_warnings():
         # Of a picture of one pixel's width nothing is left beside its title.

@@ -65,6 +65,7 @@ def test_page_is_sound_and_self_contained(mixed):
     (pictures / "000000.png").write_bytes(b"damaged")
     summary = summarize(mixed)
     page = Page(make_html([summary], make_tables([summary])))
+    assert any(address.startswith("data:image/") for address in page.addresses)
     assert all(address.startswith(("#", "data:image/")) for address in page.addresses)
     assert {address[1:] for address in page.addresses if address[0] == "#"} <= set(page.ids)
     assert len(page.ids) == len(set(page.ids))

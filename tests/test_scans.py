@@ -89,6 +89,7 @@ def test_generated_scans_are_whole_and_their_parts_are_not(read):
 
 def test_real_scans_are_whole_and_their_parts_are_not(read):
     files = sorted(need_shared("real", "kitti_raw").rglob("velodyne_points/data/*.bin"))
+    assert files
     for file in files:
         assert len(read_scan(file)) > 100_000
         data = file.read_bytes()
