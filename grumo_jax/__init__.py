@@ -11,6 +11,7 @@ from grumo_jax.checkpoint import load_checkpoint as load_checkpoint
 from grumo_jax.checkpoint import save_checkpoint as save_checkpoint
 from grumo_jax.checkpoint import shipped_checkpoint as shipped_checkpoint
 from grumo_jax.errors import GrumoError as GrumoError
+from grumo_jax.errors import GrumoWarning as GrumoWarning
 from grumo_jax.estimators import ConstantBaseline as ConstantBaseline
 from grumo_jax.estimators import DepthBaseline as DepthBaseline
 from grumo_jax.estimators import DropoutEnsemble as DropoutEnsemble
@@ -32,6 +33,8 @@ from grumo_jax.export import Exported as Exported
 from grumo_jax.export import export_estimator as export_estimator
 from grumo_jax.export import load_exported as load_exported
 from grumo_jax.images import read_image as read_image
+from grumo_jax.layouts import FeatureMap as FeatureMap
+from grumo_jax.layouts import Tokens as Tokens
 from grumo_jax.metrics import DepthErrors as DepthErrors
 from grumo_jax.metrics import Detection as Detection
 from grumo_jax.metrics import Sparsification as Sparsification

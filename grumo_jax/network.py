@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any, Literal, TypeGuard, overload
 
 import jax
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from grumo_jax.errors import GrumoError
+from grumo_jax.layouts import Layout
 
 Quantity = Literal["depth", "disparity"]
 """What a network predicts; disparity is 1 / depth, in the network's own units."""
@@ -46,6 +48,7 @@ class DepthNetwork:
         dropout_layers: layers after which `InferenceDropout` drops channels, or None.
         dropout_rate: the rate of channel dropout it was trained with there, or None.
         feature_layers: layers that feature references augment, or None.
+        layouts: (pattern of names, layout) pairs, for activations whose axes cannot be recognised.
         kwargs: keyword arguments of every call, as sorted pairs.
         edits: what is put in place of outputs in every run, {(path of a submodule, how many of
             its calls came before): function of the output}; see `ablate_locations`.
@@ -66,6 +69,7 @@ class DepthNetwork:
     dropout_layers: tuple[str, ...] | None = None
     dropout_rate: float | None = None
     feature_layers: tuple[str, ...] | None = None
+    layouts: tuple[tuple[str, Layout], ...] = ()
     kwargs: tuple[tuple[str, Any], ...] = ()
     edits: Mapping[tuple[str, int], Callable[[Any], Any]] | None = None
 
@@ -82,9 +86,20 @@ class DepthNetwork:
             depth = depth[..., 0]
         if not isinstance(depth, jax.Array) or depth.ndim != 3:
             found = f"shape {depth.shape}" if hasattr(depth, "shape") else type(depth).__name__
-            raise GrumoError(f"the network's depth has {found}; expected (batch, height, width)")
+            raise GrumoError(
+                f"the network's depth has {found}; expected (batch, height, width): say how to "
+                "read it, grumo_jax.wrap(model, depth=lambda output: …)"
+            )
         # Losses and variances of half precision would lose most of their digits.
         return depth.astype(jnp.promote_types(depth.dtype, jnp.float32))
+
+    def declared_layout(self, name: str) -> Layout | None:
+        """The layout of the first pattern that matches a layer's name, or None."""
+        path = name.partition("#")[0]
+        for pattern, layout in self.layouts:
+            if fnmatchcase(name, pattern) or fnmatchcase(path, pattern):
+                return layout
+        return None
 
     def to_quantity(self, depth: jax.Array) -> jax.Array:
         """Depth to what the network predicts, any shape."""
@@ -104,6 +119,7 @@ def wrap(
     decoder_layers: str | Sequence[str] | None = None,
     dropout_layers: str | Sequence[str] | None = None,
     feature_layers: str | Sequence[str] | None = None,
+    layouts: Mapping[str, Layout] | None = None,
     kwargs: Mapping[str, Any] | None = None,
 ) -> DepthNetwork:
     """Wrap any Flax network for the estimators.
@@ -120,10 +136,14 @@ def wrap(
             variances over several passes are taken of 1 / depth. "depth" by default.
         decoder_layers, dropout_layers, feature_layers: names of layers (`activation_shapes`
             lists them). Those left out are chosen by the rules of `choose_layers`.
+        layouts: {pattern of names: layout} of activations that are no channels-last maps, such as
+            {"encoder/*": FeatureMap(channel_axis=1), "vit/block_*": Tokens(prefix=1)}; the first
+            pattern that matches counts (`fnmatch`: "*" stands for anything). Tokens of square
+            patches, after a class token, registers or nothing, are recognised without.
         kwargs: keyword arguments of each call of the module, such as {"train": False}.
 
     Raises:
-        GrumoError: if `predicts` is neither "depth" nor "disparity".
+        GrumoError: if `predicts` is neither "depth" nor "disparity", or a layout is none.
 
     Example:
         >>> from flax import linen as nn
@@ -134,6 +154,9 @@ def wrap(
     """
     if predicts not in ("depth", "disparity", None):
         raise GrumoError(f'predicts is {predicts!r}; it must be "depth" or "disparity"')
+    for layout in (layouts or {}).values():
+        if not isinstance(layout, Layout):
+            raise GrumoError(f"a layout is {layout!r}; expected FeatureMap(…) or Tokens(…)")
     given = {
         "depth": depth,
         "log_sigma": log_sigma,
@@ -141,6 +164,7 @@ def wrap(
         "decoder_layers": as_names(decoder_layers),
         "dropout_layers": as_names(dropout_layers),
         "feature_layers": as_names(feature_layers),
+        "layouts": None if layouts is None else tuple(layouts.items()),
         "kwargs": None if kwargs is None else tuple(sorted(kwargs.items())),
     }
     changes: Any = {name: value for name, value in given.items() if value is not None}
@@ -177,10 +201,19 @@ def is_shape(value: object, length: int) -> TypeGuard[Sequence[int]]:
     )
 
 
-def check_images(images: jax.Array) -> None:
-    """Raise a `GrumoError` unless images are a floating-point (B, H, W, 3) array."""
-    shape, dtype = jnp.shape(images), jnp.result_type(images)
-    if len(shape) != 4 or shape[-1] != 3:
-        raise GrumoError(f"images have shape {shape}; expected (batch, height, width, 3)")
-    if not jnp.issubdtype(dtype, jnp.floating):
-        raise GrumoError(f"images are {dtype}; expected float32 in [0, 1]: divide uint8 by 255")
+def check_images(images: Any, channels: int | None = None) -> None:
+    """Raise a `GrumoError` unless an input is float images (B, H, W, C), or a tree with some.
+
+    Args:
+        images: an array, or a tree of arrays of which those with four axes are images.
+        channels: how many there must be, of one array alone; None for any input.
+    """
+    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(images)]
+    pictures = [shape for shape in shapes if len(shape) == 4]
+    if not pictures or (channels and (len(shapes) > 1 or pictures[0][-1] != channels)):
+        found = ", ".join(map(str, shapes)) or "nothing"
+        expected = channels or "channels"
+        raise GrumoError(f"images have shape {found}; expected (batch, height, width, {expected})")
+    for dtype in (jnp.result_type(leaf) for leaf in jax.tree.leaves(images) if jnp.ndim(leaf) == 4):
+        if not jnp.issubdtype(dtype, jnp.floating):
+            raise GrumoError(f"images are {dtype}; expected float32 in [0, 1]: divide uint8 by 255")

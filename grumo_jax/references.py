@@ -33,7 +33,6 @@ Reference: Hornauer & Belagiannis, "Gradient-based Uncertainty for Monocular Dep
 ECCV 2022, section 3.2; the feature augmentations: TPAMI 2025.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -42,8 +41,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from grumo_jax.activations.edits import add_noise, drop_channels
+from grumo_jax.activations.names import LayerNames, as_layers
 from grumo_jax.errors import GrumoError
-from grumo_jax.network import as_names
 
 LUMA = (0.2989, 0.587, 0.114)
 """Weights of red, green and blue in ITU-R 601 gray."""
@@ -90,7 +89,7 @@ class ImageReference(Reference):
     """
 
     def augment(self, images: jax.Array, key: jax.Array | None) -> jax.Array:
-        """Augment images (B, H, W, 3)."""
+        """Augment images (B, H, W, C); of an input of several, each is augmented by itself."""
         return images
 
     def invert(self, maps: jax.Array) -> jax.Array:
@@ -103,8 +102,8 @@ class FeatureReference(Reference):
     """A reference made from the image itself with some of its features augmented.
 
     Attributes:
-        layers: layers whose outputs are augmented; by default the encoder's outputs, so that
-            only the decoder has to run again.
+        layers: names or numbers of layers whose outputs are augmented; by default the encoder's
+            outputs, so that only the decoder has to run again.
 
     Example:
         >>> from dataclasses import dataclass
@@ -117,11 +116,11 @@ class FeatureReference(Reference):
         ('encoder',)
     """
 
-    layers: str | Sequence[str] | None = field(default=None, kw_only=True)
+    layers: LayerNames | None = field(default=None, kw_only=True)
     draws: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "layers", as_names(self.layers))
+        object.__setattr__(self, "layers", as_layers(self.layers))
 
     def edit(self, activation: jax.Array, key: jax.Array) -> jax.Array:
         """Augment one activation (B, h, w, C)."""
@@ -140,7 +139,7 @@ class Flip(ImageReference):
     """
 
     def augment(self, images: jax.Array, key: jax.Array | None = None) -> jax.Array:
-        """Mirror (B, H, W, 3)."""
+        """Mirror (B, H, W, C)."""
         return images[:, :, ::-1]
 
     def invert(self, maps: jax.Array) -> jax.Array:
@@ -159,7 +158,16 @@ class Gray(ImageReference):
     """
 
     def augment(self, images: jax.Array, key: jax.Array | None = None) -> jax.Array:
-        """Gray (B, H, W, 3)."""
+        """Gray (B, H, W, 3).
+
+        Raises:
+            GrumoError: for images of other channels than red, green and blue.
+        """
+        if images.shape[-1] != 3:
+            raise GrumoError(
+                f"Gray() makes red, green and blue gray, and the images have {images.shape[-1]} "
+                "channels; leave it out of the references"
+            )
         luma = to_gray(images)
         return jnp.broadcast_to(luma, images.shape)
 
@@ -186,7 +194,7 @@ class Noise(ImageReference):
         check_strength("std", self.std)
 
     def augment(self, images: jax.Array, key: jax.Array | None) -> jax.Array:
-        """Add noise to (B, H, W, 3); not clipped, as in the papers' programs."""
+        """Add noise to (B, H, W, C); not clipped, as in the papers' programs."""
         assert key is not None, "estimators check that they have a key"
         return images + self.std * jax.random.normal(key, (1, *images.shape[1:]), images.dtype)
 
@@ -210,7 +218,7 @@ class Rotate(ImageReference):
     degrees: float = 10.0
 
     def augment(self, images: jax.Array, key: jax.Array | None = None) -> jax.Array:
-        """Rotate (B, H, W, 3)."""
+        """Rotate (B, H, W, C)."""
         return rotate(images, self.degrees)
 
     def invert(self, maps: jax.Array) -> jax.Array:

@@ -52,7 +52,7 @@ def resize(maps: jax.Array, size: tuple[int, int]) -> jax.Array:
     return jax.image.resize(maps, (*maps.shape[:-2], *size), "bilinear", antialias=False)
 
 
-def combine(maps: jax.Array, combination: Combination = "std") -> jax.Array:
+def combine(maps: jax.Array, combination: Combination = "mean") -> jax.Array:
     """Layers' maps (L, …) to one (…): population standard deviation, max or mean.
 
     One layer is its own combination.

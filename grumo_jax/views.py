@@ -8,10 +8,13 @@ import jax
 import jax.numpy as jnp
 
 from grumo_jax.activations import apply_model, choose_layers, edit_activations
+from grumo_jax.activations.arrays import is_array
+from grumo_jax.activations.edits import edit_in_layout
+from grumo_jax.activations.names import as_layers, find_layers
 from grumo_jax.draws import Numbered, number, reference_key
 from grumo_jax.errors import GrumoError
 from grumo_jax.mapping import map_fast
-from grumo_jax.network import DepthNetwork, as_names
+from grumo_jax.network import DepthNetwork
 from grumo_jax.references import (
     FeatureReference,
     GroundTruth,
@@ -28,6 +31,17 @@ def depth_form(network: DepthNetwork, variables: Any, images: jax.Array) -> jax.
     )
 
 
+def augment(reference: ImageReference, images: Any, key: jax.Array | None) -> Any:
+    """Augment each image of an input; what is no image (B, H, W, C) stays as it is."""
+    leaves, tree = jax.tree.flatten(images)
+    places = [i for i, leaf in enumerate(leaves) if jnp.ndim(leaf) == 4]
+    for n, i in enumerate(places):
+        # The first draws as it does alone.
+        own_key = key if key is None or n == 0 else jax.random.fold_in(key, n)
+        leaves[i] = reference.augment(leaves[i], own_key)
+    return jax.tree.unflatten(tree, leaves)
+
+
 Views = Mapping[tuple[ImageReference, int], jax.Array]
 """Depths (B, H, W) predicted from augmented images, by what `number` gives; not yet inverted."""
 
@@ -42,12 +56,12 @@ def predict_views(
     """Predict depth from the images as each image reference, with its number, augments them."""
     if not numbered:
         return {}
-    augmented = [r.augment(images, reference_key(key, r, n)) for r, n in numbered]
+    augmented = [augment(r, images, reference_key(key, r, n)) for r, n in numbered]
 
-    def predict(images: jax.Array) -> jax.Array:
+    def predict(images: Any) -> jax.Array:
         return network.read_depth(apply_model(network, variables, images))
 
-    depths = map_fast(predict, jnp.stack(augmented))
+    depths = map_fast(predict, jax.tree.map(lambda *several: jnp.stack(several), *augmented))
     return {view: depths[i] for i, view in enumerate(numbered)}
 
 
@@ -119,11 +133,12 @@ def _feature_depth(
     reference: FeatureReference,
     key: jax.Array,
 ) -> jax.Array:
-    layers = as_names(reference.layers) or choose_layers(network, variables, images, "features")
-    edits = {
-        name: partial(_edit_leaves, reference, jax.random.fold_in(key, i))
-        for i, name in enumerate(layers)
-    }
+    layers = as_layers(reference.layers) or choose_layers(network, variables, images, "features")
+    calls = find_layers(network, variables, images, layers, {})
+    edits = {}
+    for i, (name, call) in enumerate(calls.items()):
+        edit = partial(_edit_leaves, reference, jax.random.fold_in(key, i))
+        edits[name] = edit_in_layout(network, call, images, edit)
     # The layers before are the same as in the plain pass: under jit XLA computes them once.
     return network.read_depth(edit_activations(network, variables, images, edits))
 
@@ -131,7 +146,10 @@ def _feature_depth(
 def _edit_leaves(reference: FeatureReference, key: jax.Array, activation: Any) -> Any:
     leaves, tree = jax.tree.flatten(activation)
     keys = jax.random.split(key, len(leaves))
-    edited = [reference.edit(leaf, k) for leaf, k in zip(leaves, keys, strict=True)]
+    edited = [
+        reference.edit(leaf, k) if is_array(leaf) else leaf
+        for leaf, k in zip(leaves, keys, strict=True)
+    ]
     return jax.tree.unflatten(tree, edited)
 
 

@@ -120,11 +120,84 @@ def test_a_network_with_dropout_is_evaluated(tmp_path):
     assert [row["estimators"]["grad"]["pixels"] for row in results.rows()] == [32 * 64] * 3
 
 
-def test_a_network_that_drops_is_differentiated(images):
-    graphdef, state = nnx.split(DropoutNet(nnx.Rngs(0), deterministic=False))
-    grad = grumo_jax.GradientUncertainty(graphdef)
-    uncertainty = jax.jit(lambda state, images: grad(state, images).uncertainty)(state, images)
-    assert jnp.isfinite(uncertainty).all()
+class BatchNormNet(nnx.Module):
+    def __init__(self, rngs):
+        self.conv = nnx.Conv(3, 1, (3, 3), rngs=rngs)
+        self.norm = nnx.BatchNorm(1, rngs=rngs)
+
+    def __call__(self, x):
+        return nnx.softplus(self.norm(self.conv(x)))[..., 0]
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (BatchNormNet, "train mode: 'norm' normalises by the batch, .*; call model.eval() before"),
+        (
+            lambda rngs: DropoutNet(rngs, deterministic=False),
+            "train mode: 'dropout' drops at random, .*; call model.eval() before nnx.split",
+        ),
+    ],
+)
+def test_a_network_in_train_mode_is_refused(make, sentence, images):
+    net = make(nnx.Rngs(0))
+    estimator = grumo_jax.PostProcessing
+    graphdef, state = nnx.split(net)
+    with pytest.raises(grumo_jax.GrumoError, match=sentence.replace("()", r"\(\)")):
+        estimator(graphdef)(state, images)
+    net.eval()
+    graphdef, state = nnx.split(net)
+    alone = estimator(graphdef)(state, images[:1])
+    np.testing.assert_allclose(estimator(graphdef)(state, images).depth[:1], alone.depth, rtol=1e-5)
+
+
+class Deep(nnx.Module):
+    """Twelve blocks in a list, so that "10" comes before "2"; and a dictionary of digits."""
+
+    def __init__(self, rngs):
+        self.blocks = nnx.List([nnx.Conv(3, 3, (1, 1), rngs=rngs) for _ in range(12)])
+        self.named = nnx.Dict({"0": nnx.Conv(3, 1, (1, 1), rngs=rngs)})
+
+    def __call__(self, x):
+        for block in self.blocks:
+            x = x + nnx.tanh(block(x))
+        return nnx.softplus(self.named["0"](x))[..., 0]
+
+
+def test_a_state_is_paired_by_name(images):
+    net = Deep(nnx.Rngs(0))
+    graphdef, state = nnx.split(net)
+    restored = nnx.to_pure_dict(state)
+    restored["blocks"] = {str(i): block for i, block in restored["blocks"].items()}
+    assert list(map(str, sorted(restored["blocks"])))[:3] == ["0", "1", "10"]
+    params, rest = nnx.split_state(state, nnx.Param, ...)
+    for given in (state, restored, nnx.to_pure_dict(state), (params, rest)):
+        depth = grumo_jax.DepthBaseline(graphdef)(given, images).depth
+        np.testing.assert_allclose(depth, net(images), rtol=1e-6)
+
+
+def test_a_state_of_another_network_is_explained(images):
+    graphdef, state = nnx.split(Deep(nnx.Rngs(0)))
+    short = nnx.to_pure_dict(state)
+    del short["named"]
+    other = nnx.to_pure_dict(state)
+    other["names"] = other.pop("named")
+    for given, sentence in (
+        (short, "the state of 24 entries does not belong to the network, which has 26"),
+        (other, "the state has no entry 'named/0/bias', which the network has: split"),
+        (3, "variables of an NNX network are a .*; expected its state, as graphdef, state ="),
+    ):
+        with pytest.raises(grumo_jax.GrumoError, match=sentence):
+            grumo_jax.DepthBaseline(graphdef)(given, images)
+
+
+def test_bridges_are_named(images):
+    bridge = nnx.bridge.to_linen(nnx.Conv, 3, 1, (3, 3))
+    network = grumo_jax.wrap(bridge, depth=lambda output: jnp.exp(output))
+    variables = bridge.init(jax.random.key(0), images)
+    assert grumo_jax.PostProcessing(network)(variables, images).depth.shape == (3, 32, 64)
+    with pytest.raises(grumo_jax.GrumoError, match="a bridge of flax shows no layers: use the mod"):
+        grumo_jax.GradientUncertainty(network)(variables, images)
 
 
 class Child(nnx.Module):

@@ -94,7 +94,7 @@ def test_layers_that_depth_does_not_depend_on_are_left_out(images):
 
 
 def test_a_network_without_convolutions_is_explained(images):
-    model = nn.Dense(1)
+    model = nn.Sequential([nn.Dense(1), nn.softplus])
     variables = model.init(jax.random.key(0), images)
     with pytest.raises(grumo_jax.GrumoError, match="no convolution that its depth depends on"):
         grumo_jax.GradientUncertainty(model)(variables, images)
@@ -111,6 +111,6 @@ def test_an_output_without_depth_is_explained(images):
     variables = Strange().init(jax.random.key(0), images)
     with pytest.raises(grumo_jax.GrumoError, match=r"returns a tuple .*wrap\(model, depth=lambda"):
         grumo_jax.PostProcessing(Strange())(variables, images)
-    wrapped = grumo_jax.wrap(Strange(), depth=lambda output: jnp.exp(output[0]))
-    with pytest.raises(grumo_jax.GrumoError, match=r"depth has shape \(3, 32, 64, 1\); expected"):
+    wrapped = grumo_jax.wrap(Strange(), depth=lambda output: jnp.exp(output[0])[:, None])
+    with pytest.raises(grumo_jax.GrumoError, match=r"depth has shape \(3, 1, 32, 64, 1\); exp"):
         grumo_jax.PostProcessing(wrapped)(variables, images)

@@ -9,6 +9,7 @@ from grumo_jax.activations import LayerNames, number_layers
 from grumo_jax.activations.calls import find_calls, list_calls
 from grumo_jax.errors import GrumoError
 from grumo_jax.estimators import GradientUncertainty
+from grumo_jax.layouts import find_layout
 from grumo_jax.losses import Loss, LossName, Space, check_loss
 from grumo_jax.network import DepthNetwork, as_names, as_network
 from grumo_jax.references import (
@@ -68,7 +69,7 @@ class Site:
 
     name: str
     layers: tuple[str, ...]
-    combine: Combination = "std"
+    combine: Combination = "mean"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", as_names(self.layers))
@@ -189,8 +190,9 @@ class Grid:
                 "the network predicts no log σ; leave out its weights and the loss 'uncertainty'"
             )
         layers = [name for site in self.sites for name in site.layers]
-        for call in find_calls(list_calls(network, variables, images), layers).values():
-            call.check_feature_map()
+        calls = find_calls(list_calls(network, variables, images), layers)
+        for name, call in calls.items():
+            find_layout(name, call.shape, network.declared_layout(name), images)
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -3,6 +3,7 @@
 import dataclasses
 import operator
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import jax
@@ -10,7 +11,8 @@ import jax.numpy as jnp
 
 from grumo_jax.ablation.memory import MEMORY, elements_within
 from grumo_jax.activations import capture_activations, choose_layers
-from grumo_jax.activations.calls import find_calls, list_calls
+from grumo_jax.activations.calls import Call
+from grumo_jax.activations.names import find_layers
 from grumo_jax.draws import reference_key
 from grumo_jax.errors import GrumoError
 from grumo_jax.estimators import (
@@ -23,13 +25,12 @@ from grumo_jax.estimators import (
     Inputs,
 )
 from grumo_jax.estimators.base import check_call, shared_views
+from grumo_jax.layouts import Layout, as_edit, find_layout
 from grumo_jax.mapping import map_in_chunks
 from grumo_jax.metrics.masked import masked_median
-from grumo_jax.network import DepthNetwork, as_names
+from grumo_jax.network import DepthNetwork
 from grumo_jax.references import Flip, ImageReference
-
-INPUT = "input"
-"""Stands for the images in place of a layer's name."""
+from grumo_jax.views import augment
 
 Replacement = Literal["zero", "mean", "noise", "reference"]
 Effect = Callable[[Estimate, Estimate], Any]
@@ -40,7 +41,7 @@ def ablate_locations(
     estimator: Any,
     variables: Any,
     images: jax.Array,
-    layer: str,
+    layer: str | int,
     effect: Effect,
     key: jax.Array | None = None,
     *,
@@ -62,7 +63,8 @@ def ablate_locations(
     Args:
         estimator: an estimator, or a model of which depth alone is of interest.
         variables, images, key, ground_truth: see `Estimator.__call__`.
-        layer: the name of an activation (B, h, w, C), or "input" for the images.
+        layer: an activation that is a feature map or tokens (see `wrap`), by name or number as
+            `name_layers` takes them, or "input" for the images.
         effect: (estimate with the edit, plain estimate) → any tree of arrays: `depth_change`,
             `uncertainty_change`, `error_change(…)`, or one of your own.
         replace: by what. "zero"; "mean": each channel's mean over the map; "noise": Gaussian, of
@@ -112,39 +114,39 @@ def ablate_locations(
         raise GrumoError(f"replace={replace!r} draws random numbers: pass a key")
     views = shared_views((estimator,), variables, images, key)
     inputs = Inputs(variables, images, key, ground_truth, views)
-    activation = _activation(estimator.network, variables, images, layer)
-    replacement = _replacement(
-        replace, activation, estimator.network, inputs, layer, reference or Flip()
-    )
+    place = _Place.find(estimator.network, variables, images, layer)
+    activation = place.read(inputs, images)
+    replacement = _replacement(replace, activation, place, inputs, reference or Flip())
     plain = estimator.estimate(inputs)
     size, steps = _pair("patch", patch), _pair("stride", patch if stride is None else stride)
 
     def one(corner: jax.Array) -> Any:
         inside = _inside(activation.shape[1:3], corner, size)[None, :, :, None]
-        edited = _edited(estimator, inputs, layer, lambda a: jnp.where(inside, replacement, a))
-        return effect(edited, plain)
+        edited = place.edit(estimator, lambda a: jnp.where(inside, replacement, a))
+        return effect(edited.estimate(inputs), plain)
 
     rows, columns = (jnp.arange(0, n, s) for n, s in zip(activation.shape[1:3], steps, strict=True))
     corners = jnp.stack(jnp.meshgrid(rows, columns, indexing="ij"), axis=-1)
-    layers, passes = _held(estimator, variables, images, layer)
+    layers, passes = _held(estimator, variables, images, place.call)
     chunk = elements_within(memory // passes, estimator.network, variables, images, layers)
     found = map_in_chunks(one, corners.reshape(-1, 2), chunk)
     return jax.tree.map(lambda x: x.reshape(*corners.shape[:2], *x.shape[1:]), found)
 
 
 def _held(
-    estimator: Estimator, variables: Any, images: jax.Array, layer: str
+    estimator: Estimator, variables: Any, images: jax.Array, call: Call
 ) -> tuple[tuple[str, ...], int]:
     """Layers from which on each location has activations of its own, and how many times over."""
-    if layer == INPUT:
+    if call.is_input:
         return (), getattr(estimator, "samples", 1)
     if isinstance(estimator, InferenceDropout):
-        dropped = as_names(estimator.layers)
-        names = dropped or choose_layers(estimator.network, variables, images, "dropout")
-        return (layer, *names), estimator.samples
+        network = estimator.network
+        dropped = estimator.layers or choose_layers(network, variables, images, "dropout")
+        names = find_layers(network, variables, images, dropped, {})
+        return (call.name, *names), estimator.samples
     if isinstance(estimator, GradientUncertainty):
-        return (layer, *estimator.layer_names(variables, images)), 1
-    return (layer,), 1
+        return (call.name, *estimator.layer_names(variables, images)), 1
+    return (call.name,), 1
 
 
 def depth_change(edited: Estimate, plain: Estimate) -> jax.Array:
@@ -218,33 +220,45 @@ def error_change(ground_truth: jax.Array, *, median_scale: bool = True) -> Effec
     return effect
 
 
-def _edited(
-    estimator: Estimator, inputs: Inputs, layer: str, edit: Callable[[jax.Array], jax.Array]
-) -> Estimate:
-    """The estimate when the network's passes over the images are edited."""
-    if layer == INPUT:
-        return estimator.estimate(dataclasses.replace(inputs, images=edit(inputs.images)))
-    network = estimator.network
-    call = find_calls(list_calls(network, inputs.variables, inputs.images), [layer])[layer]
-    edits = {**(network.edits or {}), (call.path, call.index): edit}
-    model = dataclasses.replace(network, edits=edits)
-    return dataclasses.replace(estimator, model=model).estimate(inputs)
+@dataclass(frozen=True)
+class _Place:
+    """An activation of a network, seen as a map (B, h, w, C)."""
 
+    network: DepthNetwork
+    call: Call
+    layout: Layout
 
-def _activation(network: DepthNetwork, variables: Any, images: jax.Array, layer: str) -> jax.Array:
-    if layer == INPUT:
-        return images
-    find_calls(list_calls(network, variables, images), [layer])[layer].check_feature_map()
-    activation: jax.Array = capture_activations(network, variables, images, layer)
-    return activation
+    @classmethod
+    def find(
+        cls, network: DepthNetwork, variables: Any, images: jax.Array, layer: str | int
+    ) -> "_Place":
+        """Look a layer up.
+
+        Raises:
+            LayerError: for an unknown layer, or one that is no feature map.
+        """
+        ((name, call),) = find_layers(network, variables, images, layer, {}).items()
+        declared = network.declared_layout(name)
+        return cls(network, call, find_layout(name, call.shape, declared, images))
+
+    def read(self, inputs: Inputs, images: jax.Array) -> jax.Array:
+        """The map when the network sees these images."""
+        name = self.call.name
+        activation = capture_activations(self.network, inputs.variables, images, name)
+        return self.layout.to_map(activation)
+
+    def edit(self, estimator: Estimator, edit: Callable[[jax.Array], jax.Array]) -> Estimator:
+        """The estimator whose network has the map edited in each pass over the images."""
+        place = (self.call.path, self.call.index)
+        edits = {**(self.network.edits or {}), place: as_edit(self.layout, edit)}
+        return dataclasses.replace(estimator, model=dataclasses.replace(self.network, edits=edits))
 
 
 def _replacement(
     replace: Replacement | Callable[[jax.Array], jax.Array],
     activation: jax.Array,
-    network: DepthNetwork,
+    place: _Place,
     inputs: Inputs,
-    layer: str,
     reference: ImageReference,
 ) -> jax.Array:
     """What is put in place of the activation (B, h, w, C), of which patches are taken."""
@@ -261,8 +275,8 @@ def _replacement(
             raise GrumoError(
                 f"{reference!r} augments no image; expected an ImageReference, such as Flip()"
             )
-        augmented = reference.augment(inputs.images, reference_key(inputs.key, reference, 0))
-        seen = _activation(network, inputs.variables, augmented, layer)
+        augmented = augment(reference, inputs.images, reference_key(inputs.key, reference, 0))
+        seen = place.read(inputs, augmented)
         return jax.vmap(reference.invert, in_axes=-1, out_axes=-1)(seen)
     if not callable(replace):
         known = ", ".join(map(repr, get_args(Replacement)))

@@ -23,7 +23,7 @@ def elements_within(
         network, variables, images: what is run.
         layers: names; none of them for all activations.
     """
-    calls = list_calls(network, variables, images)
+    calls = [call for call in list_calls(network, variables, images) if not call.is_input]
     first = min((i for i, call in enumerate(calls) if call.name in layers), default=0)
     leaves = jax.tree.leaves([images, *(call.shape for call in calls[first:])])
     return max(1, memory // sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves))

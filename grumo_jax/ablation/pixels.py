@@ -11,7 +11,7 @@ from grumo_jax.activations import activation_vjp
 from grumo_jax.errors import GrumoError
 from grumo_jax.estimators import GradientUncertainty, Inputs
 from grumo_jax.estimators.base import check_call, shared_views
-from grumo_jax.estimators.gradient import check_maps
+from grumo_jax.estimators.gradient import to_maps
 from grumo_jax.losses import LossName, pixel_losses
 from grumo_jax.mapping import map_in_chunks
 from grumo_jax.scores import Reduction, check_score, reduce_channels
@@ -102,7 +102,8 @@ def pixel_gradients(
         inside = (row >= 0) & (row < losses.shape[2]) & (column >= 0) & (column < losses.shape[3])
         only = jnp.zeros_like(losses).at[:, place % count, row, column].set(1)
         only = jnp.where(inside, only, jnp.nan)
-        gradients = check_maps(jax.tree.map(lambda g: g[None], pull_back(to_outputs(only))))
+        pulled = jax.tree.map(lambda g: g[None], pull_back(to_outputs(only)))
+        gradients = to_maps(network, pulled, images)
         if reduction is None:
             return gradients
         return {name: reduce_channels(g, reduction) for name, g in gradients.items()}

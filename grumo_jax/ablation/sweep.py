@@ -12,7 +12,7 @@ from grumo_jax.ablation.grid import Grid, Signal, Site
 from grumo_jax.activations import activation_vjp
 from grumo_jax.draws import Numbered, number
 from grumo_jax.errors import GrumoError
-from grumo_jax.estimators.gradient import check_maps, one_by_one
+from grumo_jax.estimators.gradient import one_by_one, to_maps
 from grumo_jax.losses import Loss, LossName, Space, consistency_loss
 from grumo_jax.mapping import map_fast
 from grumo_jax.network import DepthNetwork, as_network, check_images
@@ -148,7 +148,7 @@ def _gradients(
         cotangents.append(found)
     together = jax.tree.map(lambda *parts: jnp.concatenate(parts), *cotangents)
     gradients = map_fast(pull_back, together)
-    return outputs[0], check_maps(gradients), places
+    return outputs[0], to_maps(network, gradients, images), places
 
 
 _Outputs = tuple[jax.Array, jax.Array | None]

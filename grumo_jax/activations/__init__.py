@@ -8,7 +8,7 @@ from grumo_jax.activations.access import capture_activations as capture_activati
 from grumo_jax.activations.access import edit_activations as edit_activations
 from grumo_jax.activations.calls import Call as Call
 from grumo_jax.activations.calls import list_calls as list_calls
-from grumo_jax.activations.choose import LayerNames as LayerNames
 from grumo_jax.activations.choose import choose_layers as choose_layers
-from grumo_jax.activations.choose import name_layers as name_layers
-from grumo_jax.activations.choose import number_layers as number_layers
+from grumo_jax.activations.names import LayerNames as LayerNames
+from grumo_jax.activations.names import name_layers as name_layers
+from grumo_jax.activations.names import number_layers as number_layers

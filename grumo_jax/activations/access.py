@@ -2,30 +2,32 @@
 
 Each function takes an unmodified linen module with its variables, an `nnx.GraphDef` with its
 state, or `wrap` of either; `images` is whatever the model takes first, and further keyword
-arguments (`train=False`, `rngs=…`) go to the model. All are pure and meant to be used under
-`jax.jit`; none leaves state behind.
+arguments (`train=False`, `rngs=…`) go to the model. Layers go by the names that
+`activation_shapes` lists, by "input" for what the model is given, or by number, see
+`name_layers`; results go by name. All are pure and meant to be used under `jax.jit`; none leaves
+state behind.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from grumo_jax.activations.calls import Call, edit_calls, find_calls, list_calls, run
+from grumo_jax.activations.arrays import map_arrays, only_arrays
+from grumo_jax.activations.calls import Call, edit_calls, list_calls, run
+from grumo_jax.activations.names import LayerNames, find_layers
 from grumo_jax.errors import LayerError
-from grumo_jax.network import as_names
-
-Layers = str | Sequence[str]
 
 
 def activation_shapes(model: Any, variables: Any, images: Any, **kwargs: Any) -> dict[str, Any]:
     """List the layers of a model, in the order in which they end. Nothing is computed.
 
     Returns:
-        {name: shape and dtype of its output} (a tree where the output is one). Names are what
-        the other functions take. A module called several times has a name for each call,
-        "path#0", "path#1", …; layers hidden by `nn.scan` and the like are left out.
+        {name: shape and dtype of its output} (a tree where the output is one, with None for what
+        is no array). Names are what the other functions take. A module called several times has
+        a name for each call, "path#0", "path#1", …; layers hidden by `nn.scan` and the like are
+        left out, and so are those that return no array.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -40,16 +42,16 @@ def activation_shapes(model: Any, variables: Any, images: Any, **kwargs: Any) ->
         layers_2 (1, 8, 8, 1) float32
     """
     calls = list_calls(model, variables, images, kwargs)
-    return {call.name: call.shape for call in calls if not call.hidden}
+    return {call.name: call.shape for call in calls if not call.hidden and not call.is_input}
 
 
 def capture_activations(
-    model: Any, variables: Any, images: Any, layers: Layers, **kwargs: Any
+    model: Any, variables: Any, images: Any, layers: LayerNames, **kwargs: Any
 ) -> Any:
     """Return the outputs of the named layers.
 
     Args:
-        layers: one name, or several.
+        layers: one name or number, or several.
 
     Returns:
         The activation of the one layer, or {name: activation} for several.
@@ -67,15 +69,15 @@ def capture_activations(
         >>> grumo_jax.capture_activations(model, variables, images, "layers_0").shape
         (1, 8, 8, 4)
     """
-    calls = _find(model, variables, images, layers, kwargs)
-    return _like(layers, _capture(model, variables, images, calls, kwargs))
+    calls = find_layers(model, variables, images, layers, kwargs)
+    return _like(layers, calls, _capture(model, variables, images, calls, kwargs))
 
 
 def activation_gradients(
     model: Any,
     variables: Any,
     images: Any,
-    layers: Layers,
+    layers: LayerNames,
     loss: Callable[[Any], jax.Array],
     **kwargs: Any,
 ) -> Any:
@@ -85,7 +87,7 @@ def activation_gradients(
     back-propagated: parameters and earlier layers cost nothing.
 
     Args:
-        layers: one name, or several.
+        layers: one name or number, or several.
         loss: maps the model's output to a scalar.
 
     Returns:
@@ -117,7 +119,7 @@ def activation_vjp(
     model: Any,
     variables: Any,
     images: Any,
-    layers: Layers,
+    layers: LayerNames,
     *,
     readout: Callable[[Any], Any] = lambda output: output,
     has_aux: bool = False,
@@ -129,7 +131,7 @@ def activation_vjp(
     result over cotangents, so that the forward pass is shared.
 
     Args:
-        layers: one name, or several.
+        layers: one name or number, or several.
         readout: maps the model's output to what is returned and differentiated.
         has_aux: whether `readout` returns a pair, the second of which is returned as it is.
 
@@ -149,7 +151,7 @@ def activation_vjp(
         >>> float(pull_back(jnp.ones_like(mean)).sum())
         1.0
     """
-    calls = _find(model, variables, images, layers, kwargs)
+    calls = find_layers(model, variables, images, layers, kwargs)
 
     def forward(offsets: dict[str, Any]) -> tuple[Any, Any]:
         edits = {(c.path, c.index): _add(offsets[name]) for name, c in calls.items()}
@@ -159,11 +161,22 @@ def activation_vjp(
     # Like the activations in dtype (a float32 zero would widen a bfloat16 network), sharding and
     # varying axes (a replicated zero under shard_map would get the sum over devices). Their
     # values are not needed, so that under jit they are not computed.
-    zeros = jax.tree.map(jnp.zeros_like, _capture(model, variables, images, calls, kwargs))
+    zeros = {
+        name: _zeros(activation)
+        for name, activation in _capture(model, variables, images, calls, kwargs).items()
+    }
+    for name, call in calls.items():
+        if not jax.tree.leaves(zeros[name]):
+            raise LayerError(f"layer {name!r} gives no real numbers and has no gradient")
+        if call.custom_derivative:
+            raise LayerError(
+                f"no gradient reaches layer {name!r}: it runs inside a function that brings its "
+                "own derivative (custom_vjp, custom_jvp); name a layer outside of it"
+            )
     result, vjp, aux = jax.vjp(forward, zeros, has_aux=True)
 
     def pull_back(cotangent: Any) -> Any:
-        return _like(layers, vjp(cotangent)[0])
+        return _like(layers, calls, vjp(cotangent)[0])
 
     return (result, pull_back, aux) if has_aux else (result, pull_back)
 
@@ -172,7 +185,7 @@ def edit_activations(
     model: Any,
     variables: Any,
     images: Any,
-    edits: Mapping[str, Callable[[Any], Any]],
+    edits: Mapping[str, Callable[[Any], Any]] | Mapping[int, Callable[[Any], Any]],
     **kwargs: Any,
 ) -> Any:
     """Run the model with some activations replaced, and return its output.
@@ -195,8 +208,11 @@ def edit_activations(
         ... )
         Array([[0.]], dtype=float32)
     """
-    calls = _find(model, variables, images, list(edits), kwargs)
-    by_call = {(c.path, c.index): _checked(edits[name], c) for name, c in calls.items()}
+    calls = find_layers(model, variables, images, list(edits), kwargs)
+    by_call = {
+        (call.path, call.index): _checked(edit, call)
+        for edit, call in zip(edits.values(), calls.values(), strict=True)
+    }
     return run(model, variables, images, kwargs, visit=edit_calls(by_call))[0]
 
 
@@ -213,12 +229,6 @@ def apply_model(model: Any, variables: Any, images: Any, **kwargs: Any) -> Any:
     return run(model, variables, images, kwargs)[0]
 
 
-def _find(
-    model: Any, variables: Any, images: Any, layers: Layers, kwargs: Mapping[str, Any]
-) -> dict[str, Call]:
-    return find_calls(list_calls(model, variables, images, kwargs), as_names(layers))
-
-
 def _capture(
     model: Any, variables: Any, images: Any, calls: Mapping[str, Call], kwargs: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -227,12 +237,25 @@ def _capture(
     return {name: captured[call.path][call.index] for name, call in calls.items()}
 
 
-def _like(layers: Layers, results: dict[str, Any]) -> Any:
-    return results[layers] if isinstance(layers, str) else {name: results[name] for name in layers}
+def _like(layers: LayerNames, names: Iterable[str], results: dict[str, Any]) -> Any:
+    """The one result of a layer given alone; those of several by name, in their order."""
+    if isinstance(layers, Sequence) and not isinstance(layers, str):
+        return {name: results[name] for name in names}
+    (result,) = results.values()
+    return result
 
 
 def _add(offset: Any) -> Callable[[Any], Any]:
-    return lambda output: jax.tree.map(jnp.add, output, offset)
+    return lambda output: map_arrays(lambda x, o: x if o is None else x + o, output, offset)
+
+
+def _zeros(activation: Any) -> Any:
+    """Zeros like what can be differentiated; None for the rest, which has no gradient."""
+
+    def zero(leaf: jax.Array) -> jax.Array | None:
+        return jnp.zeros_like(leaf) if jnp.issubdtype(leaf.dtype, jnp.inexact) else None
+
+    return jax.tree.map(zero, activation)
 
 
 def _scalar(loss: Callable[[Any], jax.Array]) -> Callable[[Any], jax.Array]:
@@ -252,7 +275,7 @@ def _checked(edit: Callable[[Any], Any], call: Call) -> Callable[[Any], Any]:
     def checked(output: Any) -> Any:
         edited = edit(output)
         forms = [
-            jax.tree.map(lambda x: (jnp.shape(x), jnp.result_type(x)), tree)
+            jax.tree.map(lambda x: (jnp.shape(x), jnp.result_type(x)), only_arrays(tree))
             for tree in (output, edited)
         ]
         if forms[0] != forms[1]:

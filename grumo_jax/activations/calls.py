@@ -2,13 +2,14 @@
 
 A layer is named by its path, "decoder/up_1_0/conv". A module that is called several times has
 one name for each call, "deconv#0", "deconv#1", …, since its calls may differ in shape and
-each is an activation of its own. A module inside `nn.scan` (or another lifted transform that
-stacks or hides its outputs) is named and explained but cannot be used.
+each is an activation of its own. A module inside `nn.scan` (or another transform that stacks or
+hides its outputs) is named and explained but cannot be used. "input" is what the network is given.
 """
 
 import difflib
+import inspect
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,10 +19,17 @@ from flax import nnx
 
 from grumo_jax.activations import linen as _linen
 from grumo_jax.activations import nnx as _nnx
+from grumo_jax.activations.arrays import only_arrays
+from grumo_jax.activations.mode import check_arguments, check_mode
+from grumo_jax.activations.traces import has_custom_derivative
 from grumo_jax.errors import LayerError
 from grumo_jax.network import DepthNetwork
 
 CONVOLUTIONS = (nn.Conv, nn.ConvTranspose, nn.ConvLocal, nnx.Conv, nnx.ConvTranspose)
+INPUT = "input"
+"""The name of the network's input, unless a module is called so."""
+INPUT_PATH = ""
+"""Its path, which no submodule has."""
 
 
 @dataclass(frozen=True)
@@ -33,16 +41,17 @@ class Call:
         path: the submodule's path.
         index: how many calls of the submodule came before.
         kind: the submodule's class.
-        shape: the output as a tree of `jax.ShapeDtypeStruct`.
+        shape: the arrays of the output, as a tree of `jax.ShapeDtypeStruct`.
         hidden: why the output cannot be captured, or None.
+        custom_derivative: whether it runs inside a function that brings its own derivative.
 
     Example:
         >>> import jax, jax.numpy as jnp
         >>> from flax import linen as nn
         >>> shape = jax.ShapeDtypeStruct((1, 4, 4, 8), jnp.float32)
         >>> call = Call("conv#1", "conv", 1, nn.Conv, shape)
-        >>> call.is_convolution, call.hidden
-        (True, None)
+        >>> call.is_input, call.hidden
+        (False, None)
     """
 
     name: str
@@ -51,19 +60,12 @@ class Call:
     kind: type
     shape: Any
     hidden: str | None = None
+    custom_derivative: bool = False
 
     @property
-    def is_convolution(self) -> bool:
-        """Whether the output is the pre-activation map (B, h, w, C) of a convolution."""
-        return issubclass(self.kind, CONVOLUTIONS) and getattr(self.shape, "ndim", 0) == 4
-
-    def check_feature_map(self) -> None:
-        """Raise a `LayerError` unless the output is a map (B, h, w, C)."""
-        if getattr(self.shape, "ndim", 0) != 4:
-            raise LayerError(
-                f"layer {self.name!r} is no feature map (batch, height, width, channels); name the "
-                "output of a convolution"
-            )
+    def is_input(self) -> bool:
+        """Whether this is what the network is given, and no submodule's output."""
+        return self.path == INPUT_PATH
 
 
 def run(
@@ -77,23 +79,36 @@ def run(
 ) -> tuple[Any, dict[str, tuple[Any, ...]]]:
     """Run a model of either kind, with every output shown to `visit`; see `linen.run`."""
     visit = visit or (lambda path, index, module, output: output)
+    check = _no_check
     if isinstance(model, DepthNetwork):
         if model.edits:
             visit = _one_after_another(edit_calls(model.edits), visit)
-        model, kwargs = model.module, {**dict(model.kwargs), **kwargs}
+        model, kwargs, check = model.module, {**dict(model.kwargs), **kwargs}, check_mode
+    images = visit(INPUT_PATH, 0, None, images)
     if isinstance(model, nn.Module):
-        return _linen.run(model, variables, images, kwargs, visit=visit, capture=capture)
-    if isinstance(model, nnx.GraphDef):
-        return _nnx.run(model, variables, images, kwargs, visit=visit, capture=capture)
-    hint = "; split it: graphdef, state = nnx.split(model)" * isinstance(model, nnx.Module)
-    raise LayerError(
-        f"the model is a {type(model).__name__}; expected a linen module, the nnx.GraphDef of an "
-        f"NNX module, or grumo_jax.wrap of one{hint}"
-    )
+        check_arguments(variables, kwargs)
+        output, captured = _linen.run(
+            model, variables, images, kwargs, check=check, visit=visit, capture=capture
+        )
+    elif isinstance(model, nnx.GraphDef):
+        output, captured = _nnx.run(
+            model, variables, images, kwargs, check=check, visit=visit, capture=capture
+        )
+    else:
+        hint = "; split it: graphdef, state = nnx.split(model)" * isinstance(model, nnx.Module)
+        raise LayerError(
+            f"the model is a {type(model).__name__}; expected a linen module, the nnx.GraphDef of "
+            f"an NNX module, or grumo_jax.wrap of one{hint}"
+        )
+    return output, {**captured, INPUT_PATH: (only_arrays(images),)}
+
+
+def _no_check(path: str, module: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    """A module by itself may be run as its owner likes; `DepthNetwork`s are in evaluation mode."""
 
 
 def _one_after_another(first: _linen.Visit, second: _linen.Visit) -> _linen.Visit:
-    def visit(path: str, index: int, module: Any, output: Any) -> Any:
+    def visit(path: str, index: int | None, module: Any, output: Any) -> Any:
         return second(path, index, module, first(path, index, module, output))
 
     return visit
@@ -116,36 +131,41 @@ def list_calls(
         >>> images = jnp.ones((1, 4, 4, 3))
         >>> variables = net.init(jax.random.key(0), images)
         >>> [(call.name, call.shape.shape) for call in list_calls(net, variables, images)]
-        [('layers_0', (1, 4, 4, 2)), ('layers_1', (1, 4, 4, 1))]
+        [('input', (1, 4, 4, 3)), ('layers_0', (1, 4, 4, 2)), ('layers_1', (1, 4, 4, 1))]
     """
-    seen: list[tuple[str, int, type, Any]] = []
+    seen: list[tuple[str, int | None, type, Any, bool]] = []
+    here = inspect.currentframe()
 
-    def visit(path: str, index: int, module: Any, output: Any) -> Any:
-        seen.append((path, index, type(module), _shapes(output)))
+    def visit(path: str, index: int | None, module: Any, output: Any) -> Any:
+        if jax.tree.leaves(only_arrays(output)):
+            seen.append((path, index, type(module), _shapes(output), has_custom_derivative(here)))
         return output
 
     def forward(variables: Any, images: Any) -> Any:
         return run(model, variables, images, kwargs or {}, visit=visit, capture=None)[1]
 
     captured = jax.eval_shape(forward, variables, images)
-    counts = Counter(path for path, *_ in seen)
+    counts = Counter(path for path, index, *_ in seen if index is not None)
+    taken = {path for path, *_ in seen}
     calls: dict[str, Call] = {}
-    for path, index, kind, shape in seen:
+    for path, index, kind, shape, custom in seen:
         hidden = _why_hidden(shape, index, counts[path], captured.get(path, ()))
         name = path if counts[path] == 1 or hidden else f"{path}#{index}"
-        calls.setdefault(name, Call(name, path, index, kind, shape, hidden))
+        if path == INPUT_PATH:
+            name = INPUT if INPUT not in taken else f"{INPUT}#"
+        calls.setdefault(name, Call(name, path, index or 0, kind, shape, hidden, custom))
     return tuple(calls.values())
 
 
 def _shapes(output: Any) -> Any:
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), output)
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), only_arrays(output))
 
 
-def _why_hidden(shape: Any, index: int, count: int, captured: tuple[Any, ...]) -> str | None:
-    if not captured:
+def _why_hidden(shape: Any, index: int | None, count: int, captured: tuple[Any, ...]) -> str | None:
+    if index is None or not captured:
         return (
-            "it runs inside a lifted transform, such as nn.scan, that keeps its outputs to itself "
-            "(variable_axes without 'intermediates')"
+            "it runs inside a transform, such as nn.scan or jax.checkpoint, that keeps its outputs "
+            "to itself (of nn.scan: variable_axes without 'intermediates')"
         )
     if count != len(captured) or _shapes(captured[index]) != shape:
         return (
@@ -162,14 +182,16 @@ def find_calls(calls: Iterable[Call], names: Iterable[str]) -> dict[str, Call]:
             calls, or whose output is hidden in a lifted transform.
     """
     by_name = {call.name: call for call in calls}
+    # A module that is called once may be named by that call, too.
+    by_call = {f"{call.path}#{call.index}": call for call in by_name.values()}
     found = {}
     for name in names:
-        call = by_name.get(name)
+        call = by_name.get(name) or by_call.get(name)
         if call is None:
             raise LayerError(_unknown(name, by_name))
         if call.hidden:
             raise LayerError(f"layer {name!r} cannot be used: {call.hidden}")
-        found[name] = call
+        found[call.name] = call
     return found
 
 
@@ -192,8 +214,8 @@ def _unknown(name: str, calls: Mapping[str, Call]) -> str:
 def edit_calls(edits: Mapping[tuple[str, int], Callable[[Any], Any]]) -> _linen.Visit:
     """A `visit` that puts edits[path, index](output) in the place of an output."""
 
-    def visit(path: str, index: int, module: Any, output: Any) -> Any:
-        edit = edits.get((path, index))
+    def visit(path: str, index: int | None, module: Any, output: Any) -> Any:
+        edit = None if index is None else edits.get((path, index))
         return output if edit is None else edit(output)
 
     return visit

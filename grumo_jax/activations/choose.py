@@ -4,24 +4,35 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import jax
+from flax import linen as nn
+from flax import nnx
 from jax.extend import core
 
-from grumo_jax.activations.calls import Call, edit_calls, find_calls, list_calls, run
+from grumo_jax.activations.calls import (
+    CONVOLUTIONS,
+    Call,
+    edit_calls,
+    find_calls,
+    list_calls,
+    run,
+)
 from grumo_jax.errors import LayerError
+from grumo_jax.layouts import Layout, find_layout, picture_size
 from grumo_jax.network import DepthNetwork, as_network
 
 Role = Literal["gradient", "decoder", "dropout", "features"]
-LayerNames = str | int | Sequence[str | int]
-"""As `name_layers` takes them."""
+LINEAR = (nn.Dense, nn.DenseGeneral, nn.Einsum, nnx.Linear, nnx.LinearGeneral, nnx.Einsum)
+BRIDGES = (nnx.bridge.ToLinen, nnx.bridge.ToNNX)
 
 
 def choose_layers(model: Any, variables: Any, images: Any, role: Role) -> tuple[str, ...]:
     """Name the layers that an estimator uses where it was given none.
 
     What the network says of itself counts first (`Monodepth2` does, and `wrap` takes names).
-    For other networks the convolutions are listed in the order of their calls, without those
-    that depth does not depend on; the decoder begins with the last one of the lowest
-    resolution. Then
+    For other networks the convolutions that give maps of the picture are listed in the order of
+    their calls, without those that depth does not depend on; the decoder begins with the last one
+    of the lowest resolution. Where other layers follow on that one, such as a transformer's or
+    those that a scan hides, it is no decoder's beginning, and the choice is refused. Then
 
     - "decoder": all convolutions of the decoder, coarse to fine;
     - "gradient": of these the last at a quarter of the input's width, or the nearest to that
@@ -35,7 +46,8 @@ def choose_layers(model: Any, variables: Any, images: Any, role: Role) -> tuple[
         role: what the layers are for.
 
     Raises:
-        LayerError: if the network has no convolution that depth depends on.
+        LayerError: if the network has no convolution that depth depends on, or no decoder can be
+            recognised.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -57,8 +69,13 @@ def choose_layers(model: Any, variables: Any, images: Any, role: Role) -> tuple[
     }[role]
     if known:
         return known
-    convolutions = _convolutions_of_depth(network, variables, images)
+    calls = list_calls(network, variables, images)
+    shaping = _shaping_depth(network, variables, images, calls)
+    convolutions = [call for call in shaping if _is_convolution(call)]
+    if not convolutions:
+        raise LayerError(_no_convolution(network, calls))
     start = _decoder_start(convolutions)
+    _check_decoder(shaping, convolutions[start:])
     if role == "features":
         last_at = {call.shape.shape[1:3]: call.name for call in convolutions[:start]}
         if not last_at:
@@ -70,80 +87,19 @@ def choose_layers(model: Any, variables: Any, images: Any, role: Role) -> tuple[
     return names
 
 
-def name_layers(model: Any, variables: Any, images: Any, layers: LayerNames) -> tuple[str, ...]:
-    """Names of layers that may have been given by number.
-
-    Args:
-        model, variables, images: see `choose_layers`.
-        layers: one or several names, which stay as they are; of a number, such as 6 or "6", the
-            decoder's convolution that has it, counted coarse to fine as the papers do; "decoder"
-            for all of those.
-
-    Raises:
-        LayerError: if the decoder has no such number, or a layer is named twice.
-
-    Example:
-        >>> import jax, jax.numpy as jnp
-        >>> import grumo_jax
-        >>> model = grumo_jax.Monodepth2(
-        ...     encoder_widths=(8, 8, 8, 16, 16), decoder_widths=(4, 4, 8, 8, 8)
-        ... )
-        >>> images = jnp.zeros((1, 32, 64, 3))
-        >>> variables = jax.eval_shape(model.init, jax.random.key(0), images)
-        >>> name_layers(model, variables, images, [6, "encoder/conv1"])
-        ('decoder/up_1_0/conv', 'encoder/conv1')
-    """
-    return tuple(name for _, name in number_layers(model, variables, images, layers))
-
-
-def number_layers(
-    model: Any, variables: Any, images: Any, layers: LayerNames
-) -> list[tuple[str | None, str]]:
-    """Like `name_layers`: (number, name) of each, the number None where a name was given.
-
-    Example:
-        >>> import jax, jax.numpy as jnp
-        >>> import grumo_jax
-        >>> model = grumo_jax.Monodepth2()
-        >>> images = jax.ShapeDtypeStruct((1, 192, 640, 3), jnp.float32)
-        >>> variables = jax.eval_shape(model.init, jax.random.key(0), images)
-        >>> number_layers(model, variables, images, (6, "decoder/head_0"))
-        [('6', 'decoder/up_1_0/conv'), (None, 'decoder/head_0')]
-    """
-    given = list(map(str, [layers] if isinstance(layers, str | int) else layers))
-    decoder: tuple[str, ...] = ()
-    if any(name == "decoder" or _is_number(name) for name in given):
-        decoder = choose_layers(model, variables, images, "decoder")
-    found = list[tuple[str | None, str]]()
-    for name in given:
-        if name == "decoder":
-            found += [(str(i), layer) for i, layer in enumerate(decoder)]
-        elif not _is_number(name):
-            found.append((None, name))
-        elif 0 <= int(name) < len(decoder):
-            found.append((name, decoder[int(name)]))
-        else:
-            raise LayerError(
-                f"there is no decoder layer {name}; the decoder's layers are 0 … {len(decoder) - 1}"
-            )
-    names = [name for _, name in found]
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise LayerError(f"the layer {twice[0]!r} is named twice; name it once")
-    return found
-
-
-def _is_number(name: str) -> bool:
-    return name.removeprefix("-").isdecimal()
-
-
 def _nearest_to_quarter(
     network: DepthNetwork, variables: Any, images: Any, decoder: Sequence[str]
 ) -> str:
     if len(decoder) == 1:
         return decoder[0]
     calls = find_calls(list_calls(network, variables, images), decoder)
-    widths = {name: jax.tree.leaves(call.shape)[0].shape[2] for name, call in calls.items()}
-    quarter = images.shape[2] / 4
+
+    def width(call: Call) -> int:
+        layout = find_layout(call.name, call.shape, network.declared_layout(call.name), images)
+        return jax.eval_shape(layout.to_map, call.shape).shape[2]
+
+    widths = dict(zip(decoder, map(width, calls.values()), strict=True))
+    quarter = picture_size(images)[1] / 4
     # Reversed, since `min` keeps the first of equals and the last one is wanted.
     return min(reversed(decoder), key=lambda name: abs(widths[name] / quarter - 1))
 
@@ -153,20 +109,55 @@ def _decoder_start(convolutions: Sequence[Call]) -> int:
     return len(pixels) - 1 - pixels[::-1].index(min(pixels))
 
 
-def _convolutions_of_depth(network: DepthNetwork, variables: Any, images: Any) -> list[Call]:
-    calls = [
-        call
-        for call in list_calls(network, variables, images)
-        if call.is_convolution and not call.hidden
-    ]
-    reaching = _reaching_depth(network, variables, images, calls)
-    found = [call for call in calls if call.name in reaching]
-    if not found:
+def _check_decoder(shaping: Sequence[Call], decoder: Sequence[Call]) -> None:
+    """Raise a `LayerError` if what follows on the decoder's first layer is no convolution."""
+    first = shaping.index(decoder[0])
+    end = shaping.index(decoder[1]) if len(decoder) > 1 else len(shaping)
+    if strange := shaping[first + 1 : end]:
+        names = ", ".join(repr(call.name) for call in strange[:3])
+        more = f" and {len(strange) - 3} more" * (len(strange) > 3)
         raise LayerError(
-            "the network has no convolution that its depth depends on, so no layer can be chosen "
-            "for it; name the layers (grumo_jax.activation_shapes lists them)"
+            f"no decoder can be recognised: on {decoder[0].name!r}, the last convolution of the "
+            f"lowest resolution, follow layers that are no convolutions or cannot be seen: {names}"
+            f"{more}; name the layers, as layers= of the estimator or wrap(…, decoder_layers=…)"
         )
-    return found
+
+
+def _shaping_depth(
+    network: DepthNetwork, variables: Any, images: Any, calls: Sequence[Call]
+) -> list[Call]:
+    """Calls that may make up a decoder: maps and tokens that depth depends on, and hidden ones."""
+    linear = [call for call in calls if issubclass(call.kind, (*CONVOLUTIONS, *LINEAR, *BRIDGES))]
+    visible = [
+        call
+        for call in linear
+        if not call.hidden and _has_places(call, network.declared_layout(call.name), images)
+    ]
+    reaching = _reaching_depth(network, variables, images, visible)
+    return [call for call in linear if call.hidden or call.name in reaching]
+
+
+def _is_convolution(call: Call) -> bool:
+    return issubclass(call.kind, CONVOLUTIONS) and not call.hidden and call.shape.ndim == 4
+
+
+def _has_places(call: Call, declared: Layout | None, images: Any) -> bool:
+    try:
+        find_layout(call.name, call.shape, declared, images)
+    except LayerError:
+        return False
+    return True
+
+
+def _no_convolution(network: DepthNetwork, calls: Sequence[Call]) -> str:
+    kinds = [getattr(network.module, "type", type(network.module)), *(call.kind for call in calls)]
+    hint = ""
+    if any(issubclass(kind, BRIDGES) for kind in kinds):
+        hint = "a bridge of flax shows no layers: use the module behind it itself; or "
+    return (
+        "the network has no convolution that its depth depends on, so no layer can be chosen "
+        f"for it; {hint}name the layers (grumo_jax.activation_shapes lists them)"
+    )
 
 
 def _reaching_depth(

@@ -4,8 +4,15 @@ Sharing makes every image's result independent of the batch it is in: the same k
 image the same noise wherever it stands.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+
+from grumo_jax.activations.calls import Call
+from grumo_jax.layouts import as_edit, find_layout
+from grumo_jax.network import DepthNetwork
 
 
 def drop_channels(activation: jax.Array, rate: float, key: jax.Array) -> jax.Array:
@@ -20,3 +27,13 @@ def add_noise(activation: jax.Array, std: float, key: jax.Array) -> jax.Array:
     spread = jnp.std(activation, axis=tuple(range(1, activation.ndim - 1)), keepdims=True)
     noise = jax.random.normal(key, (1, *activation.shape[1:]), activation.dtype)
     return activation + std * spread * noise
+
+
+def edit_in_layout(
+    network: DepthNetwork, call: Call, images: Any, edit: Callable[[Any], Any]
+) -> Callable[[Any], Any]:
+    """An edit of channels-last activations as one of a layer, where its layout is declared."""
+    declared = network.declared_layout(call.name)
+    if declared is None:
+        return edit
+    return as_edit(find_layout(call.name, call.shape, declared, images), edit)

@@ -5,14 +5,41 @@ nothing but static shapes is ever kept outside of it: captured values travel thr
 own `intermediates` collection, which survives `nn.remat` and the other lifted transforms.
 """
 
+import itertools
 from collections import Counter
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any
 
 from flax import linen as nn
 
-Visit = Callable[[str, int, Any, Any], Any]
-"""(path, how many calls came before, submodule, output) → output."""
+from grumo_jax.activations.arrays import only_arrays
+
+Check = Callable[[str, Any, Sequence[Any], Mapping[str, Any]], None]
+"""(path, submodule, arguments of its call, keyword arguments), called before a submodule is."""
+Visit = Callable[[str, int | None, Any, Any], Any]
+"""(path, how many calls came before, submodule, output) → output.
+
+The number is None where nothing can be captured: inside transforms that carry nothing out.
+"""
+
+INTERMEDIATES = "intermediates"
+
+
+class _Unequal(str):
+    """A name that equals none, itself included, so that no cache finds what was kept under it.
+
+    `nn.jit` keeps a traced program for each configuration of a module and its scope; in that
+    program, other edits than today's would be in force, or none. With this name among a scope's
+    mutable collections every call is a configuration of its own, and is traced anew.
+    """
+
+    _hashes = itertools.count()
+
+    def __hash__(self) -> int:
+        return hash((_Unequal, next(self._hashes)))
+
+    def __eq__(self, other: object) -> bool:
+        return False
 
 
 def run(
@@ -21,6 +48,7 @@ def run(
     images: Any,
     kwargs: Mapping[str, Any],
     *,
+    check: Check,
     visit: Visit,
     capture: Set[str] | None,
 ) -> tuple[Any, dict[str, tuple[Any, ...]]]:
@@ -28,38 +56,33 @@ def run(
 
     Args:
         module, variables, images, kwargs: what `module.apply` takes.
+        check: sees every submodule before it is called.
         visit: sees every output and returns what stands in its place.
         capture: paths whose outputs, after `visit`, are returned; None for all.
 
     Returns:
-        The module's output, and {path: outputs of its calls in order}.
+        The module's output, and {path: outputs of its calls in order}, of outputs the arrays only.
     """
     calls: Counter[str] = Counter()
 
     def interceptor(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
-        output = call(*args, **kwargs)
-        path = _path(context.module)
+        module, path = context.module, "/".join(context.module.path)
         if context.method_name != "__call__" or not path:
-            return output
+            return call(*args, **kwargs)
+        check(path, module, args, kwargs)
+        output = call(*args, **kwargs)
+        if not module.is_mutable_collection(INTERMEDIATES):
+            return visit(path, None, module, output)
         calls[path] += 1
-        return visit(path, calls[path] - 1, context.module, output)
+        output = visit(path, calls[path] - 1, module, output)
+        if capture is None or path in capture:
+            module.sow(INTERMEDIATES, "__call__", only_arrays(output))
+        return output
 
-    def is_wanted(module: nn.Module, method: str) -> bool:
-        return method == "__call__" and (capture is None or _path(module) in capture)
-
+    mutable = [INTERMEDIATES, _Unequal("nothing is kept in here")]
     with nn.intercept_methods(interceptor):
-        output, state = module.apply(
-            variables,
-            images,
-            capture_intermediates=is_wanted,
-            mutable=["intermediates"],
-            **kwargs,
-        )
-    return output, _flatten(state.get("intermediates", {}))
-
-
-def _path(module: nn.Module) -> str:
-    return "/".join(module.path)
+        output, state = module.apply(variables, images, mutable=mutable, **kwargs)
+    return output, _flatten(state.get(INTERMEDIATES, {}))
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, tuple[Any, ...]]:

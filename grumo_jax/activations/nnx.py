@@ -2,7 +2,8 @@
 
 `nnx.merge` makes a fresh module inside the traced function; each submodule of that copy gets a
 subclass of its own class, whose call passes the output on. Everything else about the modules,
-`isinstance` included, stays as it was, and the user's own module is never touched.
+`isinstance` included, stays as it was, and the user's own module is never touched. Since the
+subclasses are fresh, so are the programs that `nnx.jit` keeps.
 """
 
 from collections import Counter
@@ -11,14 +12,21 @@ from typing import Any
 
 from flax import nnx
 
-from grumo_jax.activations.linen import Visit
+from grumo_jax.activations.arrays import only_arrays
+from grumo_jax.activations.linen import Check, Visit
+from grumo_jax.activations.traces import is_carried_out
+from grumo_jax.errors import GrumoError
 
 OUTPUTS = "grumo_outputs"
 """The attribute in which a watched module keeps its outputs."""
 
 
 class _Outputs(nnx.Intermediate):
-    """Outputs kept as module state, which NNX's lifted transforms carry out correctly."""
+    """Outputs kept as module state, which NNX's lifted transforms carry out correctly.
+
+    One entry for each call, None where the output is not wanted: the second call of a module
+    then has another state than the first, so that `nnx.jit` does not take one for the other.
+    """
 
 
 def run(
@@ -27,35 +35,79 @@ def run(
     images: Any,
     kwargs: Mapping[str, Any],
     *,
+    check: Check,
     visit: Visit,
     capture: Set[str] | None,
 ) -> tuple[Any, dict[str, tuple[Any, ...]]]:
     """Call the NNX module, passing every submodule's output to `visit`; see `linen.run`."""
-    # A copy: what calls change, such as the counters of dropout, is of this trace alone.
-    module = nnx.merge(graphdef, state, copy=True)
+    module = merge(graphdef, state)
     calls: Counter[str] = Counter()
-    kept = {}
+    watched = {}
     for parts, child in list(nnx.iter_modules(module)):
-        if not parts or not callable(child):
-            continue
-        path = "/".join(map(str, parts))
-        if capture is None or path in capture:
+        if parts and callable(child):
+            path = "/".join(map(str, parts))
+            watched[path] = child
             setattr(child, OUTPUTS, _Outputs(()))
-            kept[path] = child
-        _watch(child, path, calls, visit)
+            _watch(child, path, calls, check, visit, capture is None or path in capture)
     output = module(images, **kwargs)
-    return output, {path: getattr(child, OUTPUTS).get_value() for path, child in kept.items()}
+    return output, {path: getattr(child, OUTPUTS).get_value() for path, child in watched.items()}
 
 
-def _watch(module: Any, path: str, calls: Counter[str], visit: Visit) -> None:
+def merge(graphdef: nnx.GraphDef, state: Any) -> Any:
+    """A module of its own with this state, whose entries are paired by name.
+
+    NNX pairs them by order, in which "10" of a state restored without a target, whose indices are
+    strings, comes before "2".
+
+    Args:
+        graphdef: of the module.
+        state: what `nnx.split` gave, or `nnx.to_pure_dict` of it; or a tuple of several.
+
+    Raises:
+        GrumoError: if the state has other entries than the module.
+    """
+    state = nnx.merge_state(*state) if isinstance(state, tuple | list) else state
+    if not isinstance(state, Mapping):
+        raise GrumoError(
+            f"the variables of an NNX network are a {type(state).__name__}; expected its state, as "
+            "graphdef, state = nnx.split(model) gives it"
+        )
+    given = {tuple(map(str, path)): leaf for path, leaf in nnx.to_flat_state(nnx.State(state))}
+    try:
+        # A copy: what calls change, such as the counters of dropout, is of this trace alone.
+        module = nnx.merge(graphdef, state, copy=True)
+    except ValueError as error:
+        raise GrumoError(
+            f"the state of {len(given)} entries does not belong to the network, which has "
+            f"{graphdef.num_leaves}: split it again, or restore with its own state as target"
+        ) from error
+    expected = [path for path, _ in nnx.to_flat_state(nnx.state(module))]
+    names = {tuple(map(str, path)): path for path in expected}
+    if missing := [path for path in names if path not in given]:
+        raise GrumoError(
+            f"the state has no entry {'/'.join(missing[0])!r}, which the network has: split the "
+            "network again, or restore it with its own state as target"
+        )
+    if list(given) == list(names):
+        return module
+    paired = nnx.from_flat_state([(path, given[name]) for name, path in names.items()])
+    return nnx.merge(graphdef, paired, copy=True)
+
+
+def _watch(
+    module: Any, path: str, calls: Counter[str], check: Check, visit: Visit, wanted: bool
+) -> None:
     original: Callable[..., Any] = type(module).__call__
 
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        check(path, self, args, kwargs)
+        output = original(self, *args, **kwargs)
+        kept = getattr(self, OUTPUTS)
+        if not is_carried_out(kept):
+            return visit(path, None, self, output)
         calls[path] += 1
-        index = calls[path] - 1
-        output = visit(path, index, self, original(self, *args, **kwargs))
-        if (kept := getattr(self, OUTPUTS, None)) is not None:
-            kept.set_value((*kept.get_value(), output))
+        output = visit(path, calls[path] - 1, self, output)
+        kept.set_value((*kept.get_value(), only_arrays(output) if wanted else None))
         return output
 
     module.__class__ = type(type(module).__name__, (type(module),), {"__call__": call})

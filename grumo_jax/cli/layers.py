@@ -29,7 +29,8 @@ def layers(
     model, variables = load_checkpoint(checkpoint)
     size = model.input_size or (192, 640)
     images = jax.ShapeDtypeStruct((1, *size, 3), jnp.float32)
-    calls = {call.name: call for call in list_calls(model, variables, images)}
+    found = list_calls(model, variables, images)
+    calls = {call.name: call for call in found if not call.is_input}
     numbers = {name: str(i) for i, name in enumerate(model.decoder_layers)}
     say(f"{'#':>2} {'layer':<36} {'kind':<14} output for an image of {size[0]}×{size[1]}")
     for name in calls if all_layers else model.decoder_layers:

@@ -12,6 +12,7 @@ from flax import struct
 from grumo_jax.activations import apply_model
 from grumo_jax.draws import number
 from grumo_jax.errors import GrumoError
+from grumo_jax.estimators.values import Values, check_key, check_values, summarize
 from grumo_jax.network import DepthNetwork, as_network, check_images
 from grumo_jax.references import ImageReference
 from grumo_jax.scores import normalize
@@ -133,13 +134,20 @@ class Estimator(abc.ABC):
 
         Args:
             variables: the model's variables (for an `Ensemble`, stacked; for NNX, the state).
-            images: (B, H, W, 3) float in [0, 1].
-            key: typed PRNG key, needed where `needs_key`.
+            images: (B, H, W, C) float in [0, 1], or a tree of arrays where the network takes one:
+                those of four axes are images, and references augment each.
+            key: PRNG key, such as `jax.random.key(0)`, needed where `needs_key`.
             ground_truth: true depth of the predicted depth's shape (B, H, W), 0 where unknown;
                 for oracles that compare with it, such as the reference `GroundTruth`.
 
         Raises:
-            GrumoError: for images of a wrong form, or a missing key.
+            GrumoError: for images of a wrong form, a missing key or something else in its place;
+                outside of `jax.jit` and the like, where values are known, also for images that are
+                not finite or far outside [0, 1].
+
+        Warns:
+            GrumoWarning: where values are known and much of the depth is no positive number, or
+                any of it not finite, or depth has another aspect than the images.
         """
         return _checked_call((self,), variables, images, key, ground_truth)[0]
 
@@ -195,12 +203,15 @@ def _checked_call(
 ) -> tuple[Any, ...]:
     check_call(estimators, images, key)
     static = tuple(_as_static(estimator) for estimator in estimators)
-    return _compiled(static, variables, images, key, ground_truth)
+    results, found = _compiled(static, variables, images, key, ground_truth)
+    check_values(found)
+    return results
 
 
 def check_call(estimators: Sequence[Estimator], images: jax.Array, key: jax.Array | None) -> None:
     """Raise a `GrumoError` unless the estimators can be called together with this."""
     check_images(images)
+    check_key(key)
     for estimator in estimators:
         if estimator.network != estimators[0].network:
             raise GrumoError(
@@ -243,11 +254,12 @@ def _compiled(
     images: jax.Array,
     key: Any,
     ground_truth: jax.Array | None,
-) -> tuple[Estimate, ...]:
+) -> tuple[tuple[Estimate, ...], Values]:
     estimators = [e.estimator if isinstance(e, _ByIdentity) else e for e in static]
     views = shared_views(estimators, variables, images, key)
     inputs = Inputs(variables, images, key, ground_truth, views)
-    return tuple(estimator.estimate(inputs) for estimator in estimators)
+    estimates = tuple(estimator.estimate(inputs) for estimator in estimators)
+    return estimates, summarize(images, estimates[0].depth)
 
 
 def shared_views(

@@ -1,6 +1,5 @@
 """In-Drop and Drop: the variance of predictions under dropped channels."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -8,7 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from grumo_jax.activations import choose_layers, edit_activations
-from grumo_jax.activations.edits import drop_channels
+from grumo_jax.activations.edits import drop_channels, edit_in_layout
+from grumo_jax.activations.names import LayerNames, as_layers, find_layers
 from grumo_jax.errors import GrumoError
 from grumo_jax.estimators.base import (
     Estimate,
@@ -18,7 +18,6 @@ from grumo_jax.estimators.base import (
     predict_depth,
 )
 from grumo_jax.mapping import map_fast
-from grumo_jax.network import as_names
 
 DEFAULT_RATE = 0.2
 """The papers' probability of dropping a channel."""
@@ -37,7 +36,8 @@ class InferenceDropout(Estimator):
         model: see `Estimator`.
         samples: number of passes.
         rate: probability with which a channel is dropped; None for the model's own.
-        layers: layers whose outputs are dropped; chosen by `choose_layers` where None.
+        layers: names or numbers of layers whose outputs are dropped; chosen by `choose_layers`
+            where None.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -57,14 +57,14 @@ class InferenceDropout(Estimator):
 
     samples: int = 8
     rate: float | None = DEFAULT_RATE
-    layers: str | Sequence[str] | None = None
+    layers: LayerNames | None = None
 
     def __post_init__(self) -> None:
         if self.samples < 2:
             raise GrumoError(f"samples is {self.samples}; a variance needs at least 2")
         if self.rate is not None and not 0 < self.rate < 1:
             raise GrumoError(f"rate is {self.rate}; expected a probability between 0 and 1")
-        object.__setattr__(self, "layers", as_names(self.layers))
+        object.__setattr__(self, "layers", as_layers(self.layers))
 
     @property
     def needs_key(self) -> bool:
@@ -85,13 +85,16 @@ class InferenceDropout(Estimator):
     def _samples(self, inputs: Inputs) -> jax.Array:
         """What the network predicts in each pass (samples, B, H, W)."""
         network, variables, images = self.network, inputs.variables, inputs.images
-        layers = as_names(self.layers) or choose_layers(network, variables, images, "dropout")
+        layers = as_layers(self.layers) or choose_layers(network, variables, images, "dropout")
+        calls = find_layers(network, variables, images, layers, {})
 
         def one_pass(key: jax.Array) -> jax.Array:
             keys = jax.random.split(key, len(layers))
             drops = {
-                name: partial(drop_channels, rate=self.used_rate, key=k)
-                for name, k in zip(layers, keys, strict=True)
+                name: edit_in_layout(
+                    network, call, images, partial(drop_channels, rate=self.used_rate, key=k)
+                )
+                for (name, call), k in zip(calls.items(), keys, strict=True)
             }
             output = edit_activations(network, variables, images, drops)
             return network.to_quantity(network.read_depth(output))

@@ -9,11 +9,12 @@ import jax.numpy as jnp
 from flax import struct
 
 from grumo_jax.activations import LayerNames, activation_vjp, choose_layers, name_layers
-from grumo_jax.errors import GrumoError, LayerError
+from grumo_jax.errors import GrumoError
 from grumo_jax.estimators.base import Estimate, Estimator, Inputs
+from grumo_jax.layouts import find_layout
 from grumo_jax.losses import Loss, LossName, Space, check_loss, consistency_loss
 from grumo_jax.mapping import map_fast
-from grumo_jax.network import as_network
+from grumo_jax.network import DepthNetwork, as_network
 from grumo_jax.references import (
     PAPER_REFERENCES,
     Flip,
@@ -83,7 +84,9 @@ class GradientUncertainty(Estimator):
         reference: one `Reference` or several.
         loss, space, uncertainty_weight: see `consistency_loss`.
         reduction: over channels: "max", "sum", "mean" (signed) or "norm" (L2).
-        combine: over layers: "std" (the official program's), "max" or "mean".
+        combine: over layers: "mean", or as the papers do: "std" (the official program's) or "max"
+            (the multi-layer variant of the text); with the channels' "max", "std" was worse than a
+            constant on synthetic scenes (`docs/results.md`).
 
     Raises:
         GrumoError: for an unknown option; `LayerError` for an unknown layer, when called.
@@ -109,7 +112,7 @@ class GradientUncertainty(Estimator):
     loss: LossName | Loss = "squared"
     space: Space = "depth"
     reduction: Reduction = "max"
-    combine: Combination = "std"
+    combine: Combination = "mean"
     uncertainty_weight: float = 0.0
 
     def __post_init__(self) -> None:
@@ -130,7 +133,8 @@ class GradientUncertainty(Estimator):
     def paper(cls, model: Any, **options: Any) -> "GradientUncertainty":
         """The papers' recipe: flip, squared loss in depth, layer 6, max; w = 2 with log σ.
 
-        Of Repr, whose second head gives an error and no log σ, pass `uncertainty_weight=0`.
+        Of several layers, pass `combine="std"` for what the official program does. Of Repr, whose
+        second head gives an error and no log σ, pass `uncertainty_weight=0`.
         """
         has_log_sigma = as_network(model).log_sigma is not None
         return cls(model, **{"uncertainty_weight": 2.0 if has_log_sigma else 0.0, **options})
@@ -231,7 +235,7 @@ class GradientUncertainty(Estimator):
             network, variables, images, layers, readout=readout, has_aux=True
         )
         gradients = map_fast(pull_back, one_by_one(losses))
-        return depth, losses, check_maps(gradients)
+        return depth, losses, to_maps(network, gradients, images)
 
     def layer_names(self, variables: Any, images: jax.Array) -> tuple[str, ...]:
         """The layers that the gradient is taken at."""
@@ -264,16 +268,15 @@ def one_by_one(losses: jax.Array) -> jax.Array:
     return one_loss * jnp.ones_like(losses)[None]
 
 
-def check_maps(gradients: dict[str, Any]) -> dict[str, jax.Array]:
-    """Gradients {layer: (L, B, h, w, C)} as they are, if each is of a feature map.
+def to_maps(network: DepthNetwork, gradients: dict[str, Any], images: Any) -> dict[str, jax.Array]:
+    """Gradients {layer: (L, B, …)} of activations as those of feature maps (L, B, h, w, C).
 
     Raises:
-        LayerError: for a layer of another form.
+        LayerError: for a layer that is no feature map of the images, see `find_layout`.
     """
+    maps = {}
     for name, gradient in gradients.items():
-        if not isinstance(gradient, jax.Array) or gradient.ndim != 5:
-            raise LayerError(
-                f"layer {name!r} is no feature map (batch, height, width, channels), so its "
-                "gradient gives no map; name the outputs of convolutions"
-            )
-    return gradients
+        one = jax.eval_shape(lambda g: jax.tree.map(lambda x: x[0], g), gradient)
+        layout = find_layout(name, one, network.declared_layout(name), images)
+        maps[name] = jax.vmap(layout.to_map)(gradient)
+    return maps

@@ -182,7 +182,7 @@ class Monodepth2(nn.Module):
 
     def _check(self, images: jax.Array) -> None:
         self._check_configuration()
-        check_images(images)
+        check_images(images, channels=3)
         _, height, width, _ = images.shape
         if height % STRIDE or width % STRIDE:
             near = tuple(max(STRIDE, round(n / STRIDE) * STRIDE) for n in (height, width))

@@ -62,8 +62,8 @@ class PoseNetwork(nn.Module):
         Raises:
             GrumoError: on a wrong or unequal shape, or another dtype.
         """
-        check_images(first)
-        check_images(second)
+        check_images(first, channels=3)
+        check_images(second, channels=3)
         if first.shape != second.shape:
             raise GrumoError(f"frames have shapes {first.shape} and {second.shape}; expected equal")
         frames = jnp.concatenate([first, second], axis=-1)

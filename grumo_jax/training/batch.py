@@ -56,7 +56,7 @@ class TrainingBatch:
 
 def check_batch(batch: TrainingBatch) -> None:
     """Raise a `GrumoError` unless all that is there has the shape and dtype it should have."""
-    check_images(batch.image)
+    check_images(batch.image, channels=3)
     size, height, width, _ = batch.image.shape
     expected = {
         "intrinsics": (size, 3, 3),

@@ -1,0 +1,136 @@
+"""Layers by name and by number."""
+
+import operator
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, overload
+
+from grumo_jax.activations.calls import Call, find_calls, list_calls
+from grumo_jax.activations.choose import choose_layers
+from grumo_jax.errors import LayerError
+from grumo_jax.network import as_network
+
+LayerNames = str | int | Sequence[str | int]
+"""As `name_layers` takes them."""
+
+
+def name_layers(model: Any, variables: Any, images: Any, layers: LayerNames) -> tuple[str, ...]:
+    """Names of layers that may have been given by number.
+
+    Args:
+        model, variables, images: see `choose_layers`.
+        layers: one or several names, which stay as they are; of a number, such as 6, the
+            decoder's convolution that has it, counted coarse to fine as the papers do, and so of
+            "6" where no layer has that name; "decoder" for all of those (a module called so is
+            "decoder#0").
+
+    Raises:
+        LayerError: if the decoder has no such number, or a layer is named twice.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> import grumo_jax
+        >>> model = grumo_jax.Monodepth2(
+        ...     encoder_widths=(8, 8, 8, 16, 16), decoder_widths=(4, 4, 8, 8, 8)
+        ... )
+        >>> images = jnp.zeros((1, 32, 64, 3))
+        >>> variables = jax.eval_shape(model.init, jax.random.key(0), images)
+        >>> name_layers(model, variables, images, [6, "encoder/conv1"])
+        ('decoder/up_1_0/conv', 'encoder/conv1')
+    """
+    return tuple(name for _, name in number_layers(model, variables, images, layers))
+
+
+def number_layers(
+    model: Any, variables: Any, images: Any, layers: LayerNames
+) -> list[tuple[str | None, str]]:
+    """Like `name_layers`: (number, name) of each, the number None where a name was given.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> import grumo_jax
+        >>> model = grumo_jax.Monodepth2()
+        >>> images = jax.ShapeDtypeStruct((1, 192, 640, 3), jnp.float32)
+        >>> variables = jax.eval_shape(model.init, jax.random.key(0), images)
+        >>> number_layers(model, variables, images, (6, "decoder/head_0"))
+        [('6', 'decoder/up_1_0/conv'), (None, 'decoder/head_0')]
+    """
+    given = _as_list(layers)
+    existing = set[str]()
+    if any(isinstance(layer, str) and layer.isdecimal() for layer in given):
+        existing = {call.name for call in list_calls(model, variables, images)}
+    decoder: tuple[str, ...] = ()
+    if any(layer == "decoder" or _number(layer, existing) is not None for layer in given):
+        decoder = choose_layers(model, variables, images, "decoder")
+    found = list[tuple[str | None, str]]()
+    for layer in given:
+        number = _number(layer, existing)
+        if layer == "decoder":
+            found += [(str(i), name) for i, name in enumerate(decoder)]
+        elif number is None:
+            found.append((None, str(layer)))
+        elif 0 <= number < len(decoder):
+            found.append((str(number), decoder[number]))
+        else:
+            raise LayerError(
+                f"there is no decoder layer {number}; the decoder's layers are "
+                f"0 … {len(decoder) - 1}"
+            )
+    names = [name for _, name in found]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise LayerError(f"the layer {twice[0]!r} is named twice; name it once")
+    return found
+
+
+def find_layers(
+    model: Any, variables: Any, images: Any, layers: LayerNames, kwargs: Mapping[str, Any]
+) -> dict[str, Call]:
+    """The calls of layers given by name or number, in that order.
+
+    Raises:
+        LayerError: for a layer that does not exist, that is named twice, or that cannot be used.
+    """
+    calls = list_calls(model, variables, images, kwargs)
+    existing = {call.name for call in calls}
+    given = _as_list(layers)
+    if any(_number(layer, existing) is not None for layer in given):
+        network = as_network(model)
+        settings = tuple(sorted({**dict(network.kwargs), **kwargs}.items()))
+        network = replace(network, kwargs=settings)
+        given = list(name_layers(network, variables, images, given))
+    found = find_calls(calls, map(str, given))
+    if len(found) < len(given):
+        raise LayerError(f"the layers {given} are not all different; name each once")
+    return found
+
+
+@overload
+def as_layers(layers: LayerNames) -> tuple[str | int, ...]: ...
+@overload
+def as_layers(layers: None) -> None: ...
+def as_layers(layers: LayerNames | None) -> tuple[str | int, ...] | None:
+    """One name or number or several as a tuple; None stays None.
+
+    Raises:
+        LayerError: for what is neither a name nor a number.
+
+    Example:
+        >>> as_layers(6), as_layers(["encoder/conv1"]), as_layers(None)
+        ((6,), ('encoder/conv1',), None)
+    """
+    return None if layers is None else tuple(_as_list(layers))
+
+
+def _as_list(layers: LayerNames) -> list[str | int]:
+    given = [layers] if isinstance(layers, str) or not isinstance(layers, Sequence) else layers
+    for layer in given:
+        if isinstance(layer, bool) or not (isinstance(layer, str) or hasattr(layer, "__index__")):
+            raise LayerError(f"a layer is {layer!r}; expected a name, or a number of the decoder's")
+    return [layer if isinstance(layer, str) else operator.index(layer) for layer in given]
+
+
+def _number(layer: str | int, existing: set[str]) -> int | None:
+    """The number that is given; None of a name."""
+    if isinstance(layer, int):
+        return layer
+    return int(layer) if layer.isdecimal() and layer not in existing else None

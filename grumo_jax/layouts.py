@@ -1,0 +1,205 @@
+"""What an activation's axes are: a feature map or tokens, and of which part of the picture.
+
+Scores and ablations speak of places in the picture, so they need to know where an activation has
+its rows and columns. Channels-last maps and tokens of known grids are recognised; others are
+declared with `wrap(…, layouts={"encoder/*": FeatureMap(channel_axis=1)})`.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from grumo_jax.errors import GrumoError, LayerError
+
+SLACK = 0.15
+"""Strides of rows and columns may differ by this, relatively: borders are cut or added."""
+
+PREFIXES = (0, 1, 2, 4, 5)
+"""Numbers of tokens before the picture's that are recognised: class, distillation, registers."""
+
+
+@dataclass(frozen=True)
+class FeatureMap:
+    """An activation of four axes: batch, rows, columns, and channels somewhere among them.
+
+    Attributes:
+        channel_axis: where the channels are: -1 for (B, h, w, C), 1 for (B, C, h, w).
+
+    Raises:
+        GrumoError: for an axis that no activation of four axes has, or the batch's.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> FeatureMap(channel_axis=1).to_map(jnp.zeros((2, 8, 4, 6))).shape
+        (2, 4, 6, 8)
+    """
+
+    channel_axis: int = -1
+
+    def __post_init__(self) -> None:
+        if self.channel_axis not in (1, 2, 3, -1, -2, -3):
+            raise GrumoError(f"channel_axis is {self.channel_axis!r}; expected 1, 2, 3 or -1")
+
+    def place(self, shape: tuple[int, ...], size: tuple[int, int]) -> "FeatureMap | None":
+        """This layout, if an activation of that shape can have it for a picture of that size."""
+        if len(shape) != 4:
+            return None
+        height, width = (n for i, n in enumerate(shape[1:], 1) if i != self.channel_axis % 4)
+        return self if fits((height, width), size) else None
+
+    def to_map(self, activation: jax.Array) -> jax.Array:
+        """The activation as (B, h, w, C)."""
+        return jnp.moveaxis(activation, self.channel_axis, -1)
+
+    def from_map(self, maps: jax.Array, activation: jax.Array) -> jax.Array:
+        """The inverse of `to_map`."""
+        return jnp.moveaxis(maps, -1, self.channel_axis)
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """An activation of one token for each patch of the picture, row by row.
+
+    Attributes:
+        prefix: how many tokens come before those of the picture, such as class and registers.
+        grid: (rows, columns) of tokens; by default that of square patches which cover the
+            picture without a rest.
+        axis: where the tokens are; all axes but these and the batch's count as channels, so that
+            heads of attention, (B, tokens, heads, d) or (B, heads, tokens, d), are read too.
+
+    Raises:
+        GrumoError: for a negative prefix, a grid that is no pair of sizes, or the batch's axis.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> tokens = Tokens(prefix=1, grid=(4, 6))
+        >>> tokens.to_map(jnp.zeros((2, 25, 8))).shape
+        (2, 4, 6, 8)
+    """
+
+    prefix: int = 0
+    grid: tuple[int, int] | None = None
+    axis: int = 1
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.prefix, int) or self.prefix < 0:
+            raise GrumoError(f"prefix is {self.prefix!r}; expected a number of tokens, 0 or more")
+        if not isinstance(self.axis, int) or self.axis == 0:
+            raise GrumoError(f"axis is {self.axis!r}; expected an axis other than the batch's, 0")
+        if self.grid is not None:
+            grid = tuple(self.grid)
+            if len(grid) != 2 or not all(isinstance(n, int) and n >= 1 for n in grid):
+                raise GrumoError(f"grid is {self.grid!r}; expected (rows, columns) of tokens")
+            object.__setattr__(self, "grid", grid)
+
+    def place(self, shape: tuple[int, ...], size: tuple[int, int]) -> "Tokens | None":
+        """This layout with its grid, if an activation of that shape can have it."""
+        if len(shape) < 3 or not -len(shape) < self.axis < len(shape):
+            return None
+        tokens = shape[self.axis] - self.prefix
+        if self.grid is not None:
+            return self if math.prod(self.grid) == tokens else None
+        grids = {grid for grid in _patch_grids(size) if math.prod(grid) == tokens}
+        return replace(self, grid=grids.pop()) if len(grids) == 1 else None
+
+    def to_map(self, activation: jax.Array) -> jax.Array:
+        """The tokens of the picture as (B, h, w, C)."""
+        assert self.grid is not None, "place finds the grid"
+        tokens = jnp.moveaxis(activation, self.axis, 1)[:, self.prefix :]
+        return tokens.reshape(tokens.shape[0], *self.grid, math.prod(tokens.shape[2:]))
+
+    def from_map(self, maps: jax.Array, activation: jax.Array) -> jax.Array:
+        """The inverse of `to_map`; the tokens before are the activation's."""
+        first = jnp.moveaxis(activation, self.axis, 1)
+        tokens = maps.reshape(first.shape[0], -1, *first.shape[2:])
+        together = jnp.concatenate([first[:, : self.prefix], tokens], axis=1)
+        return jnp.moveaxis(together, 1, self.axis)
+
+
+Layout = FeatureMap | Tokens
+
+
+def fits(grid: tuple[int, int], size: tuple[int, int]) -> bool:
+    """Whether rows and columns are the picture's (height, width) at one and the same stride.
+
+    Example:
+        >>> fits((6, 20), (192, 640)), fits((129, 12), (192, 640))
+        (True, False)
+    """
+    # A pixel more or less comes of rounding and padding.
+    least = max((n / (m + 1) for n, m in zip(size, grid, strict=True)), default=0.0)
+    most = min(n / max(m - 1, 0.5) for n, m in zip(size, grid, strict=True))
+    return least <= most or _disagreement(grid, size) <= math.log(1 + SLACK)
+
+
+def _disagreement(grid: tuple[int, int], size: tuple[int, int]) -> float:
+    """How far the strides of rows and columns are apart, as a logarithm."""
+    return abs(math.log(size[0] / grid[0] * grid[1] / size[1]))
+
+
+def _patch_grids(size: tuple[int, int]) -> set[tuple[int, int]]:
+    """Grids of the square patches that cover a picture without a rest."""
+    height, width = size
+    both = math.gcd(height, width)
+    return {(height // n, width // n) for n in range(1, both + 1) if both % n == 0}
+
+
+def picture_size(images: Any) -> tuple[int, int]:
+    """(height, width) of the first picture (B, H, W, C) in a tree of inputs."""
+    for leaf in jax.tree.leaves(images):
+        if jnp.ndim(leaf) == 4:
+            height, width = jnp.shape(leaf)[1:3]
+            return height, width
+    raise GrumoError("the inputs hold no images (batch, height, width, channels)")
+
+
+def find_layout(name: str, shape: Any, declared: Layout | None, images: Any) -> Layout:
+    """Say where an activation has its rows and columns.
+
+    Args:
+        name: of the layer, for the error.
+        shape: the activation, or its `jax.ShapeDtypeStruct`; something else is no map.
+        declared: what `wrap` was told.
+        images: the network's input; its first picture counts.
+
+    Raises:
+        LayerError: if the activation has not the layout declared, or none can be recognised.
+    """
+    form = getattr(shape, "shape", None)
+    size = picture_size(images)
+    batch = jnp.shape(jax.tree.leaves(images)[0])[0]
+    if form is None or not form or form[0] != batch:
+        found = "several arrays" if form is None else f"shape {form}"
+        raise LayerError(
+            f"layer {name!r} is no feature map (batch, height, width, channels): it has {found}, "
+            f"for {batch} images; name the output of a convolution"
+        )
+    candidates = [declared] if declared else _usual(form)
+    for layout in candidates:
+        if placed := layout.place(form, size):
+            return placed
+    if declared:
+        raise LayerError(
+            f"layer {name!r} has shape {form}, which cannot be {declared} for images of "
+            f"{size[0]}×{size[1]}; correct what wrap(…, layouts=…) says"
+        )
+    raise LayerError(
+        f"layer {name!r} is no feature map (batch, height, width, channels) of images of "
+        f"{size[0]}×{size[1]}: it has shape {form}; name another layer, or say what its axes are: "
+        f'wrap(model, layouts={{"{name}": FeatureMap(channel_axis=…) or Tokens(prefix=…)}})'
+    )
+
+
+def _usual(shape: tuple[int, ...]) -> list[Layout]:
+    """Layouts that are tried where none is declared: the first that fits is taken."""
+    if len(shape) == 4:
+        return [FeatureMap()]
+    return [Tokens(prefix=n) for n in PREFIXES] if len(shape) == 3 else []
+
+
+def as_edit(layout: Layout, edit: Any) -> Any:
+    """An edit of maps (B, h, w, C) as one of activations of that layout."""
+    return lambda activation: layout.from_map(edit(layout.to_map(activation)), activation)

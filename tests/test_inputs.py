@@ -1,0 +1,174 @@
+"""What estimators are given: images of any number of channels and form, keys, odd values."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+import grumo_jax
+from grumo_jax import Flip, Gray, Noise
+from grumo_jax.errors import GrumoError, GrumoWarning
+
+
+class Net(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        x = nn.relu(nn.Conv(4, (3, 3), strides=2, name="down")(x))
+        x = jnp.repeat(jnp.repeat(nn.Conv(4, (3, 3), name="up")(x), 2, axis=1), 2, axis=2)
+        return nn.softplus(nn.Conv(1, (3, 3), name="head")(x))[..., 0] + 0.1
+
+
+class Pair(nn.Module):
+    """Takes two images and numbers that belong to them."""
+
+    @nn.compact
+    def __call__(self, inputs):
+        both = jnp.concatenate([inputs["left"], inputs["right"]], axis=-1)
+        return inputs["scale"][:, None, None] * Net(name="net")(both)
+
+
+ESTIMATORS = [
+    grumo_jax.PostProcessing,
+    lambda model: grumo_jax.GradientUncertainty(model, reference=(Flip(), Noise())),
+    lambda model: grumo_jax.TestTimeVariance(model, references=(Flip(), Noise())),
+    lambda model: grumo_jax.InferenceDropout(model, samples=2),
+    grumo_jax.RowBaseline,
+]
+
+
+@pytest.mark.parametrize("channels", [1, 4, 6])
+@pytest.mark.parametrize("make", ESTIMATORS)
+def test_any_number_of_channels(channels, make):
+    images = jax.random.uniform(jax.random.key(0), (2, 16, 32, channels))
+    variables = Net().init(jax.random.key(1), images)
+    estimate = make(Net())(variables, images, jax.random.key(2))
+    assert estimate.uncertainty.shape == (2, 16, 32)
+    assert jnp.isfinite(estimate.uncertainty).all()
+
+
+def test_gray_says_why_not():
+    images = jnp.full((2, 16, 32, 4), 0.5)
+    variables = Net().init(jax.random.key(1), images)
+    with pytest.raises(
+        GrumoError, match=r"Gray\(\) makes red, green and blue .* 4 channels; leave"
+    ):
+        grumo_jax.GradientUncertainty(Net(), reference=Gray())(variables, images)
+
+
+@pytest.mark.parametrize("make", ESTIMATORS)
+def test_trees_of_images(make):
+    left, right = jax.random.uniform(jax.random.key(0), (2, 2, 16, 32, 3))
+    inputs = {"left": left, "right": right, "scale": jnp.array([1.0, 2.0])}
+    variables = Pair().init(jax.random.key(1), inputs)
+    estimate = make(Pair())(variables, inputs, jax.random.key(2))
+    np.testing.assert_allclose(
+        make(Pair())(variables, {**inputs, "scale": jnp.ones(2)}, jax.random.key(2)).depth
+        * inputs["scale"][:, None, None],
+        estimate.depth,
+        rtol=1e-5,
+    )
+    flipped = {**inputs, "left": left[:, :, ::-1], "right": right[:, :, ::-1]}
+    if isinstance(make(Pair()), grumo_jax.GradientUncertainty):
+        seen = Pair().apply(variables, flipped)[:, :, ::-1]
+        np.testing.assert_allclose(estimate.reference_depth[:, 0], seen, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (
+            lambda x: 255 * x,
+            r"the images reach from .* to 25\d.*; expected float32 in \[0, 1\]: div",
+        ),
+        (lambda x: x - 100, "the images reach from -100 to -99"),
+        (lambda x: x.at[0, 0, 0, 0].set(jnp.nan), "the images hold values that are not finite"),
+        (lambda x: (255 * x).astype(jnp.uint8), "images are uint8; expected float32"),
+        (lambda x: x[0], r"images have shape \(16, 32, 3\); expected \(batch, height, width, chan"),
+        (lambda x: {}, "images have shape nothing; expected"),
+    ],
+)
+def test_images_that_are_none_are_refused(change, sentence):
+    images = jax.random.uniform(jax.random.key(0), (2, 16, 32, 3))
+    variables = Net().init(jax.random.key(1), images)
+    with pytest.raises(GrumoError, match=sentence):
+        grumo_jax.PostProcessing(Net())(variables, change(images))
+
+
+def test_normalised_images_and_other_quantities_pass():
+    images = jax.random.uniform(jax.random.key(0), (2, 16, 32, 4), maxval=80.0)
+    variables = Net().init(jax.random.key(1), images)
+    grumo_jax.PostProcessing(Net())(variables, images)  # the fourth channel may be metres
+    normalised = (images[..., :3] / 80 - 0.45) / 0.225
+    variables = Net().init(jax.random.key(1), normalised)
+    grumo_jax.PostProcessing(Net())(variables, normalised)
+
+
+@pytest.mark.parametrize("key", [0, np.int64(3), 1.0, jnp.int32(0), jnp.zeros(2)])
+def test_a_seed_is_no_key(tiny, images, key):
+    model, variables = tiny
+    with pytest.raises(GrumoError, match=r"expected a PRNG key: of a seed, jax.random.key\(seed\)"):
+        grumo_jax.InferenceDropout(model)(variables, images, key)
+
+
+def test_keys_of_both_kinds_are_taken(small, images):
+    network, variables = small
+    drop = grumo_jax.InferenceDropout(network, samples=2)
+    new, old = (drop(variables, images, key) for key in (jax.random.key(3), jax.random.PRNGKey(3)))
+    np.testing.assert_array_equal(new.raw, old.raw)
+
+
+class Given(nn.Module):
+    """The first channel, as it is."""
+
+    @nn.compact
+    def __call__(self, x):
+        return nn.Conv(1, (1, 1), use_bias=False, name="conv")(x)[..., 0]
+
+
+GIVEN = {"params": {"conv": {"kernel": jnp.eye(3, 1)[None, None]}}}
+
+
+@pytest.mark.parametrize(
+    ("transform", "sentence"),
+    [
+        (jnp.log, r"100 % is negative, 0 or not finite .*; if the network predicts log depth"),
+        (lambda d: d.at[0, 3, 4].set(jnp.nan), r"not finite \(0.195 % NaN or infinity\)"),
+        (lambda d: d.transpose(0, 2, 1), "depth has 32×16 pixels and the images 16×32, of another"),
+    ],
+)
+def test_depth_that_is_none_is_said_once(transform, sentence):
+    network = grumo_jax.wrap(Given(), depth=lambda output: transform(output))
+    images = jax.random.uniform(jax.random.key(0), (2, 16, 32, 3), minval=0.1, maxval=0.9)
+    with pytest.warns(GrumoWarning, match=sentence) as said:
+        grumo_jax.DepthBaseline(network)(GIVEN, images)
+    assert len(said) == 1
+
+
+def test_traced_values_are_not_looked_at():
+    network = grumo_jax.wrap(Given(), depth=lambda output: -output)
+    images = jnp.full((2, 16, 32, 3), 300.0)
+    depth = jax.jit(lambda x: grumo_jax.DepthBaseline(network)(GIVEN, x).depth)(images)
+    np.testing.assert_array_equal(depth, -300.0)
+
+
+def test_a_linen_network_in_train_mode_is_refused(images):
+    class BatchNormNet(nn.Module):
+        @nn.compact
+        def __call__(self, x, train=False):
+            x = nn.BatchNorm(use_running_average=not train, name="norm")(nn.Conv(1, (3, 3))(x))
+            return nn.softplus(nn.Dropout(0.5, deterministic=not train, name="drop")(x))[..., 0]
+
+    model = BatchNormNet()
+    variables = model.init(jax.random.key(0), images)
+    assert grumo_jax.PostProcessing(model)(variables, images).depth.shape == (3, 32, 64)
+    for kwargs, sentence in (
+        ({"train": True}, "in train mode: 'norm' normalises by the batch, .*; say so in its conf"),
+        ({"mutable": ["batch_stats"]}, "mutable is among the arguments of the network's calls"),
+    ):
+        with pytest.raises(GrumoError, match=sentence):
+            grumo_jax.PostProcessing(grumo_jax.wrap(model, kwargs=kwargs))(variables, images)
+    with pytest.raises(
+        GrumoError, match=r"variables of a linen network are a .*; expected what its"
+    ):
+        grumo_jax.PostProcessing(model)((variables["params"], variables["batch_stats"]), images)
