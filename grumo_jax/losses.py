@@ -10,14 +10,12 @@ import jax
 import jax.numpy as jnp
 
 from grumo_jax.errors import GrumoError
+from grumo_jax.precision import widen
 
 LossName = Literal["squared", "variance", "uncertainty"]
 Space = Literal["depth", "log_depth", "disparity"]
 Loss = Callable[[jax.Array, jax.Array], jax.Array]
 """(prediction (B, H, W), references (B, R, H, W)) → losses (B, L)."""
-
-SMALLEST_DEPTH = 1e-3
-"""Depths are clipped from below at this before a logarithm or an inverse is taken."""
 
 
 def squared(prediction: jax.Array, references: jax.Array) -> jax.Array:
@@ -45,11 +43,10 @@ LOSSES: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
 
 
 def to_space(depth: jax.Array, space: Space) -> jax.Array:
-    """Depth to the space in which predictions are compared, any shape."""
+    """Depth, positive for another space, to where predictions are compared; any shape."""
     if space == "depth":
         return depth
-    positive = jnp.maximum(depth, SMALLEST_DEPTH)
-    return jnp.log(positive) if space == "log_depth" else 1 / positive
+    return jnp.log(depth) if space == "log_depth" else 1 / depth
 
 
 def consistency_loss(
@@ -63,14 +60,15 @@ def consistency_loss(
 ) -> jax.Array:
     """Each image's auxiliary losses.
 
-    L = mean((d − d_ref)²) + w · mean(σ²), σ = exp(s), means over pixels.
+    L = mean((d − d_ref)²) + w · mean(σ²), σ = exp(s), means over pixels. Pixels where d, d_ref or
+    s is not finite add nothing to it and have no gradient; neither have those where d or d_ref is
+    not positive, in the spaces "log_depth" and "disparity" (in "depth" a 0 counts, as in the
+    papers' rotation). So the loss in log depth does not depend on the unit of depth.
 
     Args:
-        depth: predictions d (B, H, W).
+        depth: predictions d (B, H, W); half precision is widened to float32.
         log_sigma: s (B, H, W), or None.
-        references: reference depths d_ref (B, R, H, W), constants. Pixels where d_ref is NaN
-            are left out; where it is 0 also, in the spaces "log_depth" and "disparity" (in
-            "depth" a 0 counts, as in the papers' rotation).
+        references: reference depths d_ref (B, R, H, W), constants.
         loss: "squared" (a loss for each reference), "variance" (one loss, over prediction and
             references), "uncertainty" (the second term alone), or a function of prediction and
             references in the chosen space.
@@ -78,7 +76,7 @@ def consistency_loss(
         uncertainty_weight: w.
 
     Returns:
-        (B, L) float32 losses; each image's depend on that image alone.
+        (B, L) losses, float32 or wider; each image's depend on that image alone.
 
     Example:
         >>> import jax.numpy as jnp
@@ -126,10 +124,20 @@ def pixel_losses(
 
 
 def _compared(depth: jax.Array, references: jax.Array, space: Space) -> tuple[jax.Array, jax.Array]:
-    """Prediction and references in the space; where there is no reference, no difference."""
-    prediction, target = to_space(depth, space), to_space(references, space)
-    has_reference = ~jnp.isnan(references) if space == "depth" else references > 0
-    return prediction, jnp.where(has_reference, target, jax.lax.stop_gradient(prediction)[:, None])
+    """Prediction and references in the space; no difference where one of them is missing."""
+    depth, references = widen(depth), widen(references)
+    predicted, known = _usable(depth, space), _usable(references, space)
+    # Where nothing is predicted 1 stands for it, whose logarithm and inverse are numbers.
+    prediction = to_space(jnp.where(predicted, depth, 1), space)
+    target = to_space(jnp.where(known, references, 1), space)
+    same = jax.lax.stop_gradient(prediction)[:, None]
+    return prediction, jnp.where(known & predicted[:, None], target, same)
+
+
+def _usable(depth: jax.Array, space: Space) -> jax.Array:
+    """Where there is a depth that can be compared in the space."""
+    finite = jnp.isfinite(depth)
+    return finite if space == "depth" else finite & (depth > 0)
 
 
 def _sigma_squared(log_sigma: jax.Array | None, weight: float) -> jax.Array:
@@ -138,7 +146,9 @@ def _sigma_squared(log_sigma: jax.Array | None, weight: float) -> jax.Array:
             f"uncertainty_weight is {weight} but the network predicts no log σ; set it to 0, or "
             "give wrap(…, log_sigma=…)"
         )
-    return jnp.exp(2 * log_sigma)
+    log_sigma = widen(log_sigma)
+    finite = jnp.isfinite(log_sigma)
+    return jnp.where(finite, jnp.exp(2 * jnp.where(finite, log_sigma, 0)), 0)
 
 
 def check_loss(loss: LossName | Loss, space: str, uncertainty_weight: float) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from grumo_jax.errors import GrumoError
 from grumo_jax.layouts import Layout
+from grumo_jax.precision import widen
 
 Quantity = Literal["depth", "disparity"]
 """What a network predicts; disparity is 1 / depth, in the network's own units."""
@@ -80,8 +81,11 @@ class DepthNetwork:
         return (int(size[0]), int(size[1])) if is_shape(size, 2) else None
 
     def read_depth(self, output: Any) -> jax.Array:
-        """Depth (B, H, W) of a module's output, of one channel or none; float32 or wider."""
-        depth = self.depth(output)
+        """Depth (B, H, W) of a module's output, of one channel or none; float32 or wider.
+
+        Also what `depth` computes is computed so: an inverse, say, would overflow in float16.
+        """
+        depth = self.depth(widen(output))
         if isinstance(depth, jax.Array) and depth.ndim == 4 and depth.shape[-1] == 1:
             depth = depth[..., 0]
         if not isinstance(depth, jax.Array) or depth.ndim != 3:
@@ -90,8 +94,11 @@ class DepthNetwork:
                 f"the network's depth has {found}; expected (batch, height, width): say how to "
                 "read it, grumo_jax.wrap(model, depth=lambda output: …)"
             )
-        # Losses and variances of half precision would lose most of their digits.
-        return depth.astype(jnp.promote_types(depth.dtype, jnp.float32))
+        return widen(depth)
+
+    def read_log_sigma(self, output: Any) -> jax.Array | None:
+        """s = log σ (B, H, W) of a module's output, float32 or wider; None if it has none."""
+        return None if self.log_sigma is None else widen(self.log_sigma(widen(output)))
 
     def declared_layout(self, name: str) -> Layout | None:
         """The layout of the first pattern that matches a layer's name, or None."""

@@ -72,9 +72,9 @@ def plot_depth(
     """
     if predicts == "disparity":
         disparity = 1 / np.maximum(depth, 1e-6)
-        low, high = np.min(disparity), np.percentile(disparity, 95)
+        low, high = _limits(disparity, 0, 95)
         return _draw(disparity, axes, title or "disparity", bar, cmap="magma", vmin=low, vmax=high)
-    low, high = np.percentile(depth, (2, 98))
+    low, high = _limits(depth, 2, 98)
     return _draw(depth, axes, title or "depth", bar, cmap="magma_r", vmin=low, vmax=high)
 
 
@@ -85,8 +85,8 @@ def plot_uncertainty(
     axes: Axes | None = None,
     bar: bool = False,
 ) -> Drawn:
-    """Draw uncertainty (H, W) in `hot`; the highest 2 % share the brightest colour."""
-    low, high = np.min(uncertainty), np.percentile(uncertainty, 98)
+    """Draw uncertainty (H, W) in `hot`; the highest 2 % share a colour, and NaN has none."""
+    low, high = _limits(uncertainty, 0, 98)
     return _draw(uncertainty, axes, title, bar, cmap="hot", vmin=low, vmax=high)
 
 
@@ -102,13 +102,25 @@ def plot_overlay(
 
 
 def overlay(image: np.ndarray, uncertainty: np.ndarray) -> np.ndarray:
-    """Blend uncertainty (H, W) over a photo (H, W, 3): float RGB (H, W, 3) in [0, 1]."""
+    """Blend uncertainty (H, W) over a photo (H, W, 3): float RGB (H, W, 3) in [0, 1].
+
+    NaN is drawn as the highest.
+    """
     photo = image / 255 if image.dtype == np.uint8 else image
-    low, high = np.min(uncertainty), np.percentile(uncertainty, 98)
-    scaled = np.clip((uncertainty - low) / max(high - low, 1e-12), 0, 1)
+    low, high = _limits(uncertainty, 0, 98)
+    known = np.where(np.isnan(uncertainty), high, uncertainty)
+    scaled = np.clip((known - low) / max(high - low, 1e-12), 0, 1)
     gray = np.repeat(np.mean(photo, axis=-1, keepdims=True), 3, axis=-1)
     opacity = 0.85 * scaled[..., None]
     return (1 - opacity) * 0.7 * gray + opacity * colormaps["hot"](0.25 + 0.6 * scaled)[..., :3]
+
+
+def _limits(values: np.ndarray, low: float, high: float) -> tuple[float, float]:
+    """Two percentiles of what is finite; 0 and 1 where nothing is."""
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        return 0.0, 1.0
+    return float(np.percentile(finite, low)), float(np.percentile(finite, high))
 
 
 def plot_panel(

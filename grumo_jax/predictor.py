@@ -136,11 +136,12 @@ def to_photo_size(
     """Resize one image's maps bilinearly, depth as what the network predicts."""
     height, width = size
     quantity = resize(network.to_quantity(estimate.depth[index]), (height, width))
-    return Prediction(
-        np.asarray(network.to_depth(quantity)),
-        np.asarray(resize(estimate.uncertainty[index], (height, width))),
-        np.asarray(resize(estimate.raw[index], (height, width))),
+    maps = (
+        network.to_depth(quantity),
+        resize(estimate.uncertainty[index], (height, width)),
+        resize(estimate.raw[index], (height, width)),
     )
+    return Prediction(*(np.asarray(values, np.float32) for values in maps))
 
 
 def _near_size(photo: np.ndarray) -> tuple[int, int]:

@@ -9,9 +9,13 @@ import jax
 import jax.numpy as jnp
 
 from grumo_jax.errors import GrumoError
+from grumo_jax.precision import widen
 
 Reduction = Literal["max", "sum", "mean", "norm"]
 Combination = Literal["std", "max", "mean"]
+
+HUGE, LARGEST = 2.0**120, 2.0**90
+"""What stands for NaN while maps are resized, and the largest score there can be."""
 
 
 def reduce_channels(gradients: jax.Array, reduction: Reduction = "max") -> jax.Array:
@@ -29,26 +33,53 @@ def reduce_channels(gradients: jax.Array, reduction: Reduction = "max") -> jax.A
 
 
 def normalize(maps: jax.Array, limits: jax.Array | None = None) -> jax.Array:
-    """Min-max each map (…, H, W) to [0, 1]; a constant map gives 0, NaN stays NaN.
+    """Min-max each map (…, H, W) to [0, 1], in float32 or wider; a constant map gives 0.
+
+    What is not finite does not set the limits: NaN stays NaN, infinity becomes 1, its opposite 0.
 
     Args:
         maps: float maps.
         limits: maps whose smallest and largest values count; `maps` by default.
 
     Example:
-        >>> normalize(jnp.array([[1.0, 2.0, 3.0]]))
-        Array([[0. , 0.5, 1. ]], dtype=float32)
+        >>> normalize(jnp.array([[1.0, 2.0, 3.0, jnp.nan]]))
+        Array([[0. , 0.5, 1. , nan]], dtype=float32)
     """
-    limits = maps if limits is None else limits
-    low = jnp.min(limits, axis=(-2, -1), keepdims=True)
-    extent = jnp.max(limits, axis=(-2, -1), keepdims=True) - low
-    is_constant = extent <= 0
-    # Not plain 0: a map of NaN is to stay one, and XLA's minimum on CPUs may pass over NaN.
-    return jnp.where(is_constant, 0.0 * maps, (maps - low) / jnp.where(is_constant, 1.0, extent))
+    maps = widen(maps)
+    limits = maps if limits is None else widen(limits)
+    finite = jnp.isfinite(limits)
+    low = jnp.min(jnp.where(finite, limits, jnp.inf), axis=(-2, -1), keepdims=True)
+    high = jnp.max(jnp.where(finite, limits, -jnp.inf), axis=(-2, -1), keepdims=True)
+    is_constant = high <= low
+    extent = jnp.where(is_constant, 1, high - low)
+    low = jnp.where(jnp.isfinite(low), low, 0)
+    # Limits that are constant are so of maps that are, up to rounding, or not finite.
+    above = jnp.where(is_constant & jnp.isfinite(maps), 0, (maps - low) / extent)
+    # Rounding leads out of [0, 1], and XLA's minimum on CPUs may pass over NaN.
+    return jnp.where(jnp.isnan(above), above, jnp.clip(above, 0, 1))
 
 
 def resize(maps: jax.Array, size: tuple[int, int]) -> jax.Array:
-    """Resize maps (…, h, w) bilinearly: half-pixel centres, no antialiasing."""
+    """Resize maps (…, h, w) bilinearly, in float32 or wider: see `bilinear`.
+
+    NaN where a pixel draws from one that is not finite, and nowhere else.
+
+    Example:
+        >>> resize(jnp.array([[1.0, 2.0, 3.0, jnp.nan]]), (1, 2))
+        Array([[1.5, nan]], dtype=float32)
+    """
+    maps = widen(maps)
+    # In a product of matrices, 0 times NaN would be NaN everywhere. A huge number can be told
+    # from scores after it has been weighted.
+    maps = jnp.where(jnp.isfinite(maps), maps, HUGE)
+    for height, width in ((maps.shape[-2], size[1]), size):
+        maps = bilinear(maps, (height, width))
+        maps = jnp.where(maps > LARGEST, HUGE, maps)
+    return jnp.where(maps > LARGEST, jnp.nan, maps)
+
+
+def bilinear(maps: jax.Array, size: tuple[int, int]) -> jax.Array:
+    """Resize maps (…, h, w): half-pixel centres, no antialiasing."""
     return jax.image.resize(maps, (*maps.shape[:-2], *size), "bilinear", antialias=False)
 
 

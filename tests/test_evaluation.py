@@ -129,8 +129,9 @@ def test_devices_batches_and_companions_change_nothing(whole, run, estimators, t
     for results, tolerance in others:
         for row, expected in zip(results.rows(), whole.rows(), strict=True):
             found, expected = (r["estimators"]["grad"] for r in (row, expected))
-            for group in ("errors", "ause", "aurg"):
-                assert found[group] == pytest.approx(expected[group], rel=tolerance, abs=tolerance)
+            # Where two pixels are as uncertain but for rounding, either may come first.
+            for group, near in (("errors", tolerance), ("ause", 1e-3), ("aurg", 1e-3)):
+                assert found[group] == pytest.approx(expected[group], rel=near, abs=near)
 
 
 @pytest.mark.parametrize(

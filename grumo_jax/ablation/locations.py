@@ -27,8 +27,10 @@ from grumo_jax.estimators import (
 from grumo_jax.estimators.base import check_call, shared_views
 from grumo_jax.layouts import Layout, as_edit, find_layout
 from grumo_jax.mapping import map_in_chunks
-from grumo_jax.metrics.masked import masked_median
+from grumo_jax.metrics import depth_errors
+from grumo_jax.metrics.masked import is_depth, median_ratio
 from grumo_jax.network import DepthNetwork
+from grumo_jax.precision import widen
 from grumo_jax.references import Flip, ImageReference
 from grumo_jax.views import augment
 
@@ -152,20 +154,27 @@ def _held(
 def depth_change(edited: Estimate, plain: Estimate) -> jax.Array:
     """Mean relative change of depth, |d' − d| / d: (B,).
 
+    Over the pixels whose plain depth is a positive finite number. NaN where the edit makes one of
+    these NaN, and where there are none.
+
     Example:
         >>> import jax.numpy as jnp
         >>> none = jnp.zeros((1, 2, 2))
         >>> depth_change(Estimate(none + 1.5, none, none), Estimate(none + 1, none, none))
         Array([0.5], dtype=float32)
     """
-    return jnp.mean(jnp.abs(edited.depth - plain.depth) / plain.depth, axis=(1, 2))
+    before, after = widen(plain.depth), widen(edited.depth)
+    known = is_depth(before)
+    before = jnp.where(known, before, 1)
+    return jnp.mean(jnp.abs(after - before) / before, axis=(1, 2), where=known)
 
 
 def uncertainty_change(edited: Estimate, plain: Estimate) -> jax.Array:
     """Relative change of the mean absolute raw score: (B,).
 
-    Above 0 where the edit adds uncertainty, for scores whose size tells it; NaN where the plain
-    score is 0, such as of a model without an estimator.
+    Above 0 where the edit adds uncertainty, for scores whose size tells it. Over the pixels whose
+    plain score is finite. NaN where the edit makes one of these NaN, and where the plain score is
+    0, such as of a model without an estimator.
 
     Example:
         >>> import jax.numpy as jnp
@@ -173,17 +182,21 @@ def uncertainty_change(edited: Estimate, plain: Estimate) -> jax.Array:
         >>> uncertainty_change(Estimate(one, one, 3 * one), Estimate(one, one, 2 * one))
         Array([0.5], dtype=float32)
     """
-    before, after = (jnp.mean(jnp.abs(e.raw), axis=(1, 2)) for e in (plain, edited))
+    known = jnp.isfinite(plain.raw)
+    before, after = (
+        jnp.mean(jnp.abs(widen(e.raw)), axis=(1, 2), where=known) for e in (plain, edited)
+    )
     return after / before - 1
 
 
 def error_change(ground_truth: jax.Array, *, median_scale: bool = True) -> Effect:
     """The effect on abs_rel, above 0 where the edit makes depth worse: (B,).
 
-    NaN where a depth is, and where no ground truth is known.
+    Depths that are no positive finite numbers count as in `depth_errors`. NaN where the edit makes
+    a depth NaN that was none, and where no ground truth is known.
 
     Args:
-        ground_truth: depth (B, H, W) of the prediction's size; 0 where unknown.
+        ground_truth: depth (B, H, W) of the prediction's size; 0, NaN or inf where unknown.
         median_scale: bring both depths to the ground truth's scale by one factor, that of the
             plain depth's median; False for networks that predict in its unit.
 
@@ -197,13 +210,7 @@ def error_change(ground_truth: jax.Array, *, median_scale: bool = True) -> Effec
         >>> error_change(truth)(edited, plain)
         Array([0.5], dtype=float32)
     """
-    known = ground_truth > 0
-    truth = jnp.where(known, ground_truth, 1.0).astype(jnp.float32)
-
-    def abs_rel(depth: jax.Array, scale: jax.Array) -> jax.Array:
-        error = jnp.abs(scale[:, None, None] * depth - truth) / truth
-        total = jnp.sum(error, axis=(1, 2), where=known)
-        return total / jnp.sum(known, axis=(1, 2), dtype=jnp.float32)
+    known = is_depth(ground_truth)
 
     def effect(edited: Estimate, plain: Estimate) -> jax.Array:
         if plain.depth.shape != ground_truth.shape:
@@ -212,10 +219,14 @@ def error_change(ground_truth: jax.Array, *, median_scale: bool = True) -> Effec
                 "resize it to that"
             )
         before, after = (e.depth.astype(jnp.float32) for e in (plain, edited))
-        scale = jnp.ones(len(truth), jnp.float32)
         if median_scale:
-            scale = masked_median(truth, known) / masked_median(before, known)
-        return abs_rel(after, scale) - abs_rel(before, scale)
+            scale = median_ratio(ground_truth.astype(jnp.float32), before, known)[:, None, None]
+            before, after = before * scale, after * scale
+        change = (
+            depth_errors(ground_truth, after).abs_rel - depth_errors(ground_truth, before).abs_rel
+        )
+        broken = jnp.any(known & jnp.isnan(after) & ~jnp.isnan(before), axis=(1, 2))
+        return jnp.where(broken | ~jnp.any(known, axis=(1, 2)), jnp.nan, change)
 
     return effect
 

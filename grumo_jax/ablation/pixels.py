@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from grumo_jax.ablation.memory import MEMORY, elements_within
-from grumo_jax.activations import activation_vjp
 from grumo_jax.errors import GrumoError
 from grumo_jax.estimators import GradientUncertainty, Inputs
+from grumo_jax.estimators.backward import outputs_vjp
 from grumo_jax.estimators.base import check_call, shared_views
 from grumo_jax.estimators.gradient import to_maps
 from grumo_jax.losses import LossName, pixel_losses
@@ -77,10 +77,6 @@ def pixel_gradients(
     references = estimator.reference_depths(Inputs(variables, images, key, ground_truth, views))
     network = estimator.network
 
-    def readout(output: Any) -> tuple[jax.Array, jax.Array | None]:
-        log_sigma = None if network.log_sigma is None else network.log_sigma(output)
-        return network.read_depth(output), log_sigma
-
     def losses_of(depth: jax.Array, log_sigma: jax.Array | None) -> jax.Array:
         return pixel_losses(
             depth,
@@ -92,7 +88,9 @@ def pixel_gradients(
         )
 
     layers = estimator.layer_names(variables, images)
-    outputs, pull_back = activation_vjp(network, variables, images, layers, readout=readout)
+    outputs, pull_back = outputs_vjp(
+        network, variables, images, layers, log_sigma=bool(estimator.uncertainty_weight)
+    )
     losses, to_outputs = jax.vjp(losses_of, *outputs)
     _check_inside(pixels, losses.shape[2:])
     count = losses.shape[1]

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from grumo_jax.ablation.grid import Grid, Signal, Site
-from grumo_jax.activations import activation_vjp
 from grumo_jax.draws import Numbered, number
 from grumo_jax.errors import GrumoError
-from grumo_jax.estimators.gradient import one_by_one, to_maps
+from grumo_jax.estimators.backward import Outputs, one_by_one, outputs_vjp
+from grumo_jax.estimators.gradient import to_maps
 from grumo_jax.losses import Loss, LossName, Space, consistency_loss
 from grumo_jax.mapping import map_fast
 from grumo_jax.network import DepthNetwork, as_network, check_images
@@ -132,15 +132,12 @@ def _gradients(
 ) -> tuple[jax.Array, dict[str, jax.Array], dict[_Term, list[int]]]:
     """Depth (B, H, W), gradients {layer: (L, B, h, w, C)}, and the terms' places among the L."""
 
-    def readout(output: Any) -> _Outputs:
-        log_sigma = None if network.log_sigma is None else network.log_sigma(output)
-        return network.read_depth(output), log_sigma
-
     layers = tuple(dict.fromkeys(name for site in grid.sites for name in site.layers))
-    outputs, pull_back = activation_vjp(network, variables, images, layers, readout=readout)
+    terms = distinct_terms(grid.signals)
+    outputs, pull_back = outputs_vjp(network, variables, images, layers, log_sigma=_SIGMA in terms)
     places: dict[_Term, list[int]] = {}
     cotangents, total = [], 0
-    for term in distinct_terms(grid.signals):
+    for term in terms:
         # Each by itself: of a loss that is not finite, 0 times the gradient would be NaN.
         found = _cotangents(term, compared, outputs)
         count = found[0].shape[0]
@@ -151,11 +148,7 @@ def _gradients(
     return outputs[0], to_maps(network, gradients, images), places
 
 
-_Outputs = tuple[jax.Array, jax.Array | None]
-"""Depth and log σ, (B, H, W) each."""
-
-
-def _cotangents(term: _Term, compared: dict[Numbered, jax.Array], outputs: _Outputs) -> _Outputs:
+def _cotangents(term: _Term, compared: dict[Numbered, jax.Array], outputs: Outputs) -> Outputs:
     """Gradients (L, B, H, W) of a term's L losses with respect to depth and log σ."""
     references, loss, space = term
 

@@ -49,9 +49,8 @@ class Ensemble(Estimator):
         def one_member(variables: Any) -> tuple[jax.Array, jax.Array]:
             output = apply_model(network, variables, images)
             quantity = network.to_quantity(network.read_depth(output))
-            if network.log_sigma is None:
-                return quantity, jnp.zeros_like(quantity)
-            return quantity, jnp.exp(2 * network.log_sigma(output))
+            s = network.read_log_sigma(output)
+            return quantity, jnp.zeros_like(quantity) if s is None else jnp.exp(2 * s)
 
         # map, not vmap: convolutions batched over their kernels are slow.
         quantities, learned = jax.lax.map(one_member, variables)

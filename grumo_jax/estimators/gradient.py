@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from grumo_jax.activations import LayerNames, activation_vjp, choose_layers, name_layers
+from grumo_jax.activations import LayerNames, choose_layers, name_layers
 from grumo_jax.errors import GrumoError
+from grumo_jax.estimators.backward import one_by_one, outputs_vjp
 from grumo_jax.estimators.base import Estimate, Estimator, Inputs
 from grumo_jax.layouts import find_layout
 from grumo_jax.losses import Loss, LossName, Space, check_loss, consistency_loss
@@ -216,26 +217,24 @@ class GradientUncertainty(Estimator):
         self, variables: Any, images: jax.Array, references: jax.Array
     ) -> tuple[jax.Array, jax.Array, dict[str, jax.Array]]:
         """Depth (B, H, W), losses (B, L), and gradients {layer: (L, B, h, w, C)}."""
-        network = self.network
+        layers = self.layer_names(variables, images)
+        outputs, pull_back = outputs_vjp(
+            self.network, variables, images, layers, log_sigma=bool(self.uncertainty_weight)
+        )
 
-        def readout(output: Any) -> tuple[jax.Array, jax.Array]:
-            depth = network.read_depth(output)
-            losses = consistency_loss(
+        def losses_of(depth: jax.Array, log_sigma: jax.Array | None) -> jax.Array:
+            return consistency_loss(
                 depth,
-                None if network.log_sigma is None else network.log_sigma(output),
+                log_sigma,
                 references,
                 loss=self.loss,
                 space=self.space,
                 uncertainty_weight=self.uncertainty_weight,
             )
-            return losses, depth
 
-        layers = self.layer_names(variables, images)
-        losses, pull_back, depth = activation_vjp(
-            network, variables, images, layers, readout=readout, has_aux=True
-        )
-        gradients = map_fast(pull_back, one_by_one(losses))
-        return depth, losses, to_maps(network, gradients, images)
+        losses, to_outputs = jax.vjp(losses_of, *outputs)
+        gradients = map_fast(lambda one: pull_back(to_outputs(one)), one_by_one(losses))
+        return outputs[0], losses, to_maps(self.network, gradients, images)
 
     def layer_names(self, variables: Any, images: jax.Array) -> tuple[str, ...]:
         """The layers that the gradient is taken at."""
@@ -256,16 +255,6 @@ class GradientUncertainty(Estimator):
     def _combine(self, maps: list[jax.Array]) -> jax.Array:
         """Maps (L, B, H, W) of each layer to one (B, H, W): over layers, then over references."""
         return jnp.mean(combine(jnp.stack(maps), self.combine), axis=0)
-
-
-def one_by_one(losses: jax.Array) -> jax.Array:
-    """Cotangents (L, B, L) of losses (B, L), one loss of every image in each.
-
-    Losses are each image's own, so that images do not mix. Made of the losses, the cotangents are
-    sharded like them.
-    """
-    one_loss = jnp.eye(losses.shape[1], dtype=losses.dtype)[:, None]
-    return one_loss * jnp.ones_like(losses)[None]
 
 
 def to_maps(network: DepthNetwork, gradients: dict[str, Any], images: Any) -> dict[str, jax.Array]:

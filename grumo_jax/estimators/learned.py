@@ -42,7 +42,7 @@ class LearnedUncertainty(Estimator):
         """See `Estimator.__call__`."""
         network = self.network
         output = apply_model(network, inputs.variables, inputs.images)
-        assert network.log_sigma is not None
-        s = network.log_sigma(output)
+        s = network.read_log_sigma(output)
+        assert s is not None
         raw = jnp.exp(s) if self.head == "log_sigma" else s
         return normalized_estimate(network.read_depth(output), raw)

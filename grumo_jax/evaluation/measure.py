@@ -20,7 +20,7 @@ from grumo_jax.metrics import (
     sparsification,
     spearman,
 )
-from grumo_jax.metrics.masked import masked_median
+from grumo_jax.metrics.masked import clip, is_depth, median_ratio, or_no_depth
 from grumo_jax.network import DepthNetwork
 
 KITTI_FOCAL = 0.58
@@ -40,7 +40,8 @@ class Measures:
 
     Attributes:
         scale: (B,), what depth was multiplied by.
-        finite: (B,) bool, whether depth and uncertainty are numbers at all points.
+        finite: (B,) bool; False where all points lack a depth, or all lack an uncertainty, so that
+            there is nothing to measure. Single ones count as metrics say.
         errors, sparsification, detection: see there.
         spearman: (B,), with the relative error.
         bands: (errors, sparsification) within bands of depth, first axis bands; None without.
@@ -125,7 +126,7 @@ def _measure(
     compared = _compare(depth, uncertainty, targets, protocol, as_disparity)
     truth, predicted, uncertain, where = compared.points
     sparsify = partial(sparsification, truth, predicted, uncertain)
-    relative_error = jnp.abs(truth - predicted) / jnp.where(where, truth, 1.0)
+    relative_error = jnp.abs(truth - or_no_depth(predicted)) / jnp.where(where, truth, 1.0)
 
     def within(where: jax.Array) -> Within:
         return depth_errors(truth, predicted, where), sparsify(where)
@@ -172,27 +173,35 @@ def _compare(
     as_disparity: bool,
 ) -> _Compared:
     """Bring maps to the points of the ground truth."""
+    # NaN where there is no depth: not to be averaged with its neighbours, inverted or clipped.
+    depth = jnp.where(is_depth(depth), depth, jnp.nan)
     scale = _scale(depth, targets, protocol)
     if protocol.through_png16:
         depth, uncertainty = _through_png16(depth, uncertainty, scale, targets, protocol)
     quantity = read_at(1 / depth if as_disparity else depth, targets)
     uncertain = read_at(uncertainty, targets)
-    known = targets.depth > 0
-    # An infinite depth is clipped; one that is no number would pass as the nearest.
-    finite = jnp.all(~known | (~jnp.isnan(quantity) & jnp.isfinite(uncertain)), axis=1)
     metres = (1 / quantity if as_disparity else quantity) * scale[:, None]
-    predicted = jnp.clip(metres, protocol.min_depth, protocol.max_depth)
+    predicted = clip(metres, protocol.min_depth, protocol.max_depth)
+    known = targets.depth > 0
     points = (targets.depth, predicted, uncertain, targets.counts & known)
+    finite = _any_of(~jnp.isnan(metres), known) & _any_of(jnp.isfinite(uncertain), known)
     # Metrics are of maps: here of one row.
     return _Compared(tuple(p[:, None] for p in points), scale, finite)
 
 
+def _any_of(flags: jax.Array, known: jax.Array) -> jax.Array:
+    """Whether any of the known points (B, N) is flagged, or none is known: (B,)."""
+    return jnp.any(flags & known, axis=1) | ~jnp.any(known, axis=1)
+
+
 def _scale(depth: jax.Array, targets: Targets, protocol: Protocol) -> jax.Array:
+    """What depth is multiplied by (B,)."""
     if protocol.scale != "median":
         return jnp.full(depth.shape[:1], protocol.scale, jnp.float32)
-    known = targets.depth > 0
-    ratio = masked_median(targets.depth, known) / masked_median(read_at(depth, targets), known)
-    return jnp.where(jnp.any(known, axis=1), ratio, 1.0)
+    known, predicted = targets.depth > 0, read_at(depth, targets)
+    if protocol.median_of == "evaluated":
+        known &= targets.counts
+    return median_ratio(targets.depth, predicted, known)
 
 
 def _through_png16(

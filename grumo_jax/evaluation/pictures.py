@@ -5,12 +5,14 @@ import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 
 from grumo_jax.data import Sample
 from grumo_jax.evaluation.evaluate import Run
 from grumo_jax.evaluation.results import Results, Row
 from grumo_jax.images import write_atomically
+from grumo_jax.metrics.masked import or_no_depth
 from grumo_jax.predictor import Prediction, to_photo_size
 from grumo_jax.report.pages import PICTURES, plot_case
 
@@ -76,7 +78,12 @@ def _draw(run: Run, index: int, scale: float, names: Sequence[str], file: Path) 
     figure = plot_case(
         sample.image,
         depth,
-        _relative_error(sample, np.clip(depth, protocol.min_depth, protocol.max_depth)),
+        _relative_error(
+            sample,
+            np.clip(
+                np.asarray(or_no_depth(jnp.asarray(depth))), protocol.min_depth, protocol.max_depth
+            ),
+        ),
         {name: predictions[name].uncertainty for name in names},
         predicts=run.network.predicts,
         measure="relative error",

@@ -18,12 +18,15 @@ class Protocol:
 
     The prediction is resized bilinearly to the ground truth's size as what the network predicts
     (disparity or depth), multiplied by `scale`, and clipped to [`min_depth`, `max_depth`]; the
-    uncertainty is resized bilinearly. Median scaling takes the ratio of the medians of ground
-    truth and resized depth over all pixels with ground truth, before any crop.
+    uncertainty is resized bilinearly. What is no positive finite depth is not clipped: it is
+    wrong, and counted (`depth_errors`).
 
     Attributes:
         name: as tables call it.
-        scale: "median", or a factor.
+        scale: "median", each image's ratio of the medians of ground truth and resized depth; or a
+            factor.
+        median_of: the pixels whose medians these are: those that are "evaluated", or all that are
+            "known", which is the rule of the papers' programs: before any crop or limit.
         min_depth, max_depth: metres.
         limit_truth: whether ground truth out of that range is left out; None for what KITTI's
             programs do: with the crop, and not with the improved ground truth, which has none.
@@ -41,6 +44,7 @@ class Protocol:
 
     name: str
     scale: Literal["median"] | float = "median"
+    median_of: Literal["evaluated", "known"] = "evaluated"
     min_depth: float = 1e-3
     max_depth: float = 80.0
     limit_truth: bool | None = None
@@ -51,6 +55,8 @@ class Protocol:
     bands: tuple[float, ...] = (0.0, 10.0, 20.0, 40.0, 80.0)
 
     def __post_init__(self) -> None:
+        if self.median_of not in ("evaluated", "known"):
+            raise GrumoError(f'median_of is {self.median_of!r}; it must be "evaluated" or "known"')
         if self.through_png16 and not self.name.startswith("kitti"):
             raise GrumoError(
                 f"the protocol {self.name} has no 16-bit files; only KITTI's programs write them"
@@ -83,7 +89,7 @@ class Protocol:
 
 
 PROTOCOLS = {
-    "kitti-mono": Protocol("kitti-mono"),
+    "kitti-mono": Protocol("kitti-mono", median_of="known"),
     "kitti-stereo": Protocol("kitti-stereo", scale=STEREO_SCALE),
     "nyu": Protocol(
         "nyu",

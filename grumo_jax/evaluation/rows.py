@@ -58,6 +58,8 @@ def _entry(measures: Measures, slot: int) -> dict[str, Any]:
     entry = {
         "scale": plain(measures.scale[slot]),
         "pixels": int(errors.pop("pixels")),
+        "no_depth": int(errors.pop("no_depth")),
+        "no_uncertainty": int(s.no_uncertainty[slot]),
         "errors": errors,
         "ause": _at(s.ause, slot),
         "aurg": _at(s.aurg, slot),

@@ -175,7 +175,8 @@ def _neighbours(places: np.ndarray, length: int, map_length: int) -> tuple[np.nd
 def read_at(maps: jax.Array, targets: Targets) -> jax.Array:
     """Read maps (B, h, w) at the points, bilinearly: (B, N).
 
-    The same as resizing to the ground truth's size (half-pixel centres) and looking there.
+    The same as resizing to the ground truth's size (half-pixel centres) and looking there. NaN
+    where a point draws from a pixel of NaN.
     """
 
     def read_one(values: jax.Array, t: Targets) -> jax.Array:
@@ -189,4 +190,6 @@ def read_at(maps: jax.Array, targets: Targets) -> jax.Array:
 
 
 def _mix(first: jax.Array, second: jax.Array, weight: jax.Array) -> jax.Array:
-    return first * (1 - weight) + second * weight
+    # Of a neighbour that has no weight NaN does not matter.
+    first = jnp.where(weight < 1, first * (1 - weight), 0)
+    return first + jnp.where(weight > 0, second * weight, 0)

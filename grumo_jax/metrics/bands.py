@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from grumo_jax.errors import GrumoError
 from grumo_jax.metrics.depth import DepthErrors, depth_errors
+from grumo_jax.metrics.masked import as_mask
 
 Result = TypeVar("Result")
 
@@ -30,7 +31,7 @@ def errors_by_depth(
         `DepthErrors` whose fields are (n, B); 0 where a band has no pixels.
 
     Raises:
-        GrumoError: if edges do not rise or shapes differ.
+        GrumoError: if edges do not rise, shapes differ, or the mask is not bool.
 
     Example:
         >>> import jax.numpy as jnp
@@ -60,19 +61,19 @@ def in_bands(
         edges: n + 1 rising depths that bound n bands; a band includes its lower edge.
 
     Raises:
-        GrumoError: if edges do not rise.
+        GrumoError: if edges do not rise, or the mask is not bool.
 
     Example:
         >>> import jax.numpy as jnp
         >>> in_bands(lambda where: where.sum(), jnp.array([[[5.0, 20.0, 30.0]]]), edges=(0, 10, 80))
         Array([1, 2], dtype=int32)
     """
-    if len(edges) < 2 or any(low >= high for low, high in itertools.pairwise(edges)):
+    if len(edges) < 2 or not all(low < high for low, high in itertools.pairwise(edges)):
         raise GrumoError(f"edges are {tuple(edges)}; expected at least two rising depths")
+    counts, depth = as_mask(mask, ground_truth), jnp.asarray(ground_truth).astype(jnp.float32)
     lows, highs = jnp.asarray(edges[:-1], jnp.float32), jnp.asarray(edges[1:], jnp.float32)
 
     def one_band(limits: tuple[jax.Array, jax.Array]) -> Result:
-        inside = (ground_truth >= limits[0]) & (ground_truth < limits[1])
-        return measure(inside if mask is None else inside & mask)
+        return measure(counts & (depth >= limits[0]) & (depth < limits[1]))
 
     return jax.lax.map(one_band, (lows, highs))

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from grumo_jax.metrics.masked import count, depth_rows, mean, ratio
+from grumo_jax.metrics.masked import count, depth_rows, mean
 
 THRESHOLD = 1.25
 """δ below this is a good depth (a1); its square and cube give a2 and a3."""
@@ -24,6 +24,8 @@ class DepthErrors:
         rmse_log: root of the mean of (log gt − log pred)².
         a1, a2, a3: share of pixels with max(gt / pred, pred / gt) < 1.25, 1.25², 1.25³.
         pixels: number of valid pixels.
+        no_depth: number of those whose prediction is no positive finite number. They are wrong:
+            outliers to a1, a2 and a3, and to the others a depth of 0.001.
 
     Example:
         >>> import jax.numpy as jnp
@@ -40,6 +42,7 @@ class DepthErrors:
     a2: jax.Array
     a3: jax.Array
     pixels: jax.Array
+    no_depth: jax.Array
 
 
 def depth_errors(
@@ -51,11 +54,11 @@ def depth_errors(
 
     Args:
         ground_truth: (B, H, W) depth; pixels with 0, NaN or inf do not count.
-        prediction: (B, H, W) depth > 0 in the same unit.
+        prediction: (B, H, W) depth > 0 in the same unit; what is not is wrong, and counted.
         mask: (B, H, W) bool, pixels that count; all with ground truth by default.
 
     Raises:
-        GrumoError: if shapes differ.
+        GrumoError: if shapes differ, or the mask is not bool.
 
     Example:
         >>> import jax.numpy as jnp
@@ -67,8 +70,9 @@ def depth_errors(
     Reference: Eigen, Puhrsch & Fergus, "Depth Map Prediction from a Single Image using a
     Multi-Scale Deep Network", NeurIPS 2014, section 4.
     """
-    known, truth, predicted = depth_rows(mask, ground_truth, prediction)
-    difference, delta = truth - predicted, ratio(truth, predicted)
+    pixels, _ = depth_rows(mask, ground_truth, prediction)
+    known, truth, predicted, delta, no_depth = pixels
+    difference = truth - predicted
     squared_log = jnp.square(jnp.log(truth) - jnp.log(predicted))
     a1, a2, a3 = (mean((delta < THRESHOLD**k).astype(jnp.float32), known) for k in (1, 2, 3))
     return DepthErrors(
@@ -80,4 +84,5 @@ def depth_errors(
         a2,
         a3,
         count(known),
+        count(no_depth),
     )

@@ -1,4 +1,11 @@
-"""What all metrics share: maps as masked rows, sums that keep their digits, sortable keys."""
+"""What all metrics share: maps as masked rows, sums that keep their digits, sortable keys.
+
+A prediction that is no positive finite number is wrong in every metric, and counted: its δ is
+infinite, and its errors are those of a depth of `NO_DEPTH`, the nearest that protocols know.
+"""
+
+import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -7,6 +14,46 @@ from grumo_jax.errors import GrumoError
 
 BLOCK = 512
 """Sums are taken over blocks of this many pixels, then over blocks."""
+
+NO_DEPTH = 1e-3
+"""What counts as predicted where the prediction is no positive finite number."""
+
+
+class Pixels(NamedTuple):
+    """Maps as rows (B, N).
+
+    Attributes:
+        known: bool, pixels that count.
+        truth, predicted: depths > 0, float32; 1 where a pixel does not count.
+        delta: δ = max(gt / pred, pred / gt).
+        no_depth: bool, pixels that count and have no positive finite prediction.
+    """
+
+    known: jax.Array
+    truth: jax.Array
+    predicted: jax.Array
+    delta: jax.Array
+    no_depth: jax.Array
+
+
+def is_depth(values: jax.Array) -> jax.Array:
+    """Where a depth is a positive finite number, any shape.
+
+    Example:
+        >>> is_depth(jnp.array([2.0, 0.0, -1.0, jnp.inf, jnp.nan]))
+        Array([ True, False, False, False, False], dtype=bool)
+    """
+    return jnp.isfinite(values) & (values > 0)
+
+
+def or_no_depth(values: jax.Array) -> jax.Array:
+    """Depths as they are, and what counts as predicted where one is none: any shape."""
+    return jnp.where(is_depth(values), values, NO_DEPTH)
+
+
+def clip(values: jax.Array, low: float, high: float) -> jax.Array:
+    """Clip to [low, high]; NaN stays NaN, which XLA's minimum on CPUs may pass over."""
+    return jnp.where(jnp.isnan(values), jnp.nan, jnp.clip(values, low, high))
 
 
 def as_rows(*maps: jax.Array) -> tuple[jax.Array, ...]:
@@ -26,9 +73,26 @@ def as_rows(*maps: jax.Array) -> tuple[jax.Array, ...]:
     return tuple(rows) if pixels else tuple(jnp.pad(row, ((0, 0), (0, 1))) for row in rows)
 
 
+def as_mask(mask: jax.Array | None, maps: jax.Array) -> jax.Array:
+    """The mask, everything by default.
+
+    Raises:
+        GrumoError: for one that is not bool, such as a map that stands in its place.
+    """
+    if mask is None:
+        return jnp.ones(jnp.shape(maps), bool)
+    mask = jnp.asarray(mask)
+    if mask.dtype != bool:
+        raise GrumoError(
+            f"the mask is {mask.dtype}; expected bool, the pixels that count: a map in its place "
+            "is one argument too many, and of numbers say mask > 0"
+        )
+    return mask
+
+
 def depth_rows(
     mask: jax.Array | None, ground_truth: jax.Array, prediction: jax.Array, *maps: jax.Array
-) -> tuple[jax.Array, ...]:
+) -> tuple[Pixels, tuple[jax.Array, ...]]:
     """Flatten maps (B, H, W) and find the pixels that count.
 
     Args:
@@ -38,18 +102,21 @@ def depth_rows(
         maps: any others.
 
     Returns:
-        Rows (B, N): the pixels that count (bool), then the maps as float32. Where a pixel does
-        not count both depths are 1, so that no logarithm or quotient makes a NaN.
+        The pixels, then the other maps as rows (B, N) of float32.
 
     Raises:
-        GrumoError: if shapes differ.
+        GrumoError: if shapes differ, or the mask is not bool.
     """
-    mask = jnp.ones(jnp.shape(ground_truth), bool) if mask is None else mask
-    where, *rows = as_rows(mask, ground_truth, prediction, *maps)
+    where, *rows = as_rows(as_mask(mask, ground_truth), ground_truth, prediction, *maps)
     truth, predicted, *others = (row.astype(jnp.float32) for row in rows)
-    known = where.astype(bool) & (truth > 0) & jnp.isfinite(truth)
-    truth, predicted = jnp.where(known, truth, 1.0), jnp.where(known, predicted, 1.0)
-    return known, truth, predicted, *others
+    known = where & is_depth(truth)
+    no_depth = known & ~is_depth(predicted)
+    # Depths of 1 make no NaN of a logarithm or a quotient, nor of their gradients.
+    truth = jnp.where(known, truth, 1.0)
+    predicted = jnp.where(known, or_no_depth(predicted), 1.0)
+    delta = jnp.maximum(truth / predicted, predicted / truth)
+    delta = jnp.where(no_depth, jnp.inf, delta)
+    return Pixels(known, truth, predicted, delta, no_depth), tuple(others)
 
 
 def total(values: jax.Array, where: jax.Array | None = None) -> jax.Array:
@@ -63,7 +130,7 @@ def total(values: jax.Array, where: jax.Array | None = None) -> jax.Array:
         values = jnp.where(where, values, jnp.zeros((), values.dtype))
     length = values.shape[-1]
     padding = [(0, 0)] * (values.ndim - 1) + [(0, -length % BLOCK)]
-    blocks = jnp.pad(values, padding).reshape(*values.shape[:-1], -1, BLOCK)
+    blocks = jnp.pad(values, padding).reshape(*values.shape[:-1], -(-length // BLOCK), BLOCK)
     return jnp.sum(jnp.sum(blocks, axis=-1), axis=-1)
 
 
@@ -82,11 +149,6 @@ def count(where: jax.Array) -> jax.Array:
     return jnp.sum(where, axis=-1, dtype=jnp.int32).astype(jnp.float32)
 
 
-def ratio(ground_truth: jax.Array, prediction: jax.Array) -> jax.Array:
-    """δ = max(gt / pred, pred / gt)."""
-    return jnp.maximum(ground_truth / prediction, prediction / ground_truth)
-
-
 def masked_median(values: jax.Array, where: jax.Array) -> jax.Array:
     """Median over all but the first axis where told: (B, …) → (B,); inf where nothing is told.
 
@@ -96,11 +158,30 @@ def masked_median(values: jax.Array, where: jax.Array) -> jax.Array:
         >>> masked_median(jnp.array([[4.0, 1.0, 2.0, 9.0]]), jnp.array([[1, 1, 1, 0]]) > 0)
         Array([2.], dtype=float32)
     """
-    rows, told = (x.reshape(x.shape[0], -1) for x in (values, where))
+    shape = values.shape[0], math.prod(values.shape[1:])
+    rows, told = values.reshape(shape), where.reshape(shape)
+    if not shape[1]:
+        return jnp.full(shape[:1], jnp.inf, values.dtype)
     ordered = jnp.sort(jnp.where(told, rows, jnp.inf), axis=1)
     number = jnp.sum(told, axis=1, keepdims=True, dtype=jnp.int32)
     middle = jnp.concatenate([jnp.maximum(number - 1, 0) // 2, number // 2], axis=1)
     return jnp.mean(jnp.take_along_axis(ordered, middle, axis=1), axis=1)
+
+
+def median_ratio(ground_truth: jax.Array, prediction: jax.Array, known: jax.Array) -> jax.Array:
+    """What brings predictions to the truth's scale: the ratio of their medians, (B, …) → (B,).
+
+    Taken where both are known, so that pixels without a prediction do not count; 1 where there is
+    nothing to compare.
+
+    Example:
+        >>> truth, predicted = jnp.array([[2.0, 4.0, 9.0]]), jnp.array([[1.0, 2.0, jnp.nan]])
+        >>> median_ratio(truth, predicted, truth > 0)
+        Array([2.], dtype=float32)
+    """
+    compared = known & is_depth(prediction)
+    ratio = masked_median(ground_truth, compared) / masked_median(prediction, compared)
+    return jnp.where(jnp.any(compared, axis=tuple(range(1, compared.ndim))), ratio, 1.0)
 
 
 def prefix_totals(values: jax.Array, counts: jax.Array) -> jax.Array:
@@ -110,8 +191,9 @@ def prefix_totals(values: jax.Array, counts: jax.Array) -> jax.Array:
         >>> prefix_totals(jnp.array([[1.0, 2.0, 4.0]]), jnp.array([[0, 2, 3]]))
         Array([[0., 3., 7.]], dtype=float32)
     """
-    blocks = jnp.pad(values, ((0, 0), (0, BLOCK - values.shape[1] % BLOCK)))
-    blocks = blocks.reshape(values.shape[0], -1, BLOCK)
+    rows, length = values.shape
+    blocks = jnp.pad(values, ((0, 0), (0, BLOCK - length % BLOCK)))
+    blocks = blocks.reshape(rows, length // BLOCK + 1, BLOCK)
     before = jnp.cumsum(jnp.sum(blocks, axis=-1), axis=-1)
     before = jnp.pad(before[:, :-1], ((0, 0), (1, 0)))
     whole, rest = counts // BLOCK, counts % BLOCK

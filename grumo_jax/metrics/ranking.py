@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from grumo_jax.metrics.depth import THRESHOLD
-from grumo_jax.metrics.masked import as_rows, count, depth_rows, mean, order_keys, ratio, total
+from grumo_jax.metrics.masked import as_mask, as_rows, count, depth_rows, mean, order_keys, total
 
 DETECTION_DEFINITION = 1
 """Recorded with results; to be raised whenever `error_detection` gives other numbers."""
@@ -23,7 +23,10 @@ class Detection:
         aupr: average precision of "the most uncertain are wrong".
         fpr95: least share of right pixels called wrong where 95 % of the wrong ones are found.
         wrong: share of wrong pixels, which is the AUPR of chance.
-        defined: bool; False, and the rest 0, for an image without wrong or without right pixels.
+        defined: bool; False, and those above 0, for an image without wrong or without right
+            pixels.
+        no_depth: number of pixels whose prediction is no positive finite number; they are wrong.
+        no_uncertainty: number of pixels whose uncertainty is NaN; they are the most uncertain.
 
     Example:
         >>> import jax.numpy as jnp
@@ -38,14 +41,17 @@ class Detection:
     fpr95: jax.Array
     wrong: jax.Array
     defined: jax.Array
+    no_depth: jax.Array
+    no_uncertainty: jax.Array
 
 
 def spearman(error: jax.Array, uncertainty: jax.Array, mask: jax.Array | None = None) -> jax.Array:
     """Spearman's rank correlation of error and uncertainty in each image.
 
     Args:
-        error: (B, H, W).
-        uncertainty: (B, H, W).
+        error: (B, H, W), of any kind; not ground truth and prediction, as of other metrics. NaN
+            is a larger error than any.
+        uncertainty: (B, H, W); NaN is more uncertain than anything.
         mask: (B, H, W) bool, pixels that count; all by default.
 
     Returns:
@@ -53,16 +59,14 @@ def spearman(error: jax.Array, uncertainty: jax.Array, mask: jax.Array | None = 
         counts.
 
     Raises:
-        GrumoError: if shapes differ.
+        GrumoError: if shapes differ, or the mask is not bool.
 
     Example:
         >>> import jax.numpy as jnp
         >>> spearman(jnp.array([[[1.0, 2.0, 9.0]]]), jnp.array([[[0.1, 0.2, 0.3]]])).round(3)
         Array([1.], dtype=float32)
     """
-    mask = jnp.ones(jnp.shape(error), bool) if mask is None else mask
-    known, error, uncertainty = as_rows(mask, error, uncertainty)
-    known = known.astype(bool)
+    known, error, uncertainty = as_rows(as_mask(mask, error), error, uncertainty)
     x, y = _centred_ranks(error, known), _centred_ranks(uncertainty, known)
     spread = jnp.sqrt(total(x * x)) * jnp.sqrt(total(y * y))
     return jnp.where(spread > 0, total(x * y) / jnp.where(spread > 0, spread, 1.0), 0.0)
@@ -78,12 +82,12 @@ def error_detection(
 
     Args:
         ground_truth: (B, H, W) depth; pixels with 0, NaN or inf do not count.
-        prediction: (B, H, W) depth > 0 in the same unit.
-        uncertainty: (B, H, W), higher where less certain.
+        prediction: (B, H, W) depth > 0 in the same unit; what is not is wrong, and counted.
+        uncertainty: (B, H, W), higher where less certain; NaN is more uncertain than anything.
         mask: (B, H, W) bool, pixels that count; all with ground truth by default.
 
     Raises:
-        GrumoError: if shapes differ.
+        GrumoError: if shapes differ, or the mask is not bool.
 
     Example:
         >>> import jax.numpy as jnp
@@ -92,8 +96,9 @@ def error_detection(
         >>> detection.auroc, detection.fpr95
         (Array([0.75], dtype=float32), Array([0.5], dtype=float32))
     """
-    known, truth, predicted, uncertain = depth_rows(mask, ground_truth, prediction, uncertainty)
-    wrong = known & (ratio(truth, predicted) >= THRESHOLD)
+    pixels, (uncertain,) = depth_rows(mask, ground_truth, prediction, uncertainty)
+    known = pixels.known
+    wrong = known & (pixels.delta >= THRESHOLD)
     keys, order = _sort(uncertain, known)
     wrong = jnp.take_along_axis(wrong, order, axis=1)
     right = jnp.take_along_axis(known, order, axis=1) & ~wrong
@@ -114,6 +119,8 @@ def error_detection(
         fpr95=jnp.where(defined, fpr95, 0.0),
         wrong=jnp.where(defined, share, 0.0),
         defined=defined,
+        no_depth=count(pixels.no_depth),
+        no_uncertainty=count(known & jnp.isnan(uncertain)),
     )
 
 

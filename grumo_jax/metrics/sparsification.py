@@ -16,7 +16,6 @@ from grumo_jax.metrics.masked import (
     from_keys,
     order_keys,
     prefix_totals,
-    ratio,
     total,
 )
 
@@ -39,6 +38,9 @@ class Sparsification:
         aurg: {metric: (B,)}, area gained over removing at random; below 0 is worse than random.
         normalized_ause: {metric: (B,)}, AUSE of curves divided by their first values.
         pixels: (B,), number of valid pixels; without any, all else is 0.
+        no_depth: (B,), number of those whose prediction is no positive finite number; they are
+            wrong: outliers to a1, and to the others a depth of 0.001.
+        no_uncertainty: (B,), number of those whose uncertainty is NaN; they are removed first.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -56,6 +58,8 @@ class Sparsification:
     aurg: dict[str, jax.Array]
     normalized_ause: dict[str, jax.Array]
     pixels: jax.Array
+    no_depth: jax.Array
+    no_uncertainty: jax.Array
 
 
 def sparsification(
@@ -74,13 +78,13 @@ def sparsification(
 
     Args:
         ground_truth: (B, H, W) depth; pixels with 0, NaN or inf do not count.
-        prediction: (B, H, W) depth > 0 in the same unit.
+        prediction: (B, H, W) depth > 0 in the same unit; what is not is wrong, and counted.
         uncertainty: (B, H, W), higher where less certain.
         mask: (B, H, W) bool, pixels that count; all with ground truth by default.
         steps: T.
 
     Raises:
-        GrumoError: if shapes differ or `steps` is not positive.
+        GrumoError: if shapes differ, the mask is not bool, or `steps` is not positive.
 
     Example:
         >>> import jax.numpy as jnp
@@ -94,8 +98,8 @@ def sparsification(
     """
     if steps < 1:
         raise GrumoError(f"steps is {steps}; expected 1 or more")
-    known, truth, predicted, uncertain = depth_rows(mask, ground_truth, prediction, uncertainty)
-    delta = ratio(truth, predicted)
+    pixels, (uncertain,) = depth_rows(mask, ground_truth, prediction, uncertainty)
+    known, truth, predicted, delta, no_depth = pixels
     errors = {
         "abs_rel": jnp.abs(truth - predicted) / truth,
         "rmse": jnp.square(truth - predicted),
@@ -116,6 +120,8 @@ def sparsification(
         aurg={m: curves[m][:, 0] - area[m] for m in METRICS},
         normalized_ause={m: _area(_relative(curves[m]) - _relative(oracle[m])) for m in METRICS},
         pixels=count(known),
+        no_depth=count(no_depth),
+        no_uncertainty=count(known & jnp.isnan(uncertain)),
     )
 
 

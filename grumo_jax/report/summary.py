@@ -1,6 +1,7 @@
 """What a results file says on the whole: means over its images, read one row at a time."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,8 @@ class EstimatorSummary:
         band_images: (bands,), the number of those images.
         regions: {region: {path, see `IN_PARTS`: mean over images with `FEWEST` pixels in it}}.
         region_images: {region: number of those images}.
+        no_depth, no_uncertainty: pixels of all images whose prediction is no positive finite
+            number, and whose uncertainty is NaN; see `grumo_jax.depth_errors`.
 
     Example:
         >>> row = summarize("results.jsonl").estimators["row"]
@@ -68,6 +71,8 @@ class EstimatorSummary:
     band_images: np.ndarray
     regions: dict[str, dict[str, float]] = field(default_factory=dict)
     region_images: dict[str, int] = field(default_factory=dict)
+    no_depth: int = 0
+    no_uncertainty: int = 0
 
 
 @dataclass(frozen=True)
@@ -148,7 +153,20 @@ class Summary:
     def coverage(self) -> str:
         """One sentence: how many images the numbers rest on, and what became of the others."""
         counts = len(self.images), self.rows, self.expected
-        return say_coverage(*counts, len(self.problems), len(self.empty), len(self.missing))
+        said = say_coverage(*counts, len(self.problems), len(self.empty), len(self.missing))
+        return "; ".join([said, *self._not_numbers()])
+
+    def _not_numbers(self) -> Iterator[str]:
+        """What to say of predicted pixels that are no numbers to compare with the truth."""
+        kinds = {
+            "no_depth": "without a positive finite depth count as wrong",
+            "no_uncertainty": "whose uncertainty is NaN count as the least certain",
+        }
+        for field_name, consequence in kinds.items():
+            found = {e.name: getattr(e, field_name) for e in self.estimators.values()}
+            worst, pixels = max(found.items(), key=lambda item: item[1], default=("", 0))
+            if pixels:
+                yield f"{pixels} pixels of {worst} {consequence}"
 
 
 def say_coverage(
@@ -299,9 +317,13 @@ class _Means:
     oracle: dict[str, _Mean] = field(default_factory=dict)
     bands: _PartMeans = field(default_factory=_PartMeans)
     regions: dict[str, _PartMeans] = field(default_factory=dict)
+    no_depth: int = 0
+    no_uncertainty: int = 0
 
     def add(self, found: dict[str, Any]) -> None:
         self.images += 1
+        self.no_depth += count_of(found.get("no_depth", 0))
+        self.no_uncertainty += count_of(found.get("no_uncertainty", 0))
         self.scalars.add([_look_up(found, path) for path in SCALARS])
         for mean, curves in ((self.curves, found["curves"]), (self.oracle, found["oracle"])):
             for metric, curve in (curves or {}).items():
@@ -329,4 +351,6 @@ class _Means:
                 for name, part in self.regions.items()
             },
             {name: int(part.images) for name, part in self.regions.items()},
+            self.no_depth,
+            self.no_uncertainty,
         )

@@ -14,9 +14,8 @@ import jax
 import jax.numpy as jnp
 
 from grumo_jax.errors import GrumoError
-from grumo_jax.losses import to_space
 from grumo_jax.models.monodepth2 import DepthOutput
-from grumo_jax.scores import resize
+from grumo_jax.scores import bilinear
 from grumo_jax.training.batch import TrainingBatch, check_batch, check_within
 from grumo_jax.training.geometry import shrink_intrinsics, stereo_motion, warp
 from grumo_jax.training.photometric import (
@@ -39,6 +38,9 @@ VIEWS_OF: dict[str, tuple[str, ...]] = {
     "mono_stereo": ("previous", "following", "stereo"),
     "depth": (),
 }
+SMALLEST_DEPTH = 1e-3
+"""Depths are clipped from below at this before a logarithm is taken."""
+
 TIE_BREAK = 1e-5
 """Standard deviation of the noise on identity errors."""
 
@@ -247,7 +249,7 @@ class Objective:
             return absolute(prediction - label)
         if self.space == "relative":
             return absolute(prediction - label) / label
-        return absolute(to_space(prediction, "log_depth") - to_space(label, "log_depth"))
+        return absolute(_log(prediction) - _log(label))
 
     def _compare(
         self,
@@ -338,7 +340,11 @@ def _resize(maps: jax.Array, size: Sequence[int]) -> jax.Array:
     height, width = size
     if height < maps.shape[1]:
         return shrink(maps, (height, width))
-    return resize(maps, (height, width))
+    return bilinear(maps, (height, width))
+
+
+def _log(depth: jax.Array) -> jax.Array:
+    return jnp.log(jnp.maximum(depth, SMALLEST_DEPTH))
 
 
 def _log_sigma(output: DepthOutput, scale: int, size: Sequence[int]) -> Any:

@@ -13,6 +13,7 @@ from grumo_jax.errors import DataError
 from grumo_jax.evaluation.protocol import STEREO_SCALE
 from grumo_jax.hosts import exchange, interleave
 from grumo_jax.metrics import depth_errors
+from grumo_jax.metrics.masked import clip, is_depth, median_ratio
 from grumo_jax.models.monodepth2 import Monodepth2
 from grumo_jax.training.feeding import Arrays, Chosen, Fit, stack
 from grumo_jax.training.geometry import frame_pairs
@@ -141,12 +142,12 @@ def _scores(variables: Any, arrays: Arrays, settings: Settings) -> dict[str, jax
     assert batch.depth is not None
     output: Any = Networks.of(settings).depth.apply(variables, batch.image)
     known = _counts(batch.depth, settings)
-    depth = output.depth
+    depth = jnp.where(is_depth(output.depth), output.depth, jnp.nan)
     if settings.supervision == "mono":
-        depth = depth * _median_ratio(batch.depth, depth, known)
+        depth = depth * median_ratio(batch.depth, depth, known)[:, None, None]
     elif settings.supervision != "depth":
         depth = depth * STEREO_SCALE
-    errors = depth_errors(batch.depth, jnp.clip(depth, NEAREST, _farthest(settings)), known)
+    errors = depth_errors(batch.depth, clip(depth, NEAREST, _farthest(settings)), known)
     return {name: getattr(errors, name) for name in METRICS}
 
 
@@ -184,11 +185,3 @@ def _all_variables(state: TrainingState) -> dict[str, Any]:
         pose = {"params": state.params["pose"], "batch_stats": state.batch_stats["pose"]}
         variables["pose"] = pose
     return variables
-
-
-def _median_ratio(truth: jax.Array, depth: jax.Array, known: jax.Array) -> jax.Array:
-    """Each image's ratio of medians over the pixels that count: (B, 1, 1)."""
-    medians = (
-        jnp.nanmedian(jnp.where(known, values, jnp.nan), axis=(1, 2)) for values in (truth, depth)
-    )
-    return (next(medians) / next(medians))[:, None, None]

@@ -1,0 +1,21 @@
+"""Half precision ends where the network does."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+
+def widen(tree: Any) -> Any:
+    """Arrays of half precision as float32; all else of a tree as it is.
+
+    Example:
+        >>> widen({"depth": jnp.ones(2, jnp.float16), "scale": 4})
+        {'depth': Array([1., 1.], dtype=float32), 'scale': 4}
+    """
+    return jax.tree.map(lambda x: x.astype(jnp.float32) if _is_half(x) else x, tree)
+
+
+def _is_half(leaf: Any) -> bool:
+    floating = isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jnp.floating)
+    return floating and leaf.dtype.itemsize < 4
