@@ -285,7 +285,7 @@ class FeatureNoise(FeatureReference):
 class GroundTruth(Reference):
     """The true depth, given to the estimator as `ground_truth=`: an oracle, for analysis.
 
-    Pixels without ground truth (0 or NaN) are left out; as a reference depth they are NaN.
+    Pixels without ground truth (0 or NaN) are left out; as a reference depth they are infinite.
 
     Example:
         >>> import grumo_jax

@@ -77,7 +77,7 @@ def reference_depths(
 ) -> jax.Array:
     """Depths (B, R, H, W) that predictions are compared with.
 
-    Where there is none: 0 left by an augmentation's inverse, NaN by missing ground truth.
+    Where there is none: 0 left by an augmentation's inverse, infinite by missing ground truth.
 
     Args:
         references: R references.
@@ -164,4 +164,4 @@ def _true_depth(ground_truth: jax.Array | None, predicted: jax.ShapeDtypeStruct)
             f"ground_truth has shape {ground_truth.shape}; expected {predicted.shape}, that of the "
             "predicted depth"
         )
-    return jnp.where(ground_truth > 0, ground_truth, jnp.nan)
+    return jnp.where(ground_truth > 0, ground_truth, jnp.inf)

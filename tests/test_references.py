@@ -155,3 +155,14 @@ def test_two_of_a_kind_draw_differently_and_companions_change_nothing(small, ima
     for name, estimator in estimators.items():
         expected = estimator(variables, images, key)
         np.testing.assert_allclose(together[name].raw, expected.raw, rtol=1e-3, atol=1e-6)
+
+
+def test_unknown_ground_truth_is_no_nan(small, images):
+    """So that `jax_debug_nans` finds the user's own."""
+    network, variables = small
+    truth = jnp.ones((3, 32, 64)).at[:, :4].set(0.0)
+    grad = grumo_jax.GradientUncertainty(network, reference=grumo_jax.GroundTruth())
+    with jax.debug_nans(True):
+        estimate = grad(variables, images, ground_truth=truth)
+    assert jnp.isinf(estimate.reference_depth[:, 0, :4]).all()
+    assert jnp.isfinite(estimate.loss).all()

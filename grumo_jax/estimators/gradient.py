@@ -42,7 +42,7 @@ class GradientEstimate(Estimate):
     """An `Estimate` and what led to it, for R references and L losses.
 
     Attributes:
-        reference_depth: (B, R, H, W); 0 or NaN where there is none.
+        reference_depth: (B, R, H, W); 0 or infinite where there is none.
         loss: (B, L), each image's losses; L = R for the squared loss, else 1.
         layer_scores: {layer: (L, B, h, w)}, gradients after the reduction over channels, raw.
 
