@@ -29,7 +29,12 @@ class GrumoError(_Printable, ValueError):
 
 
 class GrumoWarning(_Printable, UserWarning):
-    """What is probably wrong and yet can be computed; each says what was found and what to do."""
+    """What is probably wrong and yet can be computed; each says what was found and what to do.
+
+    Example:
+        >>> import warnings
+        >>> warnings.simplefilter("error", GrumoWarning)  # to stop where something looks wrong
+    """
 
 
 def one_sentence(error: GrumoError | OSError) -> str:

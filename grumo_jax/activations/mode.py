@@ -45,7 +45,7 @@ def _setting(name: str, module: Any, args: Sequence[Any], kwargs: Mapping[str, A
 
 
 def check_arguments(variables: Any, kwargs: Mapping[str, Any]) -> None:
-    """Raise a `GrumoError` for what `module.apply` of a linen module cannot be given here."""
+    """Raise a `GrumoError` for what a linen module's apply cannot be given here."""
     if not isinstance(variables, Mapping):
         raise GrumoError(
             f"the variables of a linen network are a {type(variables).__name__}; expected what its "
