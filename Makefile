@@ -3,9 +3,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-# Compiled once more as users compile (tests/conftest.py): all estimators, ablations, exports.
-WITH_DEFAULTS := xla_defaults golden ablation ablation_run export
-
 .PHONY: demo test test-slow setup format clean
 
 demo: $(VENV)/installed
@@ -19,7 +16,7 @@ test: $(VENV)/installed-for-tests
 
 test-slow: $(VENV)/installed-for-tests
 	$(BIN)/python -m pytest -n 2 --dist load -m slow
-	XLA_DEFAULTS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(WITH_DEFAULTS:%=tests/test_%.py)
+	XLA_DEFAULTS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m defaults tests
 
 setup: $(VENV)/installed-for-tests
 

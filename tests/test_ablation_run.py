@@ -60,6 +60,7 @@ def whole(run, tmp_path_factory):
     return run(tmp_path_factory.mktemp("ablation") / "whole.jsonl", about={"base_model": "small"})
 
 
+@pytest.mark.defaults
 def test_rows_are_what_evaluation_gives(whole, small, source, tmp_path):
     network, variables = small
     places = [(0, 0, 1), (1, 3, 0), (1, 1, 1)]

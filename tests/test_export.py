@@ -39,6 +39,7 @@ def file(small, estimator, tmp_path_factory):
     return export_estimator(path, estimator, small[1], (3, 32, 64))
 
 
+@pytest.mark.defaults
 def test_results_are_the_estimators(file, estimator, small, images):
     exported = load_exported(file)
     assert (exported.shape, exported.platforms) == ((3, 32, 64, 3), ("cpu", "cuda", "rocm", "tpu"))

@@ -11,9 +11,11 @@ from helpers import GOLDEN, to_batch
 import grumo_jax
 from grumo_jax import scores
 
-# A drawn network that predicts depth itself predicts negative ones, too.
-pytestmark = pytest.mark.filterwarnings("ignore::grumo_jax.GrumoWarning")
-
+pytestmark = [
+    pytest.mark.defaults,
+    # A drawn network that predicts depth itself predicts negative ones, too.
+    pytest.mark.filterwarnings("ignore::grumo_jax.GrumoWarning"),
+]
 FILES = {
     "resnet18_selfsupervised": (0, False, "disparity"),
     "resnet18_selfsupervised_uncert": (10, True, "disparity"),

@@ -1,4 +1,4 @@
-"""Everything that is compiled, once as users compile it: `make test-slow` sets XLA_DEFAULTS."""
+"""Every estimator, compiled as users compile it: `make test-slow` sets XLA_DEFAULTS."""
 
 import os
 
@@ -14,6 +14,7 @@ from grumo_jax import estimators
 if not os.environ.get("XLA_DEFAULTS"):
     pytest.skip("left to make test-slow, which sets XLA_DEFAULTS", allow_module_level=True)
 
+pytestmark = pytest.mark.defaults
 KEY = jax.random.key(3)
 NAMES = (*(name for name in estimators.NAMED if name != "drop"), "dropout", "ensemble")
 
