@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from layouts import write_drive
 
-from grumo_jax.data import Batch, KittiRaw, Loaded, Problem, Sample, batches, load
+from grumo_jax.data import Batch, KittiRaw, Loaded, Problem, Sample, at_most, batches, load
 from grumo_jax.data.sample import fingerprint
 from grumo_jax.errors import DataError
 
@@ -37,6 +37,14 @@ class Numbers:
             raise DataError(f"file {index}: damaged")
         time.sleep(0.002 * (index % 3 == 0))
         return Sample(self.ids[index], np.full((2, 3, 3), index, np.uint8))
+
+
+@pytest.mark.parametrize(("limit", "chosen"), [(1, [0]), (3, [0, 3, 6]), (4, [0, 2, 5, 7])])
+def test_a_part_is_taken_at_even_distances(limit, chosen):
+    part = at_most(Numbers(10), limit)
+    assert [int(sample.image[0, 0, 0]) for sample in part] == chosen
+    assert part.ids == tuple(f"number {n}" for n in chosen)
+    assert len(at_most(Numbers(10), 99)) == len(at_most(Numbers(10), None)) == 10
 
 
 def first_pixel(sample):

@@ -210,6 +210,19 @@ def test_detection_agrees_with_counting_pairs(wrong, u):
     np.testing.assert_allclose(found.wrong[0], wrong.mean(), atol=1e-6)
 
 
+def test_false_alarms_are_counted_where_95_percent_are_found():
+    # From the most certain: two wrong pixels, then right and wrong ones in turn, 20 of each kind.
+    wrong = np.array([True, True, *[False, True] * 18, False, False])
+    predicted = jnp.asarray(np.where(wrong, 2.0, 1.0)[None, None], jnp.float32)
+    uncertainty = jnp.arange(40.0)[None, None]
+    found = error_detection(jnp.ones((1, 1, 40)), predicted, uncertainty)
+    # 19 of 20 are found down to the second pixel, and with it all right ones are called wrong.
+    np.testing.assert_allclose(found.fpr95[0], 1.0)
+    swapped = error_detection(jnp.ones((1, 1, 40)), predicted, -uncertainty)
+    # From the other end: the 19th wrong pixel has 17 right ones before it.
+    np.testing.assert_allclose(swapped.fpr95[0], 17 / 20)
+
+
 def test_detection_keeps_its_digits_where_few_pixels_are_right():
     rng = np.random.default_rng(0)
     right, u = rng.permutation(400_000) < 10, rng.integers(0, 5000, 400_000)

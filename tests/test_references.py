@@ -38,6 +38,20 @@ def test_rotate_turns_counter_clockwise_and_leaves_zeros():
     assert turned[0, 10, 30] == 1
 
 
+def test_the_inverse_of_a_rotation_turns_back():
+    maps, quarter = jnp.arange(25.0).reshape(1, 5, 5), grumo_jax.Rotate(90.0)
+    np.testing.assert_array_equal(quarter.invert(quarter.augment(maps)), maps)
+    assert np.any(quarter.augment(maps) != maps)
+
+
+def test_feature_noise_is_relative_to_each_maps_own_spread():
+    calm, wild = np.random.default_rng(0).normal(size=(2, 1, 40, 40, 1)).astype(np.float32)
+    features = jnp.concatenate([calm, 100 * wild], axis=-1)
+    noise = grumo_jax.FeatureNoise(0.1).edit(features, jax.random.key(0)) - features
+    spread = noise.std(axis=(0, 1, 2)) / features.std(axis=(0, 1, 2))
+    np.testing.assert_allclose(spread, 0.1, rtol=0.1)
+
+
 @settings(deadline=None, max_examples=15)
 @given(st.floats(-45, 45), st.integers(8, 40), st.integers(8, 40))
 def test_rotating_there_and_back_keeps_the_middle(degrees, height, width):
