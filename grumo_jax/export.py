@@ -82,8 +82,12 @@ class Exported:
                 "this platform when exporting"
             )
         # The values of arrays are not looked at, since they may be traced.
-        if not isinstance(seed, jax.Array) and not 0 <= seed < 2**32:
-            raise GrumoError(f"seed is {seed}; expected an integer from 0 to {2**32 - 1}")
+        is_number = jnp.ndim(seed) == 0 and jnp.issubdtype(jnp.result_type(seed), jnp.integer)
+        if not is_number or (not isinstance(seed, jax.Array) and not 0 <= seed < 2**32):
+            raise GrumoError(
+                f"seed is {seed}; expected an integer from 0 to {2**32 - 1}, and no key: the file "
+                "makes that itself"
+            )
         return Estimate(**_call(self.program.call, images, jnp.uint32(seed)))
 
 

@@ -99,10 +99,16 @@ def test_images_of_another_dtype_are_refused(file, images, dtype):
         load_exported(file)(images.astype(dtype))
 
 
-@pytest.mark.parametrize("seed", [-1, 2**32, np.int64(-1)])
+@pytest.mark.parametrize("seed", [-1, 2**32, np.int64(-1), 0.5])
 def test_seeds_out_of_range_are_refused(file, images, seed):
     with pytest.raises(GrumoError, match=f"seed is {seed}; expected an integer from 0 to 42949672"):
         load_exported(file)(images, seed)
+
+
+@pytest.mark.parametrize("make_key", [jax.random.key, jax.random.PRNGKey])
+def test_a_key_is_no_seed(file, images, make_key):
+    with pytest.raises(GrumoError, match=r"seed is .*; expected an integer from .*, and no key"):
+        load_exported(file)(images, make_key(0))
 
 
 def test_other_programs_are_refused_without_asserts_too(tmp_path):
