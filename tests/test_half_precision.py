@@ -11,6 +11,7 @@ from flax import linen as nn
 import grumo_jax
 from grumo_jax.ablation import Grid, Signal, Site, ablate_settings, pixel_gradients
 from grumo_jax.estimators.backward import outputs_vjp
+from grumo_jax.predictor import to_photo_size
 from grumo_jax.references import Flip
 
 UNITS = (1e-2, 1.0, 400.0)
@@ -180,3 +181,14 @@ def test_inverses_are_read_in_float32(photos, in_units, unit):
     np.testing.assert_allclose(half.uncertainty, full.uncertainty, atol=0.1)
     scores = [np.mean(scores_of(estimate) == 0) for estimate in (half, full)]
     assert scores[0] <= scores[1] + 1e-3
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_predictions_are_float32(dtype):
+    with jax.enable_x64(dtype == "float64"):
+        maps = jnp.full((1, 2, 3), 2.0, dtype)
+        estimate = grumo_jax.estimators.Estimate(maps, maps, maps)
+        found = to_photo_size(grumo_jax.DepthNetwork(None), estimate, 0, (4, 5))
+    for values in (found.depth, found.uncertainty, found.raw):
+        assert (values.dtype, values.shape) == (np.float32, (4, 5))
+        np.testing.assert_array_equal(values, 2)

@@ -59,6 +59,8 @@ def test_what_is_no_depth_is_never_right_nor_counted_where_nothing_is_known():
     assert (errors.a1[0], errors.a3[0], errors.no_depth[0]) == (0.5, 0.5, 1)
     detection = grumo_jax.error_detection(truth, predicted, jnp.array([[[1.0, 0.0, 9.0]]]))
     assert (detection.wrong[0], detection.auroc[0]) == (0.5, 1)
+    nowhere = grumo_jax.error_detection(truth, -truth, truth)
+    assert (nowhere.wrong[0], nowhere.defined[0]) == (1, False)
 
 
 def test_uncertainty_of_nan_is_the_largest_and_counted():

@@ -23,7 +23,7 @@ class Detection:
         aupr: average precision of "the most uncertain are wrong".
         fpr95: least share of right pixels called wrong where 95 % of the wrong ones are found.
         wrong: share of wrong pixels, which is the AUPR of chance.
-        defined: bool; False, and those above 0, for an image without wrong or without right
+        defined: bool; False, and the first three 0, for an image without wrong or without right
             pixels.
         no_depth: number of pixels whose prediction is no positive finite number; they are wrong.
         no_uncertainty: number of pixels whose uncertainty is NaN; they are the most uncertain.
@@ -117,7 +117,7 @@ def error_detection(
         auroc=jnp.where(defined, auroc, 0.0),
         aupr=jnp.where(defined, aupr, 0.0),
         fpr95=jnp.where(defined, fpr95, 0.0),
-        wrong=jnp.where(defined, share, 0.0),
+        wrong=share,
         defined=defined,
         no_depth=count(pixels.no_depth),
         no_uncertainty=count(known & jnp.isnan(uncertain)),
