@@ -345,7 +345,8 @@ def test_damaged_images_are_named_and_the_rest_is_not_affected(folder, run, whol
 
 def test_what_is_not_finite_is_a_problem_and_not_a_number(small, run, tmp_path):
     broken = jax.tree.map(lambda leaf: leaf * jnp.nan, small[1])
-    row = next(run(tmp_path / "results.jsonl", variables=broken).rows())
+    with pytest.warns(grumo_jax.GrumoWarning, match="100 % is negative, 0 or not finite"):
+        row = next(run(tmp_path / "results.jsonl", variables=broken).rows())
     assert row["problem"] == "0: depth or uncertainty of grad, post, var is not finite"
     json.dumps(row, allow_nan=False)
 
