@@ -143,6 +143,7 @@ def test_seeds_matter_to_what_draws(run, tmp_path):
     assert rows[0]["ause"] != rows[1]["ause"]
 
 
+@pytest.mark.filterwarnings("ignore::grumo_jax.GrumoWarning")
 def test_depth_that_is_infinite_counts_as_in_evaluation(run, small, source, tmp_path):
     """It is clipped: only what is no number has no score."""
     network, variables = small
