@@ -36,8 +36,8 @@ class Prediction:
         >>> network = nn.Sequential([lambda images: 1 + images.mean(axis=-1)])
         >>> predictor = Predictor(grumo_jax.RowBaseline(network), {})
         >>> prediction = predictor(np.zeros((30, 50, 3), np.uint8), jax.random.key(0))
-        >>> prediction.depth.shape, prediction.uncertainty[[0, -1], 0]
-        ((30, 50), array([0.99892473, 0.00107516], dtype=float32))
+        >>> prediction.depth.shape, prediction.uncertainty[[0, -1], 0].round(2)
+        ((30, 50), array([1., 0.], dtype=float32))
     """
 
     depth: np.ndarray

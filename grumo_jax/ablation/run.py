@@ -74,10 +74,12 @@ def ablate(
         >>> from grumo_jax.ablation import Grid
         >>> from grumo_jax.data import ImageFolder
         >>> from grumo_jax.evaluation import named_protocol
+        >>> from grumo_jax.references import Flip
         >>> network = nn.Sequential([nn.Conv(4, (3, 3)), nn.Conv(1, (3, 3)), nn.softplus])
         >>> images = jnp.zeros((1, 32, 64, 3))
         >>> variables = network.init(jax.random.key(0), images)
-        >>> grid = Grid.of(network, variables, images, layers=["layers_0"], losses=["squared"])
+        >>> options = {"layers": ["layers_0"], "losses": ["squared"], "references": {"flip": Flip()}}
+        >>> grid = Grid.of(network, variables, images, **options)
         >>> source, protocol = ImageFolder("photos", "depth"), named_protocol("metric")
         >>> results = ablate(
         ...     grid, network, variables, source, "new.jsonl", protocol=protocol, size=(32, 64)
