@@ -78,8 +78,8 @@ def ablate(
         >>> network = nn.Sequential([nn.Conv(4, (3, 3)), nn.Conv(1, (3, 3)), nn.softplus])
         >>> images = jnp.zeros((1, 32, 64, 3))
         >>> variables = network.init(jax.random.key(0), images)
-        >>> options = {"layers": ["layers_0"], "losses": ["squared"], "references": {"flip": Flip()}}
-        >>> grid = Grid.of(network, variables, images, **options)
+        >>> options = {"losses": ["squared"], "references": {"flip": Flip()}}
+        >>> grid = Grid.of(network, variables, images, layers=["layers_0"], **options)
         >>> source, protocol = ImageFolder("photos", "depth"), named_protocol("metric")
         >>> results = ablate(
         ...     grid, network, variables, source, "new.jsonl", protocol=protocol, size=(32, 64)
