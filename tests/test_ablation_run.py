@@ -145,7 +145,7 @@ def test_seeds_matter_to_what_draws(run, tmp_path):
 
 @pytest.mark.filterwarnings("ignore::grumo_jax.GrumoWarning")
 def test_depth_that_is_infinite_counts_as_in_evaluation(run, small, source, tmp_path):
-    """It is clipped: only what is no number has no score."""
+    """A depth that is infinite is wrong in both, and the rest of the image has its score."""
     network, variables = small
 
     def read(output):

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import SmallNet, draw_variables
+from helpers import SmallNet
 from PIL import Image
 
 import grumo_jax
@@ -366,44 +366,3 @@ def test_images_without_truth_count_nothing(small, run, folder, tmp_path):
 def test_an_unknown_reader_gets_one_sentence(tmp_path):
     with pytest.raises(ResultsError, match="no such file"):
         read_results(tmp_path / "nothing.jsonl")
-
-
-def test_estimators_of_different_networks_are_refused(small, images):
-    other = grumo_jax.wrap(SmallNet(), predicts="depth")
-    several = {
-        "a": grumo_jax.PostProcessing(small[0]),
-        "b": grumo_jax.PostProcessing(other),
-    }
-    with pytest.raises(grumo_jax.GrumoError, match="of different networks"):
-        grumo_jax.estimate_together(several, draw_variables(SmallNet(), images), images)
-
-
-def test_together_is_the_same_as_alone(small, images, estimators):
-    key = jax.random.key(3)
-    several = estimators | {
-        "twice": grumo_jax.TestTimeVariance(
-            small[0], references=(grumo_jax.Noise(), grumo_jax.Noise(), grumo_jax.Flip())
-        ),
-        "in-drop": grumo_jax.InferenceDropout(small[0], samples=2),
-        "row": grumo_jax.RowBaseline(small[0]),
-    }
-    together = grumo_jax.estimate_together(several, small[1], images, key)
-    for name, estimator in several.items():
-        alone = estimator(small[1], images, key)
-        np.testing.assert_allclose(together[name].depth, alone.depth, rtol=1e-5)
-        np.testing.assert_allclose(together[name].uncertainty, alone.uncertainty, atol=1e-4)
-
-
-def test_baselines(small, images):
-    estimate = grumo_jax.RowBaseline(small[0])(small[1], images)
-    np.testing.assert_allclose(estimate.uncertainty[1, :, 5], np.linspace(1, 0, 32), atol=1e-6)
-    far = grumo_jax.DepthBaseline(small[0])(small[1], images)
-    assert np.argmax(far.uncertainty[2]) == np.argmax(far.depth[2])
-    assert not grumo_jax.ConstantBaseline(small[0])(small[1], images).uncertainty.any()
-    in_depth = grumo_jax.PostProcessing(small[0], difference="depth")(small[1], images)
-    flipped = far.replace(
-        depth=grumo_jax.DepthBaseline(small[0])(small[1], images[:, :, ::-1]).depth
-    )
-    np.testing.assert_allclose(
-        in_depth.raw, np.abs(far.depth - flipped.depth[:, :, ::-1]), rtol=1e-3, atol=1e-4
-    )
