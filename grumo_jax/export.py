@@ -48,7 +48,7 @@ class Exported:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(B, H, W, 3) of the images it takes, float32 in [0, 1]."""
+        """(B, H, W, C) of the images it takes, float32 in [0, 1]."""
         return tuple(self.program.in_avals[0].shape)
 
     @property
@@ -63,7 +63,7 @@ class Exported:
         nor `jax.vmap`: a file holds one program, for one shape and without derivatives.
 
         Args:
-            images: (B, H, W, 3) float32 in [0, 1], of the shape it was written for.
+            images: (B, H, W, C) float32 in [0, 1], of the shape it was written for.
             seed: from 0 to 2**32 - 1, of what the estimator draws.
 
         Raises:
@@ -95,7 +95,7 @@ def export_estimator(
     path: str | Path,
     estimator: Estimator,
     variables: Any,
-    shape: tuple[int, int, int],
+    shape: Sequence[int],
     *,
     platforms: str | Sequence[str] = PLATFORMS,
 ) -> Path:
@@ -105,7 +105,7 @@ def export_estimator(
         path: the file.
         estimator: one that does not need the ground truth.
         variables: of its network; they become part of the file.
-        shape: (B, H, W) of the images it will take.
+        shape: of the images it will take: (B, H, W), or (B, H, W, C) for other than 3 channels.
         platforms: where it is to run, one or several.
 
     Raises:
@@ -128,8 +128,11 @@ def export_estimator(
         >>> exported(images).uncertainty.shape
         (1, 32, 64)
     """
-    if not is_shape(shape, 3):
-        raise GrumoError(f"shape is {shape}; expected (batch, height, width), each 1 or more")
+    if not (is_shape(shape, 3) or is_shape(shape, 4)):
+        raise GrumoError(
+            f"shape is {shape}; expected (batch, height, width), each 1 or more, and a fourth "
+            "number where channels are not 3"
+        )
     platforms = as_names(platforms)
     if not platforms:
         raise GrumoError(f"platforms is empty; choose of {', '.join(map(repr, PLATFORMS))}")
@@ -137,7 +140,7 @@ def export_estimator(
         raise GrumoError(
             f"there is no platform {unknown[0]!r}; choose of {', '.join(map(repr, PLATFORMS))}"
         )
-    images = jax.ShapeDtypeStruct((*shape, 3), jnp.float32)
+    images = jax.ShapeDtypeStruct((*shape, 3)[:4], jnp.float32)
 
     def program(images: jax.Array, seed: jax.Array) -> dict[str, jax.Array]:
         key = jax.random.key(seed)

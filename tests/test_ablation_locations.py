@@ -64,6 +64,28 @@ def test_worked_out_by_hand():
     np.testing.assert_allclose(by_input, 2 * activation)
 
 
+def test_what_is_put_in_place_is_of_what_is_finite():
+    """The input is its own activation; its last pixel is NaN."""
+    network = grumo_jax.wrap(nn.Sequential([lambda images: images[..., 0]]))
+    images = jnp.arange(8.0).reshape(1, 2, 4, 1).at[0, 1, 3].set(jnp.nan)
+
+    @jax.jit
+    def run(images):
+        def depth(edited, plain):
+            return edited.depth
+
+        key = jax.random.key(0)
+        return [
+            ablate_locations(network, {}, images, "input", depth, key, replace=replace)
+            for replace in ("mean", "noise")
+        ]
+
+    mean, noise = run(images)
+    np.testing.assert_allclose(mean[0, 0, 0, 0, 0], 3.0)
+    drawn = jax.random.normal(jax.random.key(0), (2, 4, 1))[1, 3, 0]
+    np.testing.assert_allclose(noise[1, 3, 0, 1, 3], 3 + 2 * drawn, rtol=1e-6)
+
+
 @pytest.mark.parametrize("replace", ["zero", "mean", "noise", "reference"])
 @pytest.mark.parametrize("layer", ["up2", "down1", "input"])
 def test_each_place_is_an_edited_run(small, images, replace, layer):

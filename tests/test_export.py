@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 import grumo_jax
 from grumo_jax import export_estimator, load_exported
@@ -79,6 +80,22 @@ def test_mistakes_are_said(file, small, images, estimator, tmp_path):
             load_exported(tmp_path / "damaged")
 
 
+def test_other_channels_than_three(tmp_path):
+    class Gray(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return nn.softplus(nn.Conv(1, (3, 3), name="head")(x))
+
+    images = jax.random.uniform(jax.random.key(0), (2, 16, 32, 1))
+    variables = Gray().init(jax.random.key(1), images)
+    grad = grumo_jax.GradientUncertainty(Gray(), layers="head")
+    path = export_estimator(tmp_path / "x", grad, variables, images.shape, platforms="cpu")
+    exported = load_exported(path)
+    assert exported.shape == (2, 16, 32, 1)
+    expected = grad(variables, images)
+    np.testing.assert_allclose(exported(images).raw, expected.raw, rtol=1e-4)
+
+
 @pytest.mark.parametrize("shape", [(0, 32, 64), (1, -2, 64), (32, 64), (1.0, 32, 64), 32])
 def test_shapes_of_images_are_checked(small, estimator, tmp_path, shape):
     with pytest.raises(GrumoError, match=r"shape is .*; expected \(batch, height, width\), each 1"):
@@ -136,7 +153,10 @@ def test_the_command(grumo, tiny, images, tmp_path):
     assert code == 2
     assert "height and width must be multiples of 32" in err
     code, _, err = grumo("export", tmp_path / "tiny", file, "--size", "0", "0")
-    sentence = "shape is (1, 0, 0); expected (batch, height, width), each 1 or more"
+    sentence = (
+        "shape is (1, 0, 0); expected (batch, height, width), each 1 or more, and a fourth number "
+        "where channels are not 3"
+    )
     assert (code, err) == (2, f"grumo: {sentence}\n")
 
 

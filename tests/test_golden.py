@@ -1,6 +1,7 @@
 """Agreement with the official PyTorch programs on drawn weights (`golden/README.md`)."""
 
 import dataclasses
+import functools
 
 import jax
 import numpy as np
@@ -119,19 +120,36 @@ def test_every_flip_map(case, looked_into, reduction):
         close(scores.combine(np.stack(maps), "std")[0], case.golden[name], 1e-4)
 
 
-def test_several_layers_in_one_estimator(case):
-    layers = [case.model.decoder_layers[k] for k in (4, 6, 8)]
-    estimator = grumo_jax.GradientUncertainty(case.model, layers=layers, combine="std")
-    estimate = estimator(case.variables, case.images)
+@pytest.fixture(scope="module")
+def estimates(case):
+    """What every estimator gives, from one compiled program."""
+    model, references = case.model, tuple(case.references.values())
+    grad = functools.partial(grumo_jax.GradientUncertainty, model)
+    layers = [model.decoder_layers[k] for k in (4, 6, 8)]
+    estimators = {
+        "layers": grad(layers=layers, combine="std"),
+        "references": grad(reference=references[1:]),
+        "variance": grad(reference=references, loss="variance"),
+        "post": grumo_jax.PostProcessing(model),
+        "test_time": grumo_jax.TestTimeVariance(model, references=references),
+    }
+    if model.predict_uncertainty:
+        estimators |= {
+            "flip_w2": grad(loss="squared", uncertainty_weight=2.0),
+            "none_w2": grad(loss="uncertainty", uncertainty_weight=2.0),
+            "learned": grumo_jax.LearnedUncertainty(model),
+        }
+    return grumo_jax.estimate_together(estimators, case.variables, case.images)
+
+
+def test_several_layers_in_one_estimator(case, estimates):
+    estimate = estimates["layers"]
     close(estimate.uncertainty[0], case.golden["map_flip_max_L4-6-8"], 1e-4)
     close(estimate.loss[0, 0], case.golden["loss_flip_max_L4-6-8"], 1e-6)
 
 
-def test_several_references_in_one_estimator(case):
-    references = [case.references[name] for name in ("gray", "noise", "rot")]
-    estimator = grumo_jax.GradientUncertainty(case.model, reference=references)
-    estimate = estimator(case.variables, case.images)
-    maps = []
+def test_several_references_in_one_estimator(case, estimates):
+    estimate, maps = estimates["references"], []
     (score,) = estimate.layer_scores.values()
     for i, name in enumerate(("gray", "noise", "rot")):
         maps.append(scores.resize(scores.normalize(score[i]), case.images.shape[1:3]))
@@ -142,10 +160,8 @@ def test_several_references_in_one_estimator(case):
     close(estimate.uncertainty, np.mean(maps, axis=0), 1e-5)
 
 
-def test_variance_loss_and_reference_depths(case):
-    references = tuple(case.references.values())
-    estimator = grumo_jax.GradientUncertainty(case.model, reference=references, loss="variance")
-    estimate = estimator(case.variables, case.images)
+def test_variance_loss_and_reference_depths(case, estimates):
+    estimate = estimates["variance"]
     close(estimate.uncertainty[0], case.golden["map_var_max_L6"], 1e-4)
     for i, name in enumerate(case.references):
         desired = case.golden[f"ref_{name}"]
@@ -153,18 +169,17 @@ def test_variance_loss_and_reference_depths(case):
         close(estimate.reference_depth[0, i], desired, 1e-5 * np.abs(desired).max())
 
 
-def test_uncertainty_weight(case):
+def test_uncertainty_weight(case, estimates):
     if not case.model.predict_uncertainty:
         pytest.skip("this network has no second head")
-    for name, loss in (("flip_w2", "squared"), ("none_w2", "uncertainty")):
-        estimator = grumo_jax.GradientUncertainty(case.model, loss=loss, uncertainty_weight=2.0)
-        estimate = estimator(case.variables, case.images)
+    for name in ("flip_w2", "none_w2"):
+        estimate = estimates[name]
         close(estimate.uncertainty[0], case.golden[f"map_{name}_max_L6"], 1e-4)
         np.testing.assert_allclose(estimate.loss[0, 0], case.golden[f"loss_{name}_max_L6"], 1e-5)
 
 
-def test_post_processing(case):
-    estimate = grumo_jax.PostProcessing(case.model)(case.variables, case.images)
+def test_post_processing(case, estimates):
+    estimate = estimates["post"]
     close(estimate.uncertainty[0], case.golden["post_uncertainty"], 1e-4)
     if case.model.output == "disparity":
         close(1 / estimate.depth[0], case.golden["post_disp"], 1e-4)
@@ -172,15 +187,11 @@ def test_post_processing(case):
         close(estimate.depth[0], case.golden["post_depth"], 1e-4)
 
 
-def test_test_time_variance(case):
-    references = tuple(case.references.values())
-    estimator = grumo_jax.TestTimeVariance(case.model, references=references)
-    estimate = estimator(case.variables, case.images)
-    close(estimate.uncertainty[0], case.golden["var_uncertainty"], 1e-4)
+def test_test_time_variance(case, estimates):
+    close(estimates["test_time"].uncertainty[0], case.golden["var_uncertainty"], 1e-4)
 
 
-def test_learned_uncertainty(case):
+def test_learned_uncertainty(case, estimates):
     if not case.model.predict_uncertainty:
         pytest.skip("this network has no second head")
-    estimate = grumo_jax.LearnedUncertainty(case.model)(case.variables, case.images)
-    close(estimate.uncertainty[0], case.golden["log_uncertainty"], 1e-4)
+    close(estimates["learned"].uncertainty[0], case.golden["log_uncertainty"], 1e-4)

@@ -16,7 +16,8 @@ import gc, hashlib, importlib.util, os, signal, sys, threading, time
 spec = importlib.util.spec_from_file_location("interrupts", {str(MODULE)!r})
 interrupts = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(interrupts)  # alone, since the rest takes seconds to import
-signal.signal(signal.SIGINT, signal.default_int_handler)  # which shells may have ignored
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which shells may have ignored,
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and nohup
 number = int(sys.argv[1])
 
 def from_outside(*seconds):

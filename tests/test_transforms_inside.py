@@ -200,3 +200,33 @@ def test_what_jax_carries_nothing_out_of_is_said_to_be_hidden(images):
     assert list(grumo_jax.activation_shapes(*inside)) == ["down", "block", "head"]
     with pytest.raises(LayerError, match="'block/conv' cannot be used: it runs inside a transform"):
         grumo_jax.edit_activations(*inside, {"block/conv": jnp.zeros_like})
+
+
+class InnerDecoder(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return nn.Conv(1, (3, 3), name="last")(nn.relu(nn.Conv(4, (3, 3), name="first")(x)))
+
+
+@jax.jit
+def apply_inner(variables, x):
+    return InnerDecoder().apply(variables, x)
+
+
+class Applies(nn.Module):
+    """Its decoder is a network of its own, applied through a function that JAX traces once."""
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.relu(nn.Conv(4, (3, 3), strides=4, name="down")(x))
+        inner = self.variable("inner", "of it", InnerDecoder().init, jax.random.key(2), x)
+        return nn.softplus(apply_inner(inner.value, x))[..., 0]
+
+
+def test_what_is_applied_inside_is_hidden_each_time(images):
+    variables = Applies().init(jax.random.key(0), images)
+    for _ in range(3):
+        with pytest.raises(LayerError, match=r"on 'down'.* cannot be seen: 'first', 'last'; name"):
+            grumo_jax.choose_layers(Applies(), variables, images, "decoder")
+    grad = grumo_jax.GradientUncertainty(Applies(), layers="down")
+    assert jnp.isfinite(grad(variables, images).raw).all()

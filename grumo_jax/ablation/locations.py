@@ -70,8 +70,9 @@ def ablate_locations(
         effect: (estimate with the edit, plain estimate) → any tree of arrays: `depth_change`,
             `uncertainty_change`, `error_change(…)`, or one of your own.
         replace: by what. "zero"; "mean": each channel's mean over the map; "noise": Gaussian, of
-            each channel's mean and standard deviation; "reference": the activation when the
-            network sees the augmented image, brought back; or a function of the activation.
+            each channel's mean and standard deviation (of what is finite); "reference": the
+            activation when the network sees the augmented image, brought back; or a function of
+            the activation.
         patch: height and width of the patch, in the activation's pixels.
         stride: from one patch to the next; as `patch` by default, so that they cover the map.
         reference: of "reference"; `Flip()` by default. Its `ImageReference.invert` is applied
@@ -273,14 +274,15 @@ def _replacement(
     reference: ImageReference,
 ) -> jax.Array:
     """What is put in place of the activation (B, h, w, C), of which patches are taken."""
-    mean = jnp.mean(activation, axis=(1, 2), keepdims=True)
+    known = jnp.isfinite(activation)
+    mean = jnp.mean(activation, axis=(1, 2), keepdims=True, where=known)
     if replace == "zero":
         return jnp.zeros_like(activation)
     if replace == "mean":
         return jnp.broadcast_to(mean, activation.shape)
     if replace == "noise":
         noise = jax.random.normal(inputs.key, activation.shape[1:], activation.dtype)[None]
-        return mean + jnp.std(activation, axis=(1, 2), keepdims=True) * noise
+        return mean + jnp.std(activation, axis=(1, 2), keepdims=True, where=known) * noise
     if replace == "reference":
         if not isinstance(reference, ImageReference):
             raise GrumoError(

@@ -144,6 +144,9 @@ class _Run:
                 "id": item.id,
                 "size": list(item.value.size),
                 "pixels": int(found["pixels"][0, 0, 0, slot]),
+                # Depth is the same in all settings; of uncertainty the one with most is said.
+                "no_depth": int(found["no_depth"][0, 0, 0, slot]),
+                "no_uncertainty": int(found["no_uncertainty"][..., slot].max()),
                 **{area: _at(found[area], slot) for area in AREAS},
             }
             for slot, item in enumerate(items)
@@ -179,6 +182,8 @@ def _measure_one(
     areas = {"ause": found.ause, "aurg": found.aurg}
     return {
         "pixels": found.pixels,
+        "no_depth": found.no_depth,
+        "no_uncertainty": jnp.where(finite, found.no_uncertainty, 0),
         **jax.tree.map(lambda values: jnp.where(finite, values, jnp.nan), areas),
     }
 

@@ -16,6 +16,7 @@ from grumo_jax.activations.calls import (
     list_calls,
     run,
 )
+from grumo_jax.activations.traces import traced_anew
 from grumo_jax.errors import LayerError
 from grumo_jax.layouts import Layout, find_layout, picture_size
 from grumo_jax.network import DepthNetwork, as_network
@@ -69,7 +70,8 @@ def choose_layers(model: Any, variables: Any, images: Any, role: Role) -> tuple[
     }[role]
     if known:
         return known
-    calls = list_calls(network, variables, images)
+    with traced_anew():
+        calls = list_calls(network, variables, images)
     shaping = _shaping_depth(network, variables, images, calls)
     convolutions = [call for call in shaping if _is_convolution(call)]
     if not convolutions:

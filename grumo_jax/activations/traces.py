@@ -1,6 +1,7 @@
 """What JAX is doing while a module is called."""
 
 import inspect
+from contextlib import AbstractContextManager
 from types import FrameType
 
 import jax
@@ -10,6 +11,17 @@ from flax.errors import TraceContextError
 _CUSTOM = {
     inspect.unwrap(f.__call__).__code__.co_filename for f in (jax.custom_vjp, jax.custom_jvp)
 }
+
+_ANEW = jax.make_user_context()
+
+
+def traced_anew() -> AbstractContextManager[None]:
+    """Within it every jitted function is traced, whatever was traced before.
+
+    A network that applies another one through `jax.jit` calls its modules in its first trace alone.
+    """
+    context: AbstractContextManager[None] = _ANEW(object())
+    return context
 
 
 def is_carried_out(kept: nnx.Variable) -> bool:

@@ -12,7 +12,7 @@ from grumo_jax.errors import ResultsError
 from grumo_jax.evaluation.results import Results, Row, read_results
 from grumo_jax.metrics import METRICS
 from grumo_jax.report.reading import count_of, read_rows
-from grumo_jax.report.summary import say_coverage
+from grumo_jax.report.summary import NOT_NUMBERS, say_coverage
 from grumo_jax.report.table import Cell, Column, Table, Value
 
 AREAS = ("ause", "aurg")
@@ -84,6 +84,7 @@ def summarize_ablation(results: Results | str | Path) -> AblationSummary:
     problems: list[tuple[str, str]] = []
     for row, values in _measured_rows(results, shape):
         count["rows"] += 1
+        count.update({kind: row.get(kind, 0) for kind in NOT_NUMBERS})  # problems have none
         if "problem" in row:
             problems.append((str(row["id"]), str(row["problem"])))
         elif row["pixels"]:
@@ -102,15 +103,21 @@ def summarize_ablation(results: Results | str | Path) -> AblationSummary:
         count["images"],
         count["empty"],
         tuple(problems),
-        say_coverage(
-            count["images"],
-            count["rows"],
-            configuration["images"],
-            len(problems),
-            count["empty"],
-            len(configuration.get("missing") or ()),
-        ),
+        _say_coverage(configuration, count, len(problems)),
     )
+
+
+def _say_coverage(configuration: dict[str, Any], count: Counter[str], problems: int) -> str:
+    said = say_coverage(
+        count["images"],
+        count["rows"],
+        configuration["images"],
+        problems,
+        count["empty"],
+        len(configuration.get("missing") or ()),
+    )
+    odd = ((count[kind], consequence) for kind, consequence in NOT_NUMBERS.items())
+    return "; ".join([said, *(f"up to {n} pixels {consequence}" for n, consequence in odd if n)])
 
 
 def _axis(results: Results, axis: str) -> tuple[str, ...]:
@@ -148,7 +155,8 @@ def _measured_rows(
     def read(row: Row) -> tuple[Row, dict[str, np.ndarray]]:
         if "problem" in row:
             return row, {}
-        count_of(row["pixels"])
+        for kind in ("pixels", *NOT_NUMBERS):
+            count_of(row[kind])
         return row, {
             f"{area}.{metric}": np.array(row[area][metric], np.float64).reshape(shape)
             for area in AREAS

@@ -158,15 +158,18 @@ class Summary:
 
     def _not_numbers(self) -> Iterator[str]:
         """What to say of predicted pixels that are no numbers to compare with the truth."""
-        kinds = {
-            "no_depth": "without a positive finite depth count as wrong",
-            "no_uncertainty": "whose uncertainty is NaN count as the least certain",
-        }
-        for field_name, consequence in kinds.items():
+        for field_name, consequence in NOT_NUMBERS.items():
             found = {e.name: getattr(e, field_name) for e in self.estimators.values()}
             worst, pixels = max(found.items(), key=lambda item: item[1], default=("", 0))
             if pixels:
                 yield f"{pixels} pixels of {worst} {consequence}"
+
+
+NOT_NUMBERS = {
+    "no_depth": "without a positive finite depth count as wrong",
+    "no_uncertainty": "whose uncertainty is NaN count as the least certain",
+}
+"""What becomes of predicted pixels that are no numbers, by the name under which rows count them."""
 
 
 def say_coverage(
