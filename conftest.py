@@ -3,6 +3,14 @@
 import pytest
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Examples compile much for the little they prove: they are left to `make test-slow`."""
+    for item in items:
+        if isinstance(item, pytest.DoctestItem):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def example_files(tmp_path_factory):
     """The files that examples name, each made at most once."""

@@ -93,19 +93,19 @@ def ablate_locations(
 
     Example:
         >>> import jax, jax.numpy as jnp
+        >>> from flax import linen as nn
         >>> import grumo_jax
         >>> from grumo_jax.ablation import ablate_locations, depth_change
-        >>> model = grumo_jax.Monodepth2(
-        ...     encoder_widths=(8, 8, 8, 16, 16), decoder_widths=(4, 4, 8, 8, 8)
-        ... )
+        >>> model = nn.Sequential([nn.Conv(8, (3, 3)), nn.relu, nn.Conv(1, (3, 3)), nn.softplus])
         >>> images = jax.random.uniform(jax.random.key(0), (2, 32, 64, 3))
         >>> variables = model.init(jax.random.key(1), images)
         >>> @jax.jit
         ... def run(variables, images):
-        ...     layer = "decoder/up_3_0/conv"
-        ...     return ablate_locations(model, variables, images, layer, depth_change)
+        ...     return ablate_locations(
+        ...         model, variables, images, "layers_0", depth_change, patch=8
+        ...     )
         >>> run(variables, images).shape  # rows, columns, images
-        (2, 4, 2)
+        (4, 8, 2)
     """
     if not isinstance(estimator, Estimator):
         estimator = ConstantBaseline(estimator)

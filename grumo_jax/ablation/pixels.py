@@ -56,18 +56,17 @@ def pixel_gradients(
 
     Example:
         >>> import jax, jax.numpy as jnp
+        >>> from flax import linen as nn
         >>> import grumo_jax
         >>> from grumo_jax.ablation import pixel_gradients
-        >>> model = grumo_jax.Monodepth2(
-        ...     encoder_widths=(8, 8, 8, 16, 16), decoder_widths=(4, 4, 8, 8, 8)
-        ... )
+        >>> model = nn.Sequential([nn.Conv(8, (3, 3)), nn.relu, nn.Conv(1, (3, 3)), nn.softplus])
         >>> images = jax.random.uniform(jax.random.key(0), (1, 32, 64, 3))
         >>> variables = model.init(jax.random.key(1), images)
-        >>> grad = grumo_jax.GradientUncertainty.paper(model)
+        >>> grad = grumo_jax.GradientUncertainty(model)
         >>> pixels = jnp.array([[16, 32], [20, 5]])
         >>> run = jax.jit(lambda v, x: pixel_gradients(grad, v, x, pixels, reduction="norm"))
-        >>> run(variables, images)["decoder/up_1_0/conv"].shape
-        (2, 1, 1, 8, 16)
+        >>> run(variables, images)["layers_2"].shape
+        (2, 1, 1, 32, 64)
     """
     loss = _named_loss(estimator)
     check_call((estimator,), images, key)

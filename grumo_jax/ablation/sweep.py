@@ -57,15 +57,14 @@ def ablate_settings(
 
     Example:
         >>> import jax, jax.numpy as jnp
+        >>> from flax import linen as nn
         >>> import grumo_jax
         >>> from grumo_jax.ablation import Grid, ablate_settings
-        >>> model = grumo_jax.Monodepth2(
-        ...     encoder_widths=(8, 8, 8, 16, 16), decoder_widths=(4, 4, 8, 8, 8)
-        ... )
+        >>> model = nn.Sequential([nn.Conv(8, (3, 3)), nn.relu, nn.Conv(1, (3, 3)), nn.softplus])
         >>> images = jax.random.uniform(jax.random.key(0), (2, 32, 64, 3))
         >>> variables = model.init(jax.random.key(1), images)
         >>> references = {"flip": grumo_jax.Flip(), "gray": grumo_jax.Gray()}
-        >>> grid = Grid.of(model, variables, images, layers=["6", "8"], references=references)
+        >>> grid = Grid.of(model, variables, images, references=references)
         >>> @jax.jit
         ... def mean_uncertainty(variables, images):
         ...     mean = lambda depth, uncertainty: jnp.mean(uncertainty, axis=(1, 2))

@@ -22,10 +22,9 @@ class Ensemble(Estimator):
 
     Example:
         >>> import jax, jax.numpy as jnp
+        >>> from flax import linen as nn
         >>> import grumo_jax
-        >>> model = grumo_jax.Monodepth2(
-        ...     encoder_widths=(8, 8, 8, 16, 16), decoder_widths=(4, 4, 8, 8, 8)
-        ... )
+        >>> model = nn.Sequential([nn.Conv(8, (3, 3)), nn.relu, nn.Conv(1, (3, 3)), nn.softplus])
         >>> images = jax.random.uniform(jax.random.key(0), (1, 32, 64, 3))
         >>> members = [model.init(jax.random.key(seed), images) for seed in range(2)]
         >>> stacked = grumo_jax.stack_variables(members)

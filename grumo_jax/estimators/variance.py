@@ -32,10 +32,9 @@ class TestTimeVariance(Estimator):
 
     Example:
         >>> import jax, jax.numpy as jnp
+        >>> from flax import linen as nn
         >>> import grumo_jax
-        >>> model = grumo_jax.Monodepth2(
-        ...     encoder_widths=(8, 8, 8, 16, 16), decoder_widths=(4, 4, 8, 8, 8)
-        ... )
+        >>> model = nn.Sequential([nn.Conv(8, (3, 3)), nn.relu, nn.Conv(1, (3, 3)), nn.softplus])
         >>> images = jax.random.uniform(jax.random.key(0), (1, 32, 64, 3))
         >>> variables = model.init(jax.random.key(1), images)
         >>> estimator = grumo_jax.TestTimeVariance(model)
