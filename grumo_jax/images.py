@@ -11,7 +11,7 @@ from typing import IO
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from grumo_jax.errors import GrumoWarning, ImageError
+from grumo_jax.errors import GrumoError, GrumoWarning, ImageError, noticing_disk_problems
 from grumo_jax.files import count_kinds, lies_in, open_regular, suffixes_among, walk_files
 from grumo_jax.kinds import UNREAD, name_kind
 from grumo_jax.locks import open_alone
@@ -224,19 +224,23 @@ def write_atomically(path: str | Path, write: Callable[[IO[bytes]], object]) -> 
     if stream is None:  # a second process writes the same, and the last one counts
         partial = partial.with_name(f"{UNFINISHED}{uuid.uuid4().hex[:8]}.{path.name[-48:]}")
         stream = partial.open("wb")
-    # Moved while it is locked, lest another process take it for left behind.
-    with stream:
-        try:
-            write(stream)
-            stream.flush()
-            if os.name == "nt":  # which moves no open files
-                stream.close()
-            os.replace(partial, path)
-        except BaseException as error:
-            partial.unlink(missing_ok=True)
-            if isinstance(error, OSError) and error.errno and not error.filename:
-                error.filename = str(path)  # which the system does not tell where a disk is full
-            raise
+    try:
+        # Moved while it is locked, lest another process take it for left behind.
+        with stream, noticing_disk_problems(path, GrumoError):
+            try:
+                write(stream)
+                stream.flush()
+                if os.name == "nt":  # which moves no open files
+                    stream.close()
+                os.replace(partial, path)
+            except BaseException:
+                partial.unlink(missing_ok=True)
+                raise
+    except OSError as error:
+        # Closing a file that does not fit fails once more. The system does not tell which it was.
+        if error.errno and not error.filename:
+            error.filename = str(path)
+        raise
 
 
 def unfinished(path: Path) -> Path:

@@ -1,6 +1,7 @@
 """What a full disk and a kill do to files: one sentence, and nothing left that counts."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -11,7 +12,13 @@ import pytest
 import grumo_jax
 from grumo_jax import checkpoint
 from grumo_jax.cli.options import check_out
-from grumo_jax.errors import CheckpointError, DataError, disk_problem, noticing_disk_problems
+from grumo_jax.errors import (
+    CheckpointError,
+    DataError,
+    GrumoError,
+    disk_problem,
+    noticing_disk_problems,
+)
 from grumo_jax.images import remove_unfinished, unfinished, write_atomically
 
 
@@ -147,6 +154,28 @@ def test_errors_of_other_libraries_about_disks_are_one_sentence(error, said):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full here")
+@pytest.mark.parametrize("size", [100, 2**20])
+def test_the_file_that_does_not_fit_is_named(tmp_path, size):
+    """However late the system says so: as it is written, or as the last of it is."""
+    file, before = tmp_path / "file", resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
+    try:
+        with pytest.raises(OSError, match="too large") as found:
+            write_atomically(file, lambda stream: stream.write(bytes(size)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert found.value.filename == str(file)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_library_that_cannot_write_a_file_is_said_with_its_name(tmp_path):
+    def write(stream):
+        raise RuntimeError("write() failed: No space left on device")
+
+    with pytest.raises(GrumoError, match=r"file: cannot be written \(No space left on device\)"):
+        write_atomically(tmp_path / "file", write)
+
+
 def test_standard_output_on_a_full_disk():
     with open("/dev/full", "w") as full:
         command = [sys.executable, "-m", "grumo", "layers", "checkpoints/synthetic"]
