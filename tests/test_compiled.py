@@ -38,6 +38,7 @@ def test_the_second_start_compiles_nothing(tmp_path):
     assert start(HOME=str(tmp_path)).startswith(str(tmp_path / ".cache" / "grumo_jax"))
 
 
+@pytest.mark.slow
 def test_jax_is_obeyed(tmp_path):
     own = tmp_path / "own"
     assert start(HOME=str(tmp_path), JAX_COMPILATION_CACHE_DIR=str(own)) == str(own)

@@ -59,6 +59,7 @@ def test_all_layers_cost_what_the_earliest_costs(forward_passes):
     assert everything < 1.01 * forward_passes(at_layer(0)) < 2.6
 
 
+@pytest.mark.slow
 def test_feature_references_share_the_encoder(forward_passes):
     cost = forward_passes(
         lambda model: grumo_jax.GradientUncertainty(model, reference=grumo_jax.FeatureDropout())
@@ -66,6 +67,7 @@ def test_feature_references_share_the_encoder(forward_passes):
     assert cost < 1.8
 
 
+@pytest.mark.slow
 def test_inference_dropout_runs_the_encoder_once(forward_passes):
     # On CPUs the passes are a loop, whose body is counted once: the plain pass, and a body
     # without the encoder, which is half of the network.

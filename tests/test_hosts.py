@@ -85,6 +85,7 @@ def test_killed_then_continued_is_what_one_process_gives(evaluation, tmp_path):
     assert list((tmp_path / "both" / "pictures").glob("*.png"))
 
 
+@pytest.mark.slow
 def test_a_refused_file_ends_all_processes(evaluation, tmp_path):
     (tmp_path / "results.jsonl").write_text("no results\n")
     (first, _, err), (second, _, other) = evaluation.together("--out", tmp_path)
@@ -157,6 +158,7 @@ def test_nobody_at_the_address(monkeypatch):
             join(place)
 
 
+@pytest.mark.slow
 def test_the_others_do_not_come():
     with socket.socket() as free:
         free.bind(("localhost", 0))

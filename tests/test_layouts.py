@@ -74,6 +74,7 @@ def test_pictures_and_cameras_fit_the_depth(kitti):
     assert same.mean() > 0.9
 
 
+@pytest.mark.slow
 def test_nyu_reads_back(nyu):
     sample = NyuFastDepth(nyu, "val")[0]
     view = nyu_view("val/official/00001")

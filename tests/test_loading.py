@@ -196,6 +196,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_processes(tmp_path):
     folder = write_drive(tmp_path, range(0, 65, 16), scans=range(0, 65, 16))
     source = KittiRaw(tmp_path)

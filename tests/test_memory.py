@@ -20,6 +20,7 @@ print(pages * int(sys.argv[2]) // 2**20)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the settings are glibc's")
 def test_freed_memory_is_kept_if_that_is_asked_for():
     left = {

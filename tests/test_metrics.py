@@ -128,6 +128,7 @@ def check_golden(golden, name, errors, sparsification):
 # --- agreement with float64
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("levels", [None, 7])
 def test_large_maps_agree_with_float64(levels):
     maps = draw_maps(0, (2, 375, 1242), levels)
@@ -302,6 +303,7 @@ def test_depth_errors_have_finite_gradients_where_nothing_is_known():
     assert np.all(gradient[truth == 0] == 0)
 
 
+@pytest.mark.slow
 def test_empty_masks_give_zeros():
     truth, predicted, uncertainty = draw_maps(7, (1, 8, 8))
     nothing = np.zeros(truth.shape, bool)

@@ -65,6 +65,7 @@ def test_encoders_have_torchvision_parameter_counts(num_layers, million):
     assert round(count / 1e6, 1) == million
 
 
+@pytest.mark.slow
 def test_training_mode_updates_batch_statistics_and_drops_channels(images):
     model = grumo_jax.Monodepth2(dropout_rate=0.5, **TINY)
     variables = draw_variables(model, images)
@@ -82,6 +83,7 @@ def test_training_mode_updates_batch_statistics_and_drops_channels(images):
     assert np.any(first.depth != second.depth)
 
 
+@pytest.mark.slow
 def test_bfloat16_network_gives_float32_depth_near_by(tiny, images):
     model, variables = tiny
     low = model.clone(dtype=jnp.bfloat16)

@@ -128,6 +128,7 @@ def test_predictor_gives_maps_at_the_photos_size(tiny, photo):
     assert 1 / results[0].depth.max() >= 0.01, "disparity is what is interpolated"
 
 
+@pytest.mark.slow
 def test_predictor_without_input_size_takes_the_nearest_multiple_of_32(tiny, photo):
     model, variables = tiny
     predictor = grumo_jax.Predictor(grumo_jax.PostProcessing(model), variables, batch_size=3)

@@ -255,6 +255,7 @@ def test_mistakes_end_in_one_sentence(kitti, monkeypatch, capsys, arguments, mes
     assert not (kitti / "prepared").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("replacing", [False, True])
 def test_killed_at_any_time(tmp_path, replacing):
     """SIGKILL while it writes: what was there stays, nothing half-written, then it works."""

@@ -52,6 +52,7 @@ def test_feature_noise_is_relative_to_each_maps_own_spread():
     np.testing.assert_allclose(spread, 0.1, rtol=0.1)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=15)
 @given(st.floats(-45, 45), st.integers(8, 40), st.integers(8, 40))
 def test_rotating_there_and_back_keeps_the_middle(degrees, height, width):
@@ -153,6 +154,7 @@ def test_references_of_ones_own_draw_by_their_number_else_by_their_place():
     assert draws.reference_key(None, own(), 0) is None
 
 
+@pytest.mark.slow
 def test_two_of_a_kind_draw_differently_and_companions_change_nothing(small, images):
     network, variables = small
     key = jax.random.key(0)

@@ -134,6 +134,7 @@ def test_browser_runs_nothing_of_the_data(tmp_path):
     assert "src=http" not in text.replace("&lt;img src=http", "").replace("\\u003cimg src=http", "")
 
 
+@pytest.mark.slow
 def test_command_line(mixed, tmp_path):
     grumo = Path(sys.executable).with_name("grumo")
     result = subprocess.run(

@@ -79,6 +79,7 @@ def test_a_file_of_gigabytes_is_not_read(tmp_path):
         read_scan(tmp_path / "scan.bin")
 
 
+@pytest.mark.slow
 def test_generated_scans_are_whole_and_their_parts_are_not(read):
     (frame,) = kitti_frames(1, 1)
     points = record(kitti_views(frame, (96, 320))[0], (96, 320))

@@ -53,6 +53,7 @@ def slopes(camera):
     return np.meshgrid(x, y)
 
 
+@pytest.mark.slow
 def test_ground_plane(one_of_each):
     camera = synthetic.make_camera(height=HEIGHT)
     frame = render(one_of_each(), camera)

@@ -92,6 +92,7 @@ def test_motion_to_the_right_and_ahead():
     np.testing.assert_allclose(motion[:3, :3], np.eye(3), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_solids_move_with_their_velocity(take):
     ball = solids(
         0.5, 1.0, 10.0, (2.0, 2.0, 2.0), colour=jnp.full((1, 3), 0.5), velocity=[[1.0, 0.0, 5.0]]
@@ -136,6 +137,7 @@ def mirror_scene(take, gloss):
     )
 
 
+@pytest.mark.slow
 def test_a_mirror_shows_what_is_behind_the_camera(take):
     camera = synthetic.make_camera(height=1.0)
     scenes = [mirror_scene(take, gloss) for gloss in (0.0, 5.0)]
@@ -159,6 +161,7 @@ def untoned(take):
     return take.replace(scene=take.scene.replace(light=light))
 
 
+@pytest.mark.slow
 def test_sensor(take):
     first = shoot(take, 0.0)
     noisy = take.replace(sensor=synthetic.Sensor(**{**EVENLY, "noise": jnp.float32(0.02)}))
@@ -245,6 +248,7 @@ def test_the_world_is_the_one_of_its_version():
     np.testing.assert_allclose(means, expected, rtol=0.02)
 
 
+@pytest.mark.slow
 def test_prepared_clips_equal_rendered_ones(tmp_path, monkeypatch):
     monkeypatch.setattr(world, "NUMBERS", {"train": 2, "val": 1, "test": 1})
     monkeypatch.setattr(world, "SIZES", {"street": (32, 64), "room": (32, 64)})

@@ -82,6 +82,7 @@ def test_disparity_that_explains_the_stereo_view_costs_nothing(sign):
     assert min(loss["near"], loss["far"]) > 0.2
 
 
+@pytest.mark.slow
 def test_views_are_warped_by_their_own_motion_and_by_enlarged_disparity():
     """Put together from parts that are tested by themselves; the disparity is enlarged by numpy."""
     batch = TrainingBatch(noise(0), INTRINSICS, previous=noise(1), following=noise(2))
@@ -128,6 +129,7 @@ def test_smoothness_is_halved_at_each_coarser_scale():
     np.testing.assert_allclose(terms["smoothness"], 0.5 * (step + 2 * step / 2) / 2, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_pyramid_compares_each_scale_at_its_own_and_smaller_sizes():
     fine = CONSTANT.replace(image=noise(0), stereo=noise(1), depth=None)
     coarse = shrink_batch(fine, (4, 8))
@@ -276,6 +278,7 @@ def test_every_objective_names_its_terms_and_needs(supervision, uncertainty):
     )
 
 
+@pytest.mark.slow
 def test_gradients_are_finite_where_the_camera_drives_through_the_scene():
     batch = CONSTANT.replace(image=noise(0), previous=noise(1), following=noise(2))
     through = STILL.at[:, :3, 3].set(jnp.array([0.5, -0.2, -2.0])[None])

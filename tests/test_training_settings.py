@@ -161,6 +161,7 @@ def test_the_first_guess_is_the_initial_depth(real_networks):
     assert not np.allclose(kernel, other["params"]["decoder"]["up_4_0"]["conv"]["kernel"])
 
 
+@pytest.mark.slow
 def test_the_first_guess_is_the_initial_motion(real_networks):
     settings = Settings("mono", **TINY, initial_motion=0.25)
     variables = initial_variables(settings)["pose"]
@@ -186,6 +187,7 @@ def test_networks_are_those_of_the_settings(real_networks):
     assert Networks.of(Settings("mono", "self", **TINY)).pose is None
 
 
+@pytest.mark.slow
 def test_a_run_starts_from_another_run_finished_or_not(tmp_path):
     with pytest.raises(TrainingInterrupted):
         run(tmp_path / "first", should_stop=stop_after(5))

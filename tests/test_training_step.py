@@ -115,6 +115,7 @@ def test_devices_share_the_batch(settings):
     assert_trees_close(*results, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_pairs_of_frames_stay_on_their_devices():
     settings, mesh = Settings("mono", **TINY), make_mesh(jax.devices()[:2], 4)
     (arrays,) = arrays_of(settings)
