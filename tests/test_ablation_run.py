@@ -68,7 +68,7 @@ that are as uncertain; settings differ by ten times as much."""
 @pytest.mark.defaults
 def test_rows_are_what_evaluation_gives(whole, small, source, tmp_path):
     network, variables = small
-    places = [(0, 0, 1), (1, 3, 0), (1, 1, 1)]
+    places = [(0, 0, 1), (1, 3, 0)]
     settings = dict(settings_of(GRID, network))
     estimators = {str(place): settings[place] for place in places}
     options = {"protocol": METRES, "devices": jax.devices()[:1]}
@@ -84,6 +84,7 @@ def test_rows_are_what_evaluation_gives(whole, small, source, tmp_path):
                 assert found == pytest.approx(entry[area][metric], abs=ONE_PAIR, rel=ONE_PAIR)
 
 
+@pytest.mark.slow
 def test_devices_change_nothing(whole, run, tmp_path):
     four = run(tmp_path / "four.jsonl", devices=jax.devices()[:4], batch_size=4)
     for row, expected in zip(four.rows(), whole.rows(), strict=True):
@@ -92,7 +93,7 @@ def test_devices_change_nothing(whole, run, tmp_path):
         )
 
 
-@pytest.mark.parametrize("cut", [3, 1])
+@pytest.mark.parametrize("cut", [3, pytest.param(1, marks=pytest.mark.slow)])
 def test_it_resumes_to_the_same_bytes(whole, run, tmp_path, cut):
     path = tmp_path / "cut.jsonl"
     lines = whole.path.read_bytes().splitlines(keepends=True)
@@ -143,6 +144,7 @@ def test_16_bit_files_are_of_disparity(small, source, tmp_path):
     assert not (tmp_path / "results.jsonl").exists()
 
 
+@pytest.mark.slow
 def test_seeds_matter_to_what_draws(run, tmp_path):
     grid = grid_of(Signal("noise", (Noise(),)), reductions=("max",))
     rows = [next(iter(run(tmp_path / f"{seed}.jsonl", grid, seed=seed).rows())) for seed in (0, 1)]
