@@ -151,20 +151,40 @@ def test_seeds_matter_to_what_draws(run, tmp_path):
     assert rows[0]["ause"] != rows[1]["ause"]
 
 
-@pytest.mark.filterwarnings("ignore::grumo_jax.GrumoWarning")
-def test_depth_that_is_infinite_counts_as_in_evaluation(run, small, source, tmp_path):
-    """A depth that is infinite is wrong in both, and the rest of the image has its score."""
-    network, variables = small
+def broken(depth, references):
+    return jnp.full((depth.shape[0], 1), jnp.nan) * jnp.mean(depth)
+
+
+ODD = grid_of(
+    Signal("flip", (Flip(),), space="disparity"),
+    Signal("broken", (Flip(),), loss=broken),
+    reductions=("max",),
+)
+
+
+@pytest.fixture(scope="module")
+def odd(small):
+    """A network that finds one pixel infinitely far away."""
 
     def read(output):
         return output["depth"].at[:, 3, 5].set(jnp.inf)
 
-    odd = dataclasses.replace(network, depth=read)
-    grid = grid_of(Signal("flip", (Flip(),), space="disparity"), reductions=("max",))
+    return dataclasses.replace(small[0], depth=read)
+
+
+@pytest.fixture(scope="module")
+def ablated(odd, small, source, tmp_path_factory):
+    path = tmp_path_factory.mktemp("ablation") / "odd.jsonl"
+    options = {"protocol": METRES, "devices": jax.devices()[:1], "batch_size": 2}
+    return ablate(ODD, odd, small[1], source, path, **options)
+
+
+@pytest.mark.filterwarnings("ignore::grumo_jax.GrumoWarning")
+def test_depth_that_is_infinite_counts_as_in_evaluation(ablated, odd, small, source, tmp_path):
+    """A depth that is infinite is wrong in both, and the rest of the image has its score."""
+    estimators = {"first": next(ODD.estimators(odd))}
     options = {"protocol": METRES, "devices": jax.devices()[:1]}
-    ablated = ablate(grid, odd, variables, source, tmp_path / "a.jsonl", **options)
-    estimators = {"first": next(grid.estimators(odd))}
-    evaluated = evaluate(estimators, variables, source, tmp_path / "e.jsonl", **options)
+    evaluated = evaluate(estimators, small[1], source, tmp_path / "e.jsonl", **options)
     for row, other in zip(ablated.rows(), evaluated.rows(), strict=True):
         entry = other["estimators"]["first"]
         expected = entry["ause"]["abs_rel"]
@@ -176,18 +196,13 @@ def test_depth_that_is_infinite_counts_as_in_evaluation(run, small, source, tmp_
     assert said in summarize_ablation(ablated).coverage
 
 
-def test_what_is_not_finite_is_null(run, small, tmp_path):
+@pytest.mark.filterwarnings("ignore::grumo_jax.GrumoWarning")
+def test_what_is_not_finite_is_null(ablated, tmp_path):
     """A loss that is NaN breaks its own maps and no others."""
-
-    def broken(depth, references):
-        return jnp.full((depth.shape[0], 1), jnp.nan) * jnp.mean(depth)
-
-    grid = grid_of(Signal("flip", (Flip(),)), Signal("broken", (Flip(),), loss=broken))
-    results = run(tmp_path / "broken.jsonl", grid)
-    row = next(iter(results.rows()))
+    row = next(iter(ablated.rows()))
     assert np.isfinite(np.array(row["ause"]["rmse"], float)[0]).all()
     assert set(itertools.chain(*row["ause"]["rmse"][1])) == {None}
-    summary = summarize_ablation(results)
+    summary = summarize_ablation(ablated)
     assert (summary.counts[0].min(), summary.counts[1].max()) == (4, 0)
     tables = write_ablation(tmp_path, summary)
     assert "Images on which a setting's map is not finite are left out" in tables[0].notes[1]

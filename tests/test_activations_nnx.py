@@ -69,7 +69,6 @@ def test_layers_and_gradients(net, images):
 
     offsets = {name: np.zeros(shape.shape, np.float32) for name, shape in layers.items()}
     desired = derivatives(state, images, offsets)
-    assert_trees_close(gradients(state, images), desired, rtol=1e-4, atol=1e-8)
     assert_trees_close(jax.jit(gradients)(state, images), desired, rtol=1e-4, atol=1e-8)
 
 
@@ -111,6 +110,7 @@ class DropoutNet(SmallDepthNet):
         return super().__call__(self.dropout(x))
 
 
+@pytest.mark.slow
 def test_a_network_with_dropout_is_evaluated(tmp_path):
     for kind in ("rgb", "depth"):
         (tmp_path / kind).mkdir()
@@ -176,9 +176,10 @@ def test_a_state_is_paired_by_name(images):
     restored["blocks"] = {str(i): block for i, block in restored["blocks"].items()}
     assert list(map(str, sorted(restored["blocks"])))[:3] == ["0", "1", "10"]
     params, rest = nnx.split_state(state, nnx.Param, ...)
+    expected = net(images)
     for given in (state, restored, nnx.to_pure_dict(state), (params, rest)):
         depth = grumo_jax.DepthBaseline(graphdef)(given, images).depth
-        np.testing.assert_allclose(depth, net(images), rtol=1e-6)
+        np.testing.assert_allclose(depth, expected, rtol=1e-6)
 
 
 def test_a_state_of_another_network_is_explained(images):

@@ -128,6 +128,7 @@ def test_a_key_is_no_seed(file, images, make_key):
         load_exported(file)(images, make_key(0))
 
 
+@pytest.mark.slow
 def test_other_programs_are_refused_without_asserts_too(tmp_path):
     form = jax.ShapeDtypeStruct((3,), jnp.float32)
     program = jax.export.export(jax.jit(lambda x: {"depth": x}))(form)
