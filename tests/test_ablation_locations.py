@@ -1,6 +1,7 @@
 """Ablation of places: the effect of replacing patches of activations."""
 
 import dataclasses
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +25,8 @@ class Darker(ImageReference):
         return images / 2
 
 
-REPLACEMENTS = ("zero", "mean", "noise", "reference")
+def slow(*values):
+    return pytest.param(*values, marks=pytest.mark.slow)
 
 
 def at_pixel(edited, plain):
@@ -105,13 +107,13 @@ def test_what_is_put_in_place_is_of_what_is_finite():
     np.testing.assert_allclose(noise[1, 3, 0, 1, 3], 3 + 2 * drawn, rtol=1e-6)
 
 
-WAYS = [(layer, way) for layer in ("up2", "down1", "input") for way in REPLACEMENTS]
-TELLING = [("up2", "noise"), ("down1", "reference"), ("input", "mean"), ("input", "reference")]
+LAYERS, REPLACEMENTS = ("up2", "down1", "input"), ("zero", "mean", "noise", "reference")
+TELLING = (("up2", "noise"), ("down1", "reference"), ("input", "mean"), ("input", "reference"))
 
 
 @pytest.mark.parametrize(
     ("layer", "replace"),
-    [pytest.param(*way, marks=[] if way in TELLING else pytest.mark.slow) for way in WAYS],
+    [way if way in TELLING else slow(*way) for way in itertools.product(LAYERS, REPLACEMENTS)],
 )
 def test_each_place_is_an_edited_run(small, images, replace, layer):
     """The long way: one run for one place, on the edited network."""
@@ -209,10 +211,6 @@ class Chain(nn.Module):
         for i in range(6):
             x = nn.tanh(nn.Conv(16, (3, 3), name=f"c{i}")(x))
         return nn.softplus(nn.Conv(1, (3, 3), name="head")(x)[..., 0])
-
-
-def slow(*values):
-    return pytest.param(*values, marks=pytest.mark.slow)
 
 
 GRAD, DROP = grumo_jax.GradientUncertainty, grumo_jax.InferenceDropout

@@ -243,7 +243,7 @@ def test_recipes_are_one_line(small, images):
     for name, estimator in recipes.items():
         estimate = jax.eval_shape(estimator, variables, images, KEY)
         assert estimate.loss.shape == (3, 3 if name == "grad-averaged" else 1)
-    # The other two are among those of all tests above.
+    # The other two are computed in the tests above.
     some = {name: recipes[name] for name in ("grad-variance", "grad-uncertainty")}
     for estimate in grumo_jax.estimate_together(some, variables, images, KEY).values():
         assert np.ptp(estimate.uncertainty) > 0
