@@ -105,6 +105,24 @@ def small_networks(monkeypatch):
         yield small
 
 
+@pytest.fixture(scope="module")
+def small_checkpoint(images, tmp_path_factory):
+    """A network of two layers as a checkpoint directory, of pictures of 32×64."""
+    from training_runs import Small
+
+    from grumo_jax import checkpoint
+
+    class Sized(Small):
+        input_size = (32, 64)
+
+    folder = tmp_path_factory.mktemp("checkpoints") / "small"
+    model = Sized(predict_uncertainty=True, output="disparity")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(checkpoint.MODELS, "Sized", Sized)
+        grumo_jax.save_checkpoint(folder, model, draw_variables(model, images))
+        yield folder
+
+
 @pytest.fixture
 def real_networks(small_networks):
     """Take back that networks are small; for what compiles nothing."""

@@ -8,7 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from ablation_grids import grid_of, settings_of
+from flax import linen as nn
+from helpers import draw_variables
 
+from grumo_jax import estimate_together
 from grumo_jax.ablation import Grid, Signal, Site, ablate_settings
 from grumo_jax.ablation.sweep import distinct_terms
 from grumo_jax.errors import GrumoError, LayerError
@@ -52,9 +55,13 @@ def test_each_setting_is_its_estimator(small, images):
     )(variables, images)
     assert maps.shape == (*grid.shape, *images.shape[:3])
     # Every signal, at one site or another: all of them would take a minute to compile.
-    for place, estimator in itertools.islice(settings_of(grid, network), 0, None, 9):
-        expected = estimator(variables, images, key, ground_truth=truth).uncertainty
-        np.testing.assert_allclose(maps[place], expected, atol=1e-4, err_msg=str(estimator))
+    some = dict(itertools.islice(settings_of(grid, network), 0, None, 9))
+    assert len({place[0] for place in some}) == len(SIGNALS)
+    estimates = estimate_together(some, variables, images, key, ground_truth=truth)
+    maps = np.asarray(maps)
+    for place, estimate in estimates.items():
+        message = str(some[place])
+        np.testing.assert_allclose(maps[place], estimate.uncertainty, atol=1e-4, err_msg=message)
 
 
 def test_without_weight_log_sigma_does_not_matter(small, images):
@@ -62,34 +69,58 @@ def test_without_weight_log_sigma_does_not_matter(small, images):
     network, variables = small
     large = dataclasses.replace(network, log_sigma=lambda out: out["log_sigma"] + 50)
     signals = Signal("flip", Flip()), Signal("with", Flip(), uncertainty_weight=2)
-    found = ablate_settings(grid_of(*signals), large, variables, images, as_is)
-    alone = ablate_settings(grid_of(signals[0]), network, variables, images, as_is)
-    np.testing.assert_allclose(found[0], alone[0], atol=1e-5)
-    assert jnp.isnan(found[1]).any()
+
+    @jax.jit
+    def run(variables, images):
+        found = ablate_settings(grid_of(*signals), large, variables, images, as_is)
+        alone = ablate_settings(grid_of(signals[0]), network, variables, images, as_is)
+        return found, alone[0]
+
+    (without, weighted), alone = run(variables, images)
+    np.testing.assert_allclose(without, alone, atol=1e-5)
+    assert np.isnan(weighted).any()
 
 
-def test_with_and_without_jit_and_in_vmap(small, images):
+def mean_and_depth(depth, uncertainty):
+    return {"mean": jnp.mean(uncertainty, axis=(1, 2)), "depth": depth[:, 0, 0]}
+
+
+@pytest.fixture
+def run(small):
     network, variables = small
     grid = grid_of(SIGNALS[0], reductions=("norm",))
+    return lambda images: ablate_settings(grid, network, variables, images, mean_and_depth)
 
-    def mean(depth, uncertainty):
-        return {"mean": jnp.mean(uncertainty, axis=(1, 2)), "depth": depth[:, 0, 0]}
 
-    def run(images):
-        return ablate_settings(grid, network, variables, images, mean)
-
-    plain, compiled = run(images), jax.jit(run)(images)
-    mapped = jax.vmap(run)(images[:, None])
-    assert set(plain) == {"mean", "depth"}
-    for name, values in plain.items():
+def test_in_vmap(run, images):
+    compiled, mapped = jax.jit(lambda images: (run(images), jax.vmap(run)(images[:, None])))(images)
+    assert set(compiled) == {"mean", "depth"}
+    for name, values in compiled.items():
         assert values.shape == (1, 5, 1, 3)
+        of_each = np.moveaxis(np.asarray(mapped[name])[..., 0], 0, -1)
+        np.testing.assert_allclose(of_each, values, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_without_jit(run, images):
+    compiled = jax.jit(run)(images)
+    for name, values in run(images).items():
         np.testing.assert_allclose(compiled[name], values, atol=1e-5)
-        np.testing.assert_allclose(jnp.moveaxis(mapped[name][..., 0], 0, -1), values, atol=1e-5)
 
 
-def test_work_is_shared(tiny, images):
+class Deep(nn.Module):
+    """Layers that cost more than what is made of their gradients."""
+
+    @nn.compact
+    def __call__(self, x):
+        for name in ("a", "b", "c", "d"):
+            x = nn.tanh(nn.Conv(32, (3, 3), name=name)(x))
+        return nn.softplus(nn.Conv(1, (3, 3), name="head")(x))
+
+
+def test_work_is_shared(images):
     """All layers and reductions for one reference cost little more than the coarsest alone."""
-    model, variables = tiny
+    variables = draw_variables(Deep(), images)
     flip = {"flip": Flip()}
 
     def flops(**options):
@@ -99,15 +130,15 @@ def test_work_is_shared(tiny, images):
             "uncertainty_weights": [0.0],
             **options,
         }
-        grid = Grid.of(model, variables, images, **options)
+        grid = Grid.of(Deep(), variables, images, **options)
 
         def run(variables, images):
-            return ablate_settings(grid, model, variables, images, lambda _, u: jnp.sum(u))
+            return ablate_settings(grid, Deep(), variables, images, lambda _, u: jnp.sum(u))
 
         return jax.jit(run).lower(variables, images).compile().cost_analysis()["flops"]
 
-    one = flops(layers=["0"], reductions=["max"])
-    assert flops() < 1.5 * one
+    one = flops(layers=["a"], reductions=["max"])
+    assert flops(layers=["a", "b", "c", "d", "head"]) < 1.5 * one
 
 
 def test_weights_share_one_backward_pass(small, images):

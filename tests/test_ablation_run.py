@@ -68,7 +68,7 @@ that are as uncertain; settings differ by ten times as much."""
 @pytest.mark.defaults
 def test_rows_are_what_evaluation_gives(whole, small, source, tmp_path):
     network, variables = small
-    places = [(0, 0, 1), (1, 3, 0), (1, 1, 1)]
+    places = [(0, 0, 1), (1, 3, 0)]
     settings = dict(settings_of(GRID, network))
     estimators = {str(place): settings[place] for place in places}
     options = {"protocol": METRES, "devices": jax.devices()[:1]}
@@ -84,6 +84,7 @@ def test_rows_are_what_evaluation_gives(whole, small, source, tmp_path):
                 assert found == pytest.approx(entry[area][metric], abs=ONE_PAIR, rel=ONE_PAIR)
 
 
+@pytest.mark.slow
 def test_devices_change_nothing(whole, run, tmp_path):
     four = run(tmp_path / "four.jsonl", devices=jax.devices()[:4], batch_size=4)
     for row, expected in zip(four.rows(), whole.rows(), strict=True):
@@ -92,7 +93,7 @@ def test_devices_change_nothing(whole, run, tmp_path):
         )
 
 
-@pytest.mark.parametrize("cut", [3, 1])
+@pytest.mark.parametrize("cut", [3, pytest.param(1, marks=pytest.mark.slow)])
 def test_it_resumes_to_the_same_bytes(whole, run, tmp_path, cut):
     path = tmp_path / "cut.jsonl"
     lines = whole.path.read_bytes().splitlines(keepends=True)
@@ -143,26 +144,47 @@ def test_16_bit_files_are_of_disparity(small, source, tmp_path):
     assert not (tmp_path / "results.jsonl").exists()
 
 
+@pytest.mark.slow
 def test_seeds_matter_to_what_draws(run, tmp_path):
     grid = grid_of(Signal("noise", (Noise(),)), reductions=("max",))
     rows = [next(iter(run(tmp_path / f"{seed}.jsonl", grid, seed=seed).rows())) for seed in (0, 1)]
     assert rows[0]["ause"] != rows[1]["ause"]
 
 
-@pytest.mark.filterwarnings("ignore::grumo_jax.GrumoWarning")
-def test_depth_that_is_infinite_counts_as_in_evaluation(run, small, source, tmp_path):
-    """A depth that is infinite is wrong in both, and the rest of the image has its score."""
-    network, variables = small
+def broken(depth, references):
+    return jnp.full((depth.shape[0], 1), jnp.nan) * jnp.mean(depth)
+
+
+ODD = grid_of(
+    Signal("flip", (Flip(),), space="disparity"),
+    Signal("broken", (Flip(),), loss=broken),
+    reductions=("max",),
+)
+
+
+@pytest.fixture(scope="module")
+def odd(small):
+    """A network that finds one pixel infinitely far away."""
 
     def read(output):
         return output["depth"].at[:, 3, 5].set(jnp.inf)
 
-    odd = dataclasses.replace(network, depth=read)
-    grid = grid_of(Signal("flip", (Flip(),), space="disparity"), reductions=("max",))
+    return dataclasses.replace(small[0], depth=read)
+
+
+@pytest.fixture(scope="module")
+def ablated(odd, small, source, tmp_path_factory):
+    path = tmp_path_factory.mktemp("ablation") / "odd.jsonl"
+    options = {"protocol": METRES, "devices": jax.devices()[:1], "batch_size": 2}
+    return ablate(ODD, odd, small[1], source, path, **options)
+
+
+@pytest.mark.filterwarnings("ignore::grumo_jax.GrumoWarning")
+def test_depth_that_is_infinite_counts_as_in_evaluation(ablated, odd, small, source, tmp_path):
+    """A depth that is infinite is wrong in both, and the rest of the image has its score."""
+    estimators = {"first": next(ODD.estimators(odd))}
     options = {"protocol": METRES, "devices": jax.devices()[:1]}
-    ablated = ablate(grid, odd, variables, source, tmp_path / "a.jsonl", **options)
-    estimators = {"first": next(grid.estimators(odd))}
-    evaluated = evaluate(estimators, variables, source, tmp_path / "e.jsonl", **options)
+    evaluated = evaluate(estimators, small[1], source, tmp_path / "e.jsonl", **options)
     for row, other in zip(ablated.rows(), evaluated.rows(), strict=True):
         entry = other["estimators"]["first"]
         expected = entry["ause"]["abs_rel"]
@@ -174,18 +196,13 @@ def test_depth_that_is_infinite_counts_as_in_evaluation(run, small, source, tmp_
     assert said in summarize_ablation(ablated).coverage
 
 
-def test_what_is_not_finite_is_null(run, small, tmp_path):
+@pytest.mark.filterwarnings("ignore::grumo_jax.GrumoWarning")
+def test_what_is_not_finite_is_null(ablated, tmp_path):
     """A loss that is NaN breaks its own maps and no others."""
-
-    def broken(depth, references):
-        return jnp.full((depth.shape[0], 1), jnp.nan) * jnp.mean(depth)
-
-    grid = grid_of(Signal("flip", (Flip(),)), Signal("broken", (Flip(),), loss=broken))
-    results = run(tmp_path / "broken.jsonl", grid)
-    row = next(iter(results.rows()))
+    row = next(iter(ablated.rows()))
     assert np.isfinite(np.array(row["ause"]["rmse"], float)[0]).all()
     assert set(itertools.chain(*row["ause"]["rmse"][1])) == {None}
-    summary = summarize_ablation(results)
+    summary = summarize_ablation(ablated)
     assert (summary.counts[0].min(), summary.counts[1].max()) == (4, 0)
     tables = write_ablation(tmp_path, summary)
     assert "Images on which a setting's map is not finite are left out" in tables[0].notes[1]

@@ -59,15 +59,16 @@ def test_layers_and_gradients(net, images):
     def gradients(state, images):
         return grumo_jax.activation_gradients(graphdef, state, images, list(layers), loss)
 
-    desired = {
-        name: jax.grad(
-            lambda offset, name=name: loss(
-                grumo_jax.edit_activations(*inside, {name: lambda a: a + offset})
-            )
-        )(jnp.zeros(shape.shape))
-        for name, shape in layers.items()
-    }
-    assert_trees_close(gradients(state, images), desired, rtol=1e-4, atol=1e-8)
+    @jax.jit
+    def derivatives(state, images, offsets):
+        def loss_after_adding(offset, name):
+            edits = {name: lambda a: a + offset}
+            return loss(grumo_jax.edit_activations(graphdef, state, images, edits))
+
+        return {name: jax.grad(loss_after_adding)(offset, name) for name, offset in offsets.items()}
+
+    offsets = {name: np.zeros(shape.shape, np.float32) for name, shape in layers.items()}
+    desired = derivatives(state, images, offsets)
     assert_trees_close(jax.jit(gradients)(state, images), desired, rtol=1e-4, atol=1e-8)
 
 
@@ -83,14 +84,17 @@ def test_capture_and_no_state_left_behind(net, images):
 
 def test_estimators_take_an_nnx_network(net, images):
     graphdef, state = nnx.split(net)
-    estimate = grumo_jax.GradientUncertainty(graphdef)(state, images)
-    assert list(estimate.layer_scores) == ["blocks/0#1"]
-    np.testing.assert_allclose(estimate.depth, net(images), rtol=1e-5)
-    key = jax.random.key(0)
     references = (grumo_jax.Flip(), grumo_jax.FeatureNoise(layers=("down",)))
-    everywhere = grumo_jax.GradientUncertainty.averaged(graphdef, reference=references)
-    for estimator in (everywhere, grumo_jax.InferenceDropout(graphdef, samples=3)):
-        uncertainty = estimator(state, images, key).uncertainty
+    estimators = {
+        "grad": grumo_jax.GradientUncertainty(graphdef),
+        "averaged": grumo_jax.GradientUncertainty.averaged(graphdef, reference=references),
+        "in-drop": grumo_jax.InferenceDropout(graphdef, samples=3),
+    }
+    estimates = grumo_jax.estimate_together(estimators, state, images, jax.random.key(0))
+    assert list(estimates["grad"].layer_scores) == ["blocks/0#1"]
+    np.testing.assert_allclose(estimates["grad"].depth, net(images), rtol=1e-5)
+    for name in ("averaged", "in-drop"):
+        uncertainty = np.asarray(estimates[name].uncertainty)
         assert uncertainty.shape == (3, 32, 64)
         assert 0 < uncertainty.mean() < 1
 
@@ -106,6 +110,7 @@ class DropoutNet(SmallDepthNet):
         return super().__call__(self.dropout(x))
 
 
+@pytest.mark.slow
 def test_a_network_with_dropout_is_evaluated(tmp_path):
     for kind in ("rgb", "depth"):
         (tmp_path / kind).mkdir()
@@ -171,9 +176,10 @@ def test_a_state_is_paired_by_name(images):
     restored["blocks"] = {str(i): block for i, block in restored["blocks"].items()}
     assert list(map(str, sorted(restored["blocks"])))[:3] == ["0", "1", "10"]
     params, rest = nnx.split_state(state, nnx.Param, ...)
+    expected = net(images)
     for given in (state, restored, nnx.to_pure_dict(state), (params, rest)):
         depth = grumo_jax.DepthBaseline(graphdef)(given, images).depth
-        np.testing.assert_allclose(depth, net(images), rtol=1e-6)
+        np.testing.assert_allclose(depth, expected, rtol=1e-6)
 
 
 def test_a_state_of_another_network_is_explained(images):

@@ -12,7 +12,7 @@ from grumo_jax.training.settings import Settings
 from grumo_jax.training.state import Networks
 
 SIZE = (48, 96)
-align_views = jax.jit(alignment.align_views, static_argnames="ahead")
+align_views = jax.jit(alignment.align_views)
 CAMERA = jnp.array([[[60.0, 0, 47.5], [0, 60.0, 20.0], [0, 0, 1]]])
 WAY = (0.02, -0.01, -0.5)
 TURN = (0.002, 0.008, -0.003)
@@ -20,21 +20,23 @@ TURN = (0.002, 0.008, -0.003)
 
 def texture(seed=0):
     """A picture that is smooth enough for its slopes to hold over a pixel or two."""
-    coarse = jax.random.uniform(jax.random.key(seed), (1, *(n // 6 for n in SIZE), 3))
+    rng = np.random.default_rng(seed)
+    coarse = jnp.float32(rng.random((1, *(n // 6 for n in SIZE), 3)))
     return jax.image.resize(coarse, (1, *SIZE, 3), "cubic").clip(0, 1)
 
 
 def ground():
     """Depth of a plane below the camera, and a wall where it would be too far away."""
-    below = (jnp.arange(SIZE[0], dtype=jnp.float32) - 20) / 60
-    depth = jnp.minimum(1.65 / jnp.maximum(below, 1e-3), 15.0)
-    return jnp.broadcast_to(depth[None, :, None], (1, *SIZE))
+    below = (np.arange(SIZE[0], dtype=np.float32) - 20) / 60
+    depth = np.minimum(1.65 / np.maximum(below, 1e-3), 15)
+    return np.tile(depth[None, :, None], (1, 1, SIZE[1])).astype(np.float32)
 
 
 def inverted(motion):
     return jnp.linalg.inv(motion)
 
 
+@jax.jit
 def views(depth, motion):
     """Pictures of which the middle one, of that depth, is what the others warp to.
 
@@ -45,19 +47,20 @@ def views(depth, motion):
     for name, there in (("following", motion), ("previous", inverted(motion))):
         # Where each pixel of the other view comes from: iterated, as its depth is not known.
         ideal = project(back_project(jnp.ones((1, *SIZE)), CAMERA), CAMERA, jnp.eye(4)[None])
-        found = ideal
-        for _ in range(30):
+
+        def improve(_, found, ideal=ideal, there=there):
             here = sample_bilinear(depth[..., None], found)[..., 0]
             ray = (found - CAMERA[:, None, None, :2, 2]) / 60
             points = jnp.concatenate([ray * here[..., None], here[..., None]], axis=-1)
-            found = found + ideal - project(points, CAMERA, there)
-        pictures[name] = sample_bilinear(image, found)
+            return found + ideal - project(points, CAMERA, there)
+
+        pictures[name] = sample_bilinear(image, jax.lax.fori_loop(0, 30, improve, ideal))
     return pictures
 
 
 @pytest.fixture(scope="module")
 def true():
-    return transform_matrix(jnp.array([TURN]), jnp.array([WAY]))
+    return jax.jit(transform_matrix)(jnp.array([TURN]), jnp.array([WAY]))
 
 
 @pytest.fixture(scope="module")
@@ -125,13 +128,13 @@ def test_motions_are_constants(pictures):
     def way(depth):
         return jnp.sum(align_views(pictures, depth, CAMERA, ahead=0.4)["following"])
 
-    assert not np.any(jax.grad(way)(ground()))
+    assert not np.any(jax.jit(jax.grad(way))(ground()))
 
 
 def test_images_of_a_batch_do_not_mix(pictures):
     still = dict.fromkeys(pictures, texture(1))
     both = {name: jnp.concatenate([pictures[name], still[name]]) for name in pictures}
-    depth, cameras = jnp.concatenate([ground()] * 2), jnp.concatenate([CAMERA] * 2)
+    depth, cameras = np.concatenate([ground()] * 2), jnp.concatenate([CAMERA] * 2)
     alone = align_views(pictures, ground(), CAMERA, ahead=0.4)
     together = align_views(both, depth, cameras, ahead=0.4)
     assert set(together) == {"previous", "following"}

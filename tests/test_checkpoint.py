@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import TINY
+from helpers import TINY, draw_variables
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from training_runs import Small
 
 import grumo_jax
 from grumo_jax import checkpoint
@@ -38,14 +39,19 @@ def test_placing_with_a_sharding(saved):
     assert all(leaf.sharding == replicated for leaf in jax.tree.leaves(variables))
 
 
-def test_bfloat16_loading(saved, images):
-    model, variables = grumo_jax.load_checkpoint(saved)
-    low_model, low_variables = grumo_jax.load_checkpoint(saved, dtype=jnp.bfloat16)
+@pytest.mark.usefixtures("small_networks")
+def test_bfloat16_loading(images, tmp_path):
+    path = tmp_path / "network"
+    grumo_jax.save_checkpoint(path, Small(), draw_variables(Small(), images))
+    model, variables = grumo_jax.load_checkpoint(path)
+    low_model, low_variables = grumo_jax.load_checkpoint(path, dtype=jnp.bfloat16)
+    assert low_model == model.clone(dtype=jnp.bfloat16)
     params = low_variables["params"]
-    assert params["encoder"]["conv1"]["kernel"].dtype == jnp.bfloat16
-    assert params["encoder"]["bn1"]["scale"].dtype == jnp.float32
+    assert params["conv"]["kernel"].dtype == jnp.bfloat16
+    assert params["norm"]["scale"].dtype == jnp.float32
     depth = jax.jit(model.apply)(variables, images).depth
     low_depth = jax.jit(low_model.apply)(low_variables, images).depth
+    assert np.any(low_depth != depth)
     np.testing.assert_allclose(low_depth, depth, atol=0.05 * np.abs(depth).max())
 
 

@@ -10,7 +10,6 @@ import tomllib
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from golden.weights import draw_states
@@ -66,11 +65,12 @@ def test_the_version_is_one_everywhere(grumo):
 
 
 @pytest.fixture(scope="module")
-def broken_checkpoint(tiny, tmp_path_factory):
+def broken_checkpoint(small_checkpoint):
     """The small network with weights that are NaN."""
-    folder = tmp_path_factory.mktemp("checkpoints") / "broken"
-    broken = jax.tree.map(lambda leaf: leaf * jnp.nan, tiny[1])
-    grumo_jax.save_checkpoint(folder, tiny[0].clone(input_size=(32, 64)), broken)
+    model, variables = grumo_jax.load_checkpoint(small_checkpoint)
+    broken = jax.tree.map(lambda leaf: np.full_like(leaf, np.nan), variables)
+    folder = small_checkpoint.with_name("broken")
+    grumo_jax.save_checkpoint(folder, model, broken)
     return folder
 
 
@@ -86,7 +86,7 @@ def test_weights_of_nan_are_said_and_nothing_is_written(grumo, broken_checkpoint
     assert not list(tmp_path.glob("out/**/*.*"))
 
 
-def test_photos_without_depth_are_skipped(grumo, checkpoint, photos, tmp_path, monkeypatch):
+def test_photos_without_depth_are_skipped(grumo, small_checkpoint, photos, tmp_path, monkeypatch):
     whole = Predictor.predict
 
     def predict(self, given, key):
@@ -96,7 +96,7 @@ def test_photos_without_depth_are_skipped(grumo, checkpoint, photos, tmp_path, m
     monkeypatch.setattr(Predictor, "predict", predict)
     out = tmp_path / "out"
     options = ("--estimator", "post", "--format", "npy", "--batch-size", 2, "--out", out)
-    status, said, err = grumo("predict", checkpoint, photos, *options)
+    status, said, err = grumo("predict", small_checkpoint, photos, *options)
     assert (status, said[:18]) == (1, "1 of 2 photos done")
     assert f"skipped {photos / 'a.png'}: the predicted depth is nowhere more than 0" in err
     assert [file.name for file in out.rglob("*_depth.npy")] == ["b_depth.npy"]
@@ -127,14 +127,16 @@ def test_predict_writes_every_format(checkpoint, photos, tmp_path):
         np.testing.assert_allclose(stored / 256, maps["depth"], atol=1 / 256)
 
 
-def test_unreadable_photos_are_skipped_and_the_status_says_so(checkpoint, photos, tmp_path):
+def test_unreadable_photos_are_skipped_and_the_status_says_so(
+    grumo, small_checkpoint, photos, tmp_path
+):
     (photos / "broken.jpg").write_bytes(b"not an image")
     out = tmp_path / "out"
     options = ("--format", "npz", "--estimator", "in-drop", "--batch-size", "2")
-    result = installed_grumo("predict", checkpoint, photos, "--out", out, *options)
-    assert result.returncode == 1
-    assert "2 of 3 photos done" in result.stdout
-    assert result.stderr.strip() == f"grumo: skipped {photos}/broken.jpg: damaged or no image"
+    status, said, err = grumo("predict", small_checkpoint, photos, "--out", out, *options)
+    assert status == 1
+    assert "2 of 3 photos done" in said
+    assert err.strip() == f"grumo: skipped {photos}/broken.jpg: damaged or no image"
     assert (out / "a.npz").exists()
     assert (out / "more" / "b.npz").exists()
 
@@ -158,17 +160,18 @@ def test_unreadable_photos_are_skipped_and_the_status_says_so(checkpoint, photos
             ("predict", "{checkpoint}", "{photos}", "--out", "{photos}/a.png/maps"),
             "a.png: a file; --out names the folder",
         ),
-        (("predict", "{checkpoint}", "{photos}", "--size", "50", "60"), "multiples of 32"),
+        (("predict", "{monodepth2}", "{photos}", "--size", "50", "60"), "multiples of 32"),
         (("layers", "{photos}"), "no checkpoint of grumo_jax"),
         (("convert", "nowhere", "out"), "nowhere: not a directory"),
         (("convert", "{photos}", "out"), "encoder.pth: no such file"),
     ],
 )
 def test_mistakes_end_in_one_sentence(
-    grumo, checkpoint, photos, tmp_path, monkeypatch, arguments, message
+    grumo, checkpoint, small_checkpoint, photos, tmp_path, monkeypatch, arguments, message
 ):
     monkeypatch.chdir(tmp_path)
-    status, _, err = grumo(*(a.format(checkpoint=checkpoint, photos=photos) for a in arguments))
+    paths = {"checkpoint": small_checkpoint, "monodepth2": checkpoint, "photos": photos}
+    status, _, err = grumo(*(argument.format(**paths) for argument in arguments))
     assert status == 2
     assert err.startswith("grumo: ")
     assert message in err
@@ -182,12 +185,12 @@ def test_a_folder_that_cannot_be_written_to_is_said_before_the_work(tmp_path, mo
         check_out(tmp_path / "new" / "results")
 
 
-def test_layers(checkpoint):
-    result = installed_grumo("layers", checkpoint)
-    lines = result.stdout.splitlines()
+def test_layers(grumo, checkpoint):
+    _, said, _ = grumo("layers", checkpoint)
+    lines = said.splitlines()
     assert len(lines) == 12
     assert lines[7].split() == ["6", "decoder/up_1_0/conv", "ReflectionConv", "8×16×4", "float32"]
-    assert "encoder/layer1/block0/conv1" in installed_grumo("layers", checkpoint, "--all").stdout
+    assert "encoder/layer1/block0/conv1" in grumo("layers", checkpoint, "--all")[1]
 
 
 @pytest.mark.slow
@@ -213,6 +216,7 @@ def test_convert_then_predict(photos, tmp_path):
     assert "already exists" in again.stderr
 
 
+@pytest.mark.slow
 def test_real_photo(checkpoint, tmp_path):
     photo = need_shared("real", "nyu_pairs", "rgb", "rgb_00050.jpg")
     result = installed_grumo("predict", checkpoint, photo, "--out", tmp_path, "--estimator", "var")

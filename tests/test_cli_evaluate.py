@@ -55,11 +55,11 @@ def test_from_a_folder_to_a_report(grumo, checkpoint, data):
     assert pictures[0].read_bytes() == kept
 
 
-def test_depth_may_go_by_order_and_what_is_without_depth_is_said(grumo, checkpoint, data):
+def test_depth_may_go_by_order_and_what_is_without_depth_is_said(grumo, small_checkpoint, data):
     for new, old in zip(("x0", "x1", "x2"), "abc", strict=True):
         (data / "depth" / f"{old}.npy").rename(data / "depth" / f"{new}.npy")
     np.save(data / "depth" / "x1.npy", np.full((40, 72), np.nan))
-    command = ["evaluate", checkpoint, "--dataset", "folder", "--data-dir", data / "rgb"]
+    command = ["evaluate", small_checkpoint, "--dataset", "folder", "--data-dir", data / "rgb"]
     command += ["--depth-dir", data / "depth", "--protocol", "median", "--out", data / "out"]
     command += ["--estimator", "post", "--no-baselines", "--pictures", "0"]
     code, _, err = grumo(*command)
@@ -88,7 +88,7 @@ def test_depth_may_go_by_order_and_what_is_without_depth_is_said(grumo, checkpoi
         ({"--out": "file.txt"}, "file.txt: a file; --out names the folder for the results"),
     ],
 )
-def test_mistakes_get_one_sentence(grumo, checkpoint, data, monkeypatch, change, sentence):
+def test_mistakes_get_one_sentence(grumo, small_checkpoint, data, monkeypatch, change, sentence):
     monkeypatch.chdir(data)
     (data / "file.txt").write_text("")
     options = {
@@ -100,7 +100,7 @@ def test_mistakes_get_one_sentence(grumo, checkpoint, data, monkeypatch, change,
         **change,
     }
     given = [part for pair in options.items() if pair[1] is not None for part in pair]
-    code, out, err = grumo("evaluate", checkpoint, *given)
+    code, out, err = grumo("evaluate", small_checkpoint, *given)
     assert code == 2
     assert out == ""
     assert sentence in err

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
+from helpers import assert_trees_close
 
 from grumo_jax.models import convolutions
 from grumo_jax.models.convolutions import (
@@ -47,46 +48,66 @@ def test_values_and_derivatives(form, size, features):
         (convolve_reflected, plain),
         (convolve_upsampled, lambda x, kernel: plain(twice(x), kernel)),
     )
-    for fast, slow in pairs:
-        np.testing.assert_allclose(fast(x, kernel), slow(x, kernel), rtol=1e-4, atol=1e-4)
-        weights = jax.random.normal(keys[2], slow(x, kernel).shape)
 
-        def total(x, kernel, convolve, weights=weights):
+    def look(x, kernel, convolve):
+        """The value, a gradient, and a derivative along a direction."""
+        value, moved = jax.jvp(lambda x: convolve(x, kernel), (x,), (x**2,))
+        weights = jax.random.normal(keys[2], value.shape)
+
+        def total(x, kernel):
             return jnp.sum(weights * jnp.sin(convolve(x, kernel)))
 
-        found, expected = (jax.grad(total, (0, 1))(x, kernel, f) for f in (fast, slow))
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-3), found, expected)
-        moved = [jax.jvp(lambda x, f=f: f(x, kernel), (x,), (x**2,))[1] for f in (fast, slow)]
-        np.testing.assert_allclose(*moved, rtol=1e-3, atol=1e-3)
+        return value, jax.grad(total, (0, 1))(x, kernel), moved
+
+    @jax.jit
+    def look_at_pairs(x, kernel):
+        return [[look(x, kernel, convolve) for convolve in pair] for pair in pairs]
+
+    for found, expected in look_at_pairs(x, kernel):
+        np.testing.assert_allclose(found[0], expected[0], rtol=1e-4, atol=1e-4)
+        assert_trees_close(found[1], expected[1], atol=1e-3)
+        np.testing.assert_allclose(found[2], expected[2], rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.usefixtures("form")
 def test_the_module_is_a_convolution_of_both_maps():
-    low = jax.random.normal(jax.random.key(0), (2, 4, 6, 3))
-    skipped = jax.random.normal(jax.random.key(1), (2, 8, 12, 2))
-    module = ReflectionConv(5, (3, 3))
-    variables = module.init(jax.random.key(2), skipped, low)
-    both = jnp.concatenate([twice(low), skipped], axis=-1)
-    reference = nn.Conv(5, (3, 3))
-    assert jax.tree.map(jnp.shape, variables) == jax.tree.map(
-        jnp.shape, reference.init(jax.random.key(2), both)
+    rng = np.random.default_rng(0)
+    low, skipped = (
+        rng.normal(size=shape).astype(np.float32) for shape in ((2, 4, 6, 3), (2, 8, 12, 2))
     )
-    kernel, bias = (variables["params"][name] for name in ("kernel", "bias"))
-    expected = plain(both, kernel) + bias.reshape(1, 1, 1, -1)
-    np.testing.assert_allclose(module.apply(variables, skipped, low), expected, atol=1e-4)
-    alone = module.apply(variables, both)
-    np.testing.assert_allclose(alone, expected, atol=1e-4)
-    half = ReflectionConv(5, (3, 3), dtype=jnp.bfloat16).apply(variables, skipped, low)
-    assert half.dtype == jnp.bfloat16
-    np.testing.assert_allclose(half.astype(jnp.float32), expected, atol=0.1)
+    both = np.concatenate([low.repeat(2, axis=1).repeat(2, axis=2), skipped], axis=-1)
+    module, key = ReflectionConv(5, (3, 3)), jax.random.key(2)
+    shapes = jax.eval_shape(nn.Conv(5, (3, 3)).init, key, both)
+    assert jax.eval_shape(module.init, key, skipped, low) == shapes
+    kernel = rng.normal(size=shapes["params"]["kernel"].shape).astype(np.float32) / 7
+    bias = rng.normal(size=shapes["params"]["bias"].shape).astype(np.float32)
+
+    @jax.jit
+    def look(kernel, bias):
+        variables = {"params": {"kernel": kernel, "bias": bias}}
+        half = ReflectionConv(5, (3, 3), dtype=jnp.bfloat16)
+        found = {
+            "two maps": module.apply(variables, skipped, low),
+            "one map": module.apply(variables, both),
+            "half": half.apply(variables, skipped, low),
+        }
+        return found, plain(both, kernel) + bias.reshape(1, 1, 1, -1)
+
+    found, expected = look(kernel, bias)
+    np.testing.assert_allclose(found["two maps"], expected, atol=1e-4)
+    np.testing.assert_allclose(found["one map"], expected, atol=1e-4)
+    assert found["half"].dtype == jnp.bfloat16
+    np.testing.assert_allclose(np.asarray(found["half"], np.float32), expected, atol=0.1)
 
 
 def test_heads_are_summed_in_float32():
     keys = jax.random.split(jax.random.key(0))
     x = jax.random.normal(keys[0], (1, 32, 64, 32), jnp.bfloat16)
     kernel = jax.random.normal(keys[1], (3, 3, 32, 1), jnp.bfloat16) / 17
-    found = convolve_reflected(x, kernel)
+    found = jax.jit(convolve_reflected)(x, kernel)
     assert found.dtype == jnp.bfloat16
-    exact = plain(x.astype(jnp.float32), kernel.astype(jnp.float32))
-    errors = [jnp.abs(y.astype(jnp.float32) - exact).mean() for y in (found, exact.astype(x.dtype))]
-    assert errors[0] < 1.05 * errors[1], "only the result is rounded"
+    exact = np.asarray(jax.jit(plain)(x.astype(jnp.float32), kernel.astype(jnp.float32)))
+    ours, least = (
+        np.abs(np.asarray(y, np.float32) - exact).mean() for y in (found, exact.astype(x.dtype))
+    )
+    assert ours < 1.05 * least, "only the result is rounded"

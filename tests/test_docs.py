@@ -10,15 +10,12 @@ PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 LINK = re.compile(r"\]\((?!http)([^)#]+)")
 
 
-def page_to_run(page):
-    return pytest.param(page, id=page.name, marks=[] if page.parent == ROOT else pytest.mark.slow)
-
-
 def pages_with(text):
     return [page for page in PAGES if re.search(text, page.read_text())]
 
 
-@pytest.mark.parametrize("page", [page_to_run(page) for page in pages_with("```python")])
+@pytest.mark.slow
+@pytest.mark.parametrize("page", pages_with("```python"), ids=lambda page: page.name)
 def test_python_blocks_run(page, monkeypatch):
     monkeypatch.chdir(ROOT)
     blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)

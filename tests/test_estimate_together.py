@@ -23,7 +23,6 @@ def test_together_is_the_same_as_alone(small, images):
     several = {
         "grad": grumo_jax.GradientUncertainty(small[0], reduction="norm"),
         "post": grumo_jax.PostProcessing(small[0]),
-        "var": grumo_jax.TestTimeVariance(small[0]),
         "twice": grumo_jax.TestTimeVariance(
             small[0], references=(grumo_jax.Noise(), grumo_jax.Noise(), grumo_jax.Flip())
         ),
@@ -38,15 +37,20 @@ def test_together_is_the_same_as_alone(small, images):
 
 
 def test_baselines(small, images):
-    estimate = grumo_jax.RowBaseline(small[0])(small[1], images)
-    np.testing.assert_allclose(estimate.uncertainty[1, :, 5], np.linspace(1, 0, 32), atol=1e-6)
-    far = grumo_jax.DepthBaseline(small[0])(small[1], images)
+    baselines = {
+        "row": grumo_jax.RowBaseline(small[0]),
+        "depth": grumo_jax.DepthBaseline(small[0]),
+        "constant": grumo_jax.ConstantBaseline(small[0]),
+        "post": grumo_jax.PostProcessing(small[0], difference="depth"),
+    }
+    found, flipped = (
+        jax.tree.map(np.asarray, grumo_jax.estimate_together(baselines, small[1], x))
+        for x in (images, images[:, :, ::-1])
+    )
+    rows = found["row"].uncertainty[1, :, 5]
+    np.testing.assert_allclose(rows, np.linspace(1, 0, 32), atol=1e-6)
+    far = found["depth"]
     assert np.argmax(far.uncertainty[2]) == np.argmax(far.depth[2])
-    assert not grumo_jax.ConstantBaseline(small[0])(small[1], images).uncertainty.any()
-    in_depth = grumo_jax.PostProcessing(small[0], difference="depth")(small[1], images)
-    flipped = far.replace(
-        depth=grumo_jax.DepthBaseline(small[0])(small[1], images[:, :, ::-1]).depth
-    )
-    np.testing.assert_allclose(
-        in_depth.raw, np.abs(far.depth - flipped.depth[:, :, ::-1]), rtol=1e-3, atol=1e-4
-    )
+    assert not found["constant"].uncertainty.any()
+    difference = np.abs(far.depth - flipped["depth"].depth[:, :, ::-1])
+    np.testing.assert_allclose(found["post"].raw, difference, rtol=1e-3, atol=1e-4)

@@ -128,6 +128,7 @@ def test_a_key_is_no_seed(file, images, make_key):
         load_exported(file)(images, make_key(0))
 
 
+@pytest.mark.slow
 def test_other_programs_are_refused_without_asserts_too(tmp_path):
     form = jax.ShapeDtypeStruct((3,), jnp.float32)
     program = jax.export.export(jax.jit(lambda x: {"depth": x}))(form)
@@ -138,21 +139,20 @@ def test_other_programs_are_refused_without_asserts_too(tmp_path):
     assert f"CheckpointError: {tmp_path}/other: no exported estimator" in result.stderr
 
 
-def test_the_command(grumo, tiny, images, tmp_path):
-    model, variables = tiny
-    grumo_jax.save_checkpoint(tmp_path / "tiny", model.clone(input_size=(32, 64)), variables)
+def test_the_command(grumo, small_checkpoint, checkpoint, images, tmp_path):
     file = tmp_path / "post.jaxexport"
     options = ["--estimator", "post", "--batch-size", "3", "--platform", "cpu"]
-    code, out, _ = grumo("export", tmp_path / "tiny", file, *options)
+    code, out, _ = grumo("export", small_checkpoint, file, *options)
     assert (code, out.startswith(f"{file}: images (3, 32, 64, 3), ")) == (0, True)
+    model, variables = grumo_jax.load_checkpoint(small_checkpoint)
     expected = grumo_jax.PostProcessing(model)(variables, images)
     np.testing.assert_allclose(load_exported(file)(images).depth, expected.depth, rtol=1e-4)
-    code, _, err = grumo("export", tmp_path / "tiny", tmp_path)
+    code, _, err = grumo("export", small_checkpoint, tmp_path)
     assert (code, err) == (2, f"grumo: {tmp_path}: a folder; name the file to write\n")
-    code, _, err = grumo("export", tmp_path / "tiny", file, "--size", "30", "60")
+    code, _, err = grumo("export", checkpoint, file, "--size", "30", "60")
     assert code == 2
     assert "height and width must be multiples of 32" in err
-    code, _, err = grumo("export", tmp_path / "tiny", file, "--size", "0", "0")
+    code, _, err = grumo("export", small_checkpoint, file, "--size", "0", "0")
     sentence = (
         "shape is (1, 0, 0); expected (batch, height, width), each 1 or more, and a fourth number "
         "where channels are not 3"

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from golden.weights import draw_states
@@ -22,6 +23,17 @@ FILES = {
     "resnet18_selfsupervised_uncert": (10, True, "disparity"),
     "resnet18_supervised_uncert": (20, True, "depth"),
 }
+estimated_case = pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(
+            name, marks=[] if name == "resnet18_selfsupervised_uncert" else pytest.mark.slow
+        )
+        for name in FILES
+    ],
+    indirect=True,
+)
+"""For tests of `estimates`, whose program takes long to compile."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,11 +125,19 @@ def test_every_flip_map(case, looked_into, reduction):
     size = case.images.shape[1:3]
     names = [key for key in case.golden if key.startswith(f"map_flip_{reduction}_L")]
     assert len(names) == {"max": 11, "sum": 1, "mean": 1, "norm": 2}[reduction]
-    for name in names:
-        layers = [case.model.decoder_layers[int(k)] for k in name.split("_L")[1].split("-")]
-        reduced = [scores.reduce_channels(gradients[layer], reduction) for layer in layers]
-        maps = [scores.resize(scores.normalize(score), size) for score in reduced]
-        close(scores.combine(np.stack(maps), "std")[0], case.golden[name], 1e-4)
+
+    @jax.jit
+    def maps(gradients):
+        found = {}
+        for name in names:
+            layers = [case.model.decoder_layers[int(k)] for k in name.split("_L")[1].split("-")]
+            reduced = [scores.reduce_channels(gradients[layer], reduction) for layer in layers]
+            resized = [scores.resize(scores.normalize(score), size) for score in reduced]
+            found[name] = scores.combine(jnp.stack(resized), "std")[0]
+        return found
+
+    for name, found in maps(gradients).items():
+        close(found, case.golden[name], 1e-4)
 
 
 @pytest.fixture(scope="module")
@@ -142,12 +162,14 @@ def estimates(case):
     return grumo_jax.estimate_together(estimators, case.variables, case.images)
 
 
+@estimated_case
 def test_several_layers_in_one_estimator(case, estimates):
     estimate = estimates["layers"]
     close(estimate.uncertainty[0], case.golden["map_flip_max_L4-6-8"], 1e-4)
     close(estimate.loss[0, 0], case.golden["loss_flip_max_L4-6-8"], 1e-6)
 
 
+@estimated_case
 def test_several_references_in_one_estimator(case, estimates):
     estimate, maps = estimates["references"], []
     (score,) = estimate.layer_scores.values()
@@ -160,6 +182,7 @@ def test_several_references_in_one_estimator(case, estimates):
     close(estimate.uncertainty, np.mean(maps, axis=0), 1e-5)
 
 
+@estimated_case
 def test_variance_loss_and_reference_depths(case, estimates):
     estimate = estimates["variance"]
     close(estimate.uncertainty[0], case.golden["map_var_max_L6"], 1e-4)
@@ -169,6 +192,7 @@ def test_variance_loss_and_reference_depths(case, estimates):
         close(estimate.reference_depth[0, i], desired, 1e-5 * np.abs(desired).max())
 
 
+@estimated_case
 def test_uncertainty_weight(case, estimates):
     if not case.model.predict_uncertainty:
         pytest.skip("this network has no second head")
@@ -178,6 +202,7 @@ def test_uncertainty_weight(case, estimates):
         np.testing.assert_allclose(estimate.loss[0, 0], case.golden[f"loss_{name}_max_L6"], 1e-5)
 
 
+@estimated_case
 def test_post_processing(case, estimates):
     estimate = estimates["post"]
     close(estimate.uncertainty[0], case.golden["post_uncertainty"], 1e-4)
@@ -187,10 +212,12 @@ def test_post_processing(case, estimates):
         close(estimate.depth[0], case.golden["post_depth"], 1e-4)
 
 
+@estimated_case
 def test_test_time_variance(case, estimates):
     close(estimates["test_time"].uncertainty[0], case.golden["var_uncertainty"], 1e-4)
 
 
+@estimated_case
 def test_learned_uncertainty(case, estimates):
     if not case.model.predict_uncertainty:
         pytest.skip("this network has no second head")
