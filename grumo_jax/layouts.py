@@ -101,7 +101,7 @@ class Tokens:
             return None
         tokens = shape[self.axis] - self.prefix
         if self.grid is not None:
-            return self if math.prod(self.grid) == tokens else None
+            return self if math.prod(self.grid) == tokens and fits(self.grid, size) else None
         grids = {grid for grid in _patch_grids(size) if math.prod(grid) == tokens}
         return replace(self, grid=grids.pop()) if len(grids) == 1 else None
 
@@ -156,6 +156,12 @@ def picture_size(images: Any) -> tuple[int, int]:
     raise GrumoError("the inputs hold no images (batch, height, width, channels)")
 
 
+def batch_size(images: Any) -> int:
+    """Number of pictures: of the first (B, H, W, C) in a tree of inputs, or of what comes first."""
+    leaves = sorted(jax.tree.leaves(images), key=lambda leaf: jnp.ndim(leaf) != 4)
+    return jnp.shape(leaves[0])[0]
+
+
 def find_layout(name: str, shape: Any, declared: Layout | None, images: Any) -> Layout:
     """Say where an activation has its rows and columns.
 
@@ -170,7 +176,7 @@ def find_layout(name: str, shape: Any, declared: Layout | None, images: Any) -> 
     """
     form = getattr(shape, "shape", None)
     size = picture_size(images)
-    batch = jnp.shape(jax.tree.leaves(images)[0])[0]
+    batch = batch_size(images)
     if form is None or not form or form[0] != batch:
         found = "several arrays" if form is None else f"shape {form}"
         raise LayerError(

@@ -94,6 +94,10 @@ class DepthNetwork:
                 f"the network's depth has {found}; expected (batch, height, width): say how to "
                 "read it, grumo_jax.wrap(model, depth=lambda output: …)"
             )
+        if not jnp.issubdtype(depth.dtype, jnp.floating):
+            raise GrumoError(
+                f"the network's depth is {depth.dtype}; expected real numbers, such as float32"
+            )
         return widen(depth)
 
     def read_log_sigma(self, output: Any) -> jax.Array | None:

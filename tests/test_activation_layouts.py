@@ -8,7 +8,7 @@ from flax import linen as nn
 from helpers import draw_variables
 
 import grumo_jax
-from grumo_jax import FeatureMap, Tokens
+from grumo_jax import FeatureDropout, FeatureMap, Tokens
 from grumo_jax.ablation import ablate_locations, depth_change
 from grumo_jax.errors import GrumoError, LayerError
 from grumo_jax.layouts import find_layout, fits
@@ -58,7 +58,7 @@ def test_what_does_not_fit_the_picture_is_refused(shape):
     [
         ((2, 12, 8, 16), FeatureMap(channel_axis=1), (8, 16, 12)),
         ((2, 131, 6), Tokens(prefix=3), (8, 16, 6)),
-        ((2, 131, 6), Tokens(prefix=1, grid=(10, 13)), (10, 13, 6)),
+        ((2, 129, 6), Tokens(prefix=1, grid=(8, 16)), (8, 16, 6)),
         ((2, 4, 129, 6), Tokens(prefix=1, axis=2), (8, 16, 24)),
     ],
 )
@@ -81,6 +81,10 @@ def test_tokens_stand_row_by_row():
     [
         (lambda: layout_of((2, 8, 16, 12), FeatureMap(1)), "cannot be FeatureMap.*32×64; correct"),
         (lambda: layout_of((2, 128, 6), Tokens(1)), r"cannot be Tokens\(prefix=1"),
+        (
+            lambda: layout_of((2, 128, 6), Tokens(grid=(16, 8))),
+            r"cannot be Tokens\(prefix=0",
+        ),
         (lambda: FeatureMap(channel_axis=0), "channel_axis is 0; expected 1, 2, 3 or -1"),
         (lambda: Tokens(prefix=-1), "prefix is -1; expected a number of tokens"),
         (lambda: Tokens(grid=(3, 0)), r"grid is \(3, 0\); expected \(rows, columns\)"),
@@ -225,3 +229,14 @@ def test_channels_first_scores_are_those_of_channels_last(images):
     np.testing.assert_array_equal(scores.layer_scores["first"], scores.layer_scores["down"])
     with pytest.raises(LayerError, match=r"wrap\(model, layouts=\{\"first\": FeatureMap"):
         grumo_jax.GradientUncertainty(model, layers="first")(variables, images)
+
+
+@pytest.mark.parametrize("references", [None, FeatureDropout(layers="first")])
+def test_what_is_no_map_is_not_dropped_by_columns(references, images):
+    model = ChannelsFirst()
+    variables = draw_variables(model, images)
+    drop = grumo_jax.InferenceDropout(model, layers="first", samples=2)
+    if references:
+        drop = grumo_jax.GradientUncertainty(model, layers="down", reference=references)
+    with pytest.raises(LayerError, match="layer 'first' is no feature map"):
+        drop(variables, images, jax.random.key(0))

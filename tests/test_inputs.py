@@ -118,6 +118,19 @@ def test_keys_of_both_kinds_are_taken(small, images):
     np.testing.assert_array_equal(new.raw, old.raw)
 
 
+def test_several_keys_are_no_key(small, images):
+    network, variables = small
+    drop = grumo_jax.InferenceDropout(network, samples=2)
+    keys = jax.random.split(jax.random.key(0), 2)
+    with pytest.raises(GrumoError, match=r"the key is an array of keys, of shape \(2,\); expected"):
+        drop(variables, images, keys)
+    with pytest.raises(GrumoError, match="expected a PRNG key"):
+        drop(variables, images, jnp.zeros(3, jnp.uint32))
+    found = jax.vmap(drop, in_axes=(None, None, 0))(variables, images, keys)
+    expected = drop(variables, images, keys[1])
+    np.testing.assert_allclose(found.raw[1], expected.raw, rtol=1e-4, atol=1e-7)
+
+
 class Given(nn.Module):
     """The first channel, as it is."""
 
@@ -172,3 +185,37 @@ def test_a_linen_network_in_train_mode_is_refused(images):
         GrumoError, match=r"variables of a linen network are a .*; expected what its"
     ):
         grumo_jax.PostProcessing(model)((variables["params"], variables["batch_stats"]), images)
+
+
+@pytest.mark.parametrize(
+    ("depth", "sentence"),
+    [
+        (lambda d: jnp.concatenate([d, d]), "the network gives 4 depth maps for 2 images; say how"),
+        (lambda d: d[:1], "the network gives 1 depth maps for 2 images"),
+        (lambda d: (9 * d).astype(jnp.int32), "the network's depth is int32; expected real num"),
+        (lambda d: d > 0.5, "the network's depth is bool; expected real numbers"),
+    ],
+)
+def test_depth_that_is_of_no_use_is_refused(depth, sentence):
+    network = grumo_jax.wrap(Given(), depth=depth)
+    images = jax.random.uniform(jax.random.key(0), (2, 16, 32, 3), minval=0.1)
+    with pytest.raises(GrumoError, match=sentence):
+        grumo_jax.PostProcessing(network)(GIVEN, images)
+
+
+class Focal(nn.Module):
+    """Takes what is no image, too, and before it."""
+
+    @nn.compact
+    def __call__(self, inputs):
+        x = nn.relu(nn.Conv(4, (3, 3), name="conv")(inputs["image"]))
+        return inputs["focal"] * nn.softplus(nn.Conv(1, (3, 3), name="head")(x))
+
+
+def test_the_images_need_not_come_first(images):
+    inputs = {"focal": jnp.float32(2.0), "image": images}
+    variables = Focal().init(jax.random.key(0), inputs)
+    grad = grumo_jax.GradientUncertainty(Focal())
+    raw = grad(variables, inputs).raw
+    assert raw.shape == images.shape[:3]
+    assert float(raw.max()) > 0

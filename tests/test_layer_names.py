@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
+from helpers import draw_variables
 
 import grumo_jax
 from grumo_jax.ablation import ablate_locations, depth_change
@@ -35,6 +36,41 @@ def test_a_name_comes_before_a_number_and_an_int_is_a_number(sequential):
     assert grumo_jax.name_layers(*sequential, np.int64(0)) == ("2",)
     with pytest.raises(LayerError, match=r"no decoder layer 9; the decoder's layers are 0 … 1"):
         grumo_jax.name_layers(*sequential, "9")
+
+
+class Twice(nn.Module):
+    """A module that is called twice, and one whose name is that of its second call."""
+
+    first: str
+    second: str
+
+    @nn.compact
+    def __call__(self, x):
+        conv = nn.Conv(3, (3, 3), name=self.first)
+        x = nn.Conv(4, (3, 3), name=self.second)(conv(conv(x)))
+        return nn.softplus(nn.Conv(1, (3, 3), name="head")(x))
+
+
+def test_a_digit_that_is_called_twice_is_no_number(images):
+    model = Twice("0", "next")
+    inside = model, draw_variables(model, images), images
+    with pytest.raises(LayerError, match="layer '0' is called 2 times; name one call: '0#0' … '0"):
+        grumo_jax.capture_activations(*inside, "0")
+    with pytest.raises(LayerError, match="layer '0' is called 2 times"):
+        grumo_jax.GradientUncertainty(model, layers="0")(*inside[1:])
+
+
+def test_a_name_that_looks_like_a_call_is_no_other_module(images):
+    model = Twice("conv", "conv#1")
+    inside = model, draw_variables(model, images), images
+    shapes = grumo_jax.activation_shapes(*inside)
+    assert {name: shape.shape[-1] for name, shape in shapes.items()} == {
+        "conv#0": 3,
+        "conv#1": 3,
+        "conv#1#0": 4,
+        "head": 1,
+    }
+    assert grumo_jax.capture_activations(*inside, "conv#1#0").shape[-1] == 4
 
 
 @pytest.mark.parametrize(("layer", "name"), [("2", "2"), (1, "3"), ("3#0", "3")])

@@ -8,7 +8,8 @@ from flax import linen as nn
 from flax import nnx
 
 import grumo_jax
-from grumo_jax.errors import LayerError
+from grumo_jax.ablation import ablate_locations, depth_change
+from grumo_jax.errors import GrumoError, LayerError
 
 
 def enlarge(x):
@@ -230,3 +231,60 @@ def test_what_is_applied_inside_is_hidden_each_time(images):
             grumo_jax.choose_layers(Applies(), variables, images, "decoder")
     grad = grumo_jax.GradientUncertainty(Applies(), layers="down")
     assert jnp.isfinite(grad(variables, images).raw).all()
+
+
+def test_edits_inside_custom_vjp_are_refused(images):
+    model = OwnDerivative()
+    variables = model.init(jax.random.key(0), images)
+    said = r"layer 'conv' cannot be edited: it runs inside a function that brings its own deriv"
+    with pytest.raises(LayerError, match=said):
+        grumo_jax.edit_activations(model, variables, images, {"conv": jnp.zeros_like})
+    with pytest.raises(LayerError, match=said):
+        grumo_jax.InferenceDropout(model, layers="conv")(variables, images, jax.random.key(0))
+    with pytest.raises(LayerError, match=said):
+        ablate_locations(model, variables, images, "conv", depth_change)
+
+
+class TwoHeads(nn.Module):
+    """Depth does not depend on its second head."""
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.relu(nn.Conv(4, (3, 3), strides=4, name="down")(x))
+        x = enlarge(nn.relu(nn.Conv(4, (3, 3), name="decoder")(x)))
+        classes = nn.Conv(5, (3, 3), name="classes")(x)
+        return {"depth": nn.softplus(nn.Conv(1, (3, 3), name="head")(x)), "classes": classes}
+
+
+@pytest.mark.parametrize("transform", [lambda cls: cls, nn.jit, nn.checkpoint])
+def test_heads_that_depth_does_not_depend_on_are_no_layers(transform, images):
+    model = transform(TwoHeads)()
+    variables = jax.eval_shape(model.init, jax.random.key(0), images)
+    chosen = grumo_jax.choose_layers(model, variables, images, "decoder")
+    assert chosen == ("decoder", "head")
+
+
+class BatchNormed(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        x = nn.BatchNorm(use_running_average=False, name="norm")(x)
+        return nn.softplus(nn.Conv(1, (3, 3))(x))
+
+
+@jax.jit
+def apply_normed(variables, x):
+    return BatchNormed().apply(variables, x, mutable=["batch_stats"])[0]
+
+
+class AppliesNormed(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        inner = self.variable("inner", "of it", BatchNormed().init, jax.random.key(2), x)
+        return apply_normed(inner.value, x)
+
+
+def test_train_mode_is_seen_however_often_it_was_traced(images):
+    variables = AppliesNormed().init(jax.random.key(0), images)
+    for _ in range(2):
+        with pytest.raises(GrumoError, match="in train mode: 'norm' normalises by the batch"):
+            grumo_jax.PostProcessing(AppliesNormed())(variables, images)

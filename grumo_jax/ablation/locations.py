@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from grumo_jax.ablation.memory import MEMORY, elements_within
 from grumo_jax.activations import capture_activations, choose_layers
-from grumo_jax.activations.calls import Call
+from grumo_jax.activations.calls import Call, check_editable
 from grumo_jax.activations.names import find_layers
 from grumo_jax.draws import reference_key
 from grumo_jax.errors import GrumoError
@@ -250,6 +250,7 @@ class _Place:
             LayerError: for an unknown layer, or one that is no feature map.
         """
         ((name, call),) = find_layers(network, variables, images, layer, {}).items()
+        check_editable([call])
         declared = network.declared_layout(name)
         return cls(network, call, find_layout(name, call.shape, declared, images))
 

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from grumo_jax.activations.arrays import map_arrays, only_arrays
-from grumo_jax.activations.calls import Call, edit_calls, list_calls, run
+from grumo_jax.activations.calls import Call, check_editable, edit_calls, list_calls, run
 from grumo_jax.activations.names import LayerNames, find_layers
 from grumo_jax.errors import LayerError
 
@@ -195,7 +195,8 @@ def edit_activations(
             shape and dtype: adds to it, drops channels, adds noise, masks.
 
     Raises:
-        LayerError: for an unknown layer, or an edit that changes shape or dtype.
+        LayerError: for an unknown layer, one inside a function that brings its own derivative, or
+            an edit that changes shape or dtype.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -209,6 +210,7 @@ def edit_activations(
         Array([[0.]], dtype=float32)
     """
     calls = find_layers(model, variables, images, list(edits), kwargs)
+    check_editable(calls.values())
     by_call = {
         (call.path, call.index): _checked(edit, call)
         for edit, call in zip(edits.values(), calls.values(), strict=True)

@@ -153,6 +153,8 @@ def list_calls(
         name = path if counts[path] == 1 or hidden else f"{path}#{index}"
         if path == INPUT_PATH:
             name = INPUT if INPUT not in taken else f"{INPUT}#"
+        if name in calls and (calls[name].path, calls[name].index) != (path, index or 0):
+            name = f"{path}#{index or 0}"  # a module may be called "conv#1", too
         calls.setdefault(name, Call(name, path, index or 0, kind, shape, hidden, custom))
     return tuple(calls.values())
 
@@ -209,6 +211,19 @@ def _unknown(name: str, calls: Mapping[str, Call]) -> str:
         f"there is no layer {name!r}{guess} grumo_jax.activation_shapes(model, variables, images), "
         f"or `grumo layers CHECKPOINT --all`, lists all {len(calls)}"
     )
+
+
+def check_editable(calls: Iterable[Call]) -> None:
+    """Raise a `LayerError` for a layer whose edit would vanish when the network is differentiated.
+
+    A function that brings its own derivative is replaced by it then.
+    """
+    for call in calls:
+        if call.custom_derivative:
+            raise LayerError(
+                f"layer {call.name!r} cannot be edited: it runs inside a function that brings its "
+                "own derivative (custom_vjp, custom_jvp); name a layer outside of it"
+            )
 
 
 def edit_calls(edits: Mapping[tuple[str, int], Callable[[Any], Any]]) -> _linen.Visit:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import jax
 from flax import linen as nn
 from flax import nnx
-from jax.extend import core
+from jax.interpreters import partial_eval
 
 from grumo_jax.activations.calls import (
     CONVOLUTIONS,
@@ -176,8 +176,6 @@ def _reaching_depth(
 
     shapes = {call.name: call.shape for call in calls}
     jaxpr = jax.make_jaxpr(forward)(shapes, variables, images).jaxpr
-    needed = {v for v in jaxpr.outvars if isinstance(v, core.Var)}
-    for equation in reversed(jaxpr.eqns):
-        if needed.intersection(equation.outvars):
-            needed.update(v for v in equation.invars if isinstance(v, core.Var))
-    return {name for name, var in zip(sorted(shapes), jaxpr.invars, strict=False) if var in needed}
+    # Looks into jitted and rematerialised parts, of which perhaps one output alone is used.
+    _, used = partial_eval.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
+    return {name for name, is_used in zip(sorted(shapes), used, strict=False) if is_used}

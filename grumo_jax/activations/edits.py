@@ -32,8 +32,12 @@ def add_noise(activation: jax.Array, std: float, key: jax.Array) -> jax.Array:
 def edit_in_layout(
     network: DepthNetwork, call: Call, images: Any, edit: Callable[[Any], Any]
 ) -> Callable[[Any], Any]:
-    """An edit of channels-last activations as one of a layer, where its layout is declared."""
+    """An edit of channels-last activations as one of a layer.
+
+    Raises:
+        LayerError: for an activation of four axes that are no map's, unless they are declared.
+    """
     declared = network.declared_layout(call.name)
-    if declared is None:
+    if declared is None and getattr(call.shape, "ndim", 0) != 4:
         return edit
     return as_edit(find_layout(call.name, call.shape, declared, images), edit)

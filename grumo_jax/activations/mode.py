@@ -10,6 +10,8 @@ from grumo_jax.errors import GrumoError
 
 NORMS = (nn.BatchNorm, nnx.BatchNorm)
 DROPOUTS = (nn.Dropout, nnx.Dropout)
+ATTENTIONS = (nn.MultiHeadDotProductAttention, nnx.MultiHeadAttention)
+"""They drop weights by themselves."""
 
 
 def check_mode(path: str, module: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
@@ -24,6 +26,9 @@ def check_mode(path: str, module: Any, args: Sequence[Any], kwargs: Mapping[str,
         what = "normalises by the batch"
     elif isinstance(module, DROPOUTS):
         on = module.rate > 0 and not _setting("deterministic", module, args, kwargs)
+        what = "drops at random"
+    elif isinstance(module, ATTENTIONS):
+        on = module.dropout_rate > 0 and not _setting("deterministic", module, (), kwargs)
         what = "drops at random"
     else:
         return

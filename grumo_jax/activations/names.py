@@ -1,7 +1,7 @@
 """Layers by name and by number."""
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, overload
 
@@ -58,7 +58,7 @@ def number_layers(
     given = _as_list(layers)
     existing = set[str]()
     if any(isinstance(layer, str) and layer.isdecimal() for layer in given):
-        existing = {call.name for call in list_calls(model, variables, images)}
+        existing = _names_in(list_calls(model, variables, images))
     decoder: tuple[str, ...] = ()
     if any(layer == "decoder" or _number(layer, existing) is not None for layer in given):
         decoder = choose_layers(model, variables, images, "decoder")
@@ -91,7 +91,7 @@ def find_layers(
         LayerError: for a layer that does not exist, that is named twice, or that cannot be used.
     """
     calls = list_calls(model, variables, images, kwargs)
-    existing = {call.name for call in calls}
+    existing = _names_in(calls)
     given = _as_list(layers)
     if any(_number(layer, existing) is not None for layer in given):
         network = as_network(model)
@@ -127,6 +127,11 @@ def _as_list(layers: LayerNames) -> list[str | int]:
         if isinstance(layer, bool) or not (isinstance(layer, str) or hasattr(layer, "__index__")):
             raise LayerError(f"a layer is {layer!r}; expected a name, or a number of the decoder's")
     return [layer if isinstance(layer, str) else operator.index(layer) for layer in given]
+
+
+def _names_in(calls: Iterable[Call]) -> set[str]:
+    """Names of calls, and of modules that are called several times."""
+    return {name for call in calls for name in (call.name, call.path)}
 
 
 def _number(layer: str | int, existing: set[str]) -> int | None:

@@ -10,6 +10,7 @@ import jax
 from flax import struct
 
 from grumo_jax.activations import apply_model
+from grumo_jax.activations.traces import traced_anew
 from grumo_jax.draws import number
 from grumo_jax.errors import GrumoError
 from grumo_jax.estimators.values import Values, check_key, check_values, summarize
@@ -255,9 +256,10 @@ def _compiled(
     ground_truth: jax.Array | None,
 ) -> tuple[tuple[Estimate, ...], Values]:
     estimators = [e.estimator if isinstance(e, _ByIdentity) else e for e in static]
-    views = shared_views(estimators, variables, images, key)
-    inputs = Inputs(variables, images, key, ground_truth, views)
-    estimates = tuple(estimator.estimate(inputs) for estimator in estimators)
+    with traced_anew():  # lest a module's mode goes unseen
+        views = shared_views(estimators, variables, images, key)
+        inputs = Inputs(variables, images, key, ground_truth, views)
+        estimates = tuple(estimator.estimate(inputs) for estimator in estimators)
     return estimates, summarize(images, estimates[0].depth)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from flax import struct
 
 from grumo_jax.errors import GrumoError, GrumoWarning
-from grumo_jax.layouts import fits, picture_size
+from grumo_jax.layouts import batch_size, fits, picture_size
 
 FAR = (-4.0, 5.0)
 """Images are expected in [0, 1]; those that a network normalises by itself lie within these."""
@@ -40,7 +40,16 @@ class Values:
 
 
 def summarize(images: Any, depth: jax.Array) -> Values:
-    """What `check_values` looks at, computed with the estimate; depth is (B, H, W)."""
+    """What `check_values` looks at, computed with the estimate; depth is (B, H, W).
+
+    Raises:
+        GrumoError: if there are not as many depth maps as images.
+    """
+    if len(depth) != batch_size(images):
+        raise GrumoError(
+            f"the network gives {len(depth)} depth maps for {batch_size(images)} images; say how "
+            "to read one of each: grumo_jax.wrap(model, depth=lambda output: …)"
+        )
     pictures = [x for x in jax.tree.leaves(images) if jnp.ndim(x) == 4 and x.shape[-1] in (1, 3)]
     # As of no picture: in range and finite.
     pictures = pictures or [jnp.zeros((len(depth), 1, 1, 1))]
@@ -118,9 +127,15 @@ def check_key(key: Any) -> None:
     if key is None:
         return
     if isinstance(key, jax.Array | np.ndarray):
+        raw = jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0)))
         if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-            return
-        if key.dtype == np.uint32 and key.ndim == 1:
+            if key.ndim == 0:
+                return
+            raise GrumoError(
+                f"the key is an array of keys, of shape {key.shape}; expected one: jax.vmap takes "
+                "several"
+            )
+        if (key.shape, key.dtype) == (raw.shape, raw.dtype):
             return
     raise GrumoError(
         f"key is {key!r}; expected a PRNG key: of a seed, jax.random.key(seed) makes one"
