@@ -147,7 +147,10 @@ def mirror_scene(take, gloss):
         ellipsoids=nothing(take.scene.ellipsoids),
     )
     light = scene.light.replace(
-        colour=jnp.zeros(3), haze=jnp.float32(0), clouds=jnp.float32(0), exposure=jnp.full(3, 0.5)
+        colour=jnp.zeros(3),
+        haze=jnp.float32(0),
+        clouds=jnp.float32(0),
+        exposure=jnp.full(3, 0.5, jnp.float32),
     )
     return scene.replace(
         light=light.replace(sky=jnp.ones((2, 3)), gamma=jnp.float32(1), tone=jnp.float32(0))
