@@ -66,6 +66,7 @@ def test_feature_references_share_the_encoder(forward_passes):
     assert cost < 1.8
 
 
+@pytest.mark.slow
 def test_inference_dropout_runs_the_encoder_once(forward_passes):
     # On CPUs the passes are a loop, whose body is counted once: the plain pass, and a body
     # without the encoder, which is half of the network.

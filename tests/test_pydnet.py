@@ -90,6 +90,7 @@ def test_any_layer_and_any_reference(network, weights, kitti):
         assert np.all(scores.max(axis=(1, 2, 3)) > 0)
 
 
+@pytest.mark.slow
 def test_inference_dropout(network, weights, kitti):
     estimate = grumo_jax.InferenceDropout(network, samples=3)(weights, kitti[:1], jax.random.key(0))
     assert 0 < estimate.uncertainty.mean() < 1
