@@ -25,7 +25,7 @@ class Sequential(nn.Module):
 
 @pytest.fixture(scope="module")
 def sequential(images):
-    return Sequential(), Sequential().init(jax.random.key(0), images), images
+    return Sequential(), draw_variables(Sequential(), images), images
 
 
 def test_a_name_comes_before_a_number_and_an_int_is_a_number(sequential):
@@ -76,34 +76,55 @@ def test_a_name_that_looks_like_a_call_is_no_other_module(images):
 @pytest.mark.parametrize(("layer", "name"), [("2", "2"), (1, "3"), ("3#0", "3")])
 def test_all_functions_take_the_same_names_and_numbers(sequential, layer, name):
     model, variables, images = sequential
-    captured = grumo_jax.capture_activations(*sequential, name)
-    np.testing.assert_array_equal(grumo_jax.capture_activations(*sequential, layer), captured)
-    assert list(grumo_jax.capture_activations(*sequential, ["0", layer])) == ["0", name]
-    gradient = grumo_jax.activation_gradients(*sequential, layer, jnp.mean)
-    np.testing.assert_array_equal(
-        gradient, grumo_jax.activation_gradients(*sequential, name, jnp.mean)
+
+    def values(variables, images, layer):
+        inside = (model, variables, images)
+        return {
+            "captured": grumo_jax.capture_activations(*inside, layer),
+            "gradient": grumo_jax.activation_gradients(*inside, layer, jnp.mean),
+            "edited": grumo_jax.edit_activations(*inside, {layer: jnp.zeros_like}),
+        }
+
+    @jax.jit
+    def by_name_and_number(variables, images):
+        found, expected = (values(variables, images, chosen) for chosen in (layer, name))
+        patch = expected["captured"].shape[1:3]
+        change = ablate_locations(model, variables, images, layer, depth_change, patch=patch)
+        return found, expected, change, model.apply(variables, images)
+
+    found, expected, change, plain = by_name_and_number(variables, images)
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+    shapes = jax.eval_shape(
+        lambda *inside: grumo_jax.capture_activations(model, *inside, ["0", layer]),
+        variables,
+        images,
     )
-    edited = grumo_jax.edit_activations(*sequential, {layer: jnp.zeros_like})
-    np.testing.assert_array_equal(
-        edited, grumo_jax.edit_activations(*sequential, {name: jnp.zeros_like})
-    )
-    patch = captured.shape[1:3]
-    change = ablate_locations(model, variables, images, layer, depth_change, patch=patch)
-    plain = model.apply(variables, images)
-    expected = jnp.mean(jnp.abs(edited - plain) / plain, axis=(1, 2))
+    assert list(shapes) == ["0", name]
+    edited = expected["edited"]
+    expected = np.mean(np.abs(edited - plain) / plain, axis=(1, 2))
     np.testing.assert_allclose(change[0, 0], expected, rtol=1e-5)
 
 
 def test_the_input_is_a_layer(sequential):
     model, variables, images = sequential
-    assert grumo_jax.capture_activations(*sequential, "input") is not None
-    np.testing.assert_array_equal(grumo_jax.capture_activations(*sequential, "input"), images)
-    gradient = grumo_jax.activation_gradients(*sequential, "input", jnp.mean)
-    desired = jax.grad(lambda x: jnp.mean(model.apply(variables, x)))(images)
-    np.testing.assert_allclose(gradient, desired, rtol=1e-4, atol=1e-9)
-    black = grumo_jax.edit_activations(*sequential, {"input": jnp.zeros_like})
-    np.testing.assert_allclose(black, model.apply(variables, 0 * images), rtol=1e-6)
-    scores = grumo_jax.GradientUncertainty(model, layers="input")(variables, images).layer_scores
+
+    @jax.jit
+    def found_and_expected(variables, images):
+        inside = (model, variables, images)
+        found = (
+            grumo_jax.capture_activations(*inside, "input"),
+            grumo_jax.activation_gradients(*inside, "input", jnp.mean),
+            grumo_jax.edit_activations(*inside, {"input": jnp.zeros_like}),
+        )
+        slope = jax.grad(lambda x: jnp.mean(model.apply(variables, x)))(images)
+        return found, (images, slope, model.apply(variables, 0 * images))
+
+    (captured, gradient, black), expected = found_and_expected(variables, images)
+    np.testing.assert_array_equal(captured, expected[0])
+    np.testing.assert_allclose(gradient, expected[1], rtol=1e-4, atol=1e-9)
+    np.testing.assert_allclose(black, expected[2], rtol=1e-6)
+    grad = grumo_jax.GradientUncertainty(model, layers="input")
+    scores = jax.eval_shape(grad, variables, images).layer_scores
     assert scores["input"].shape == (1, 3, 32, 64)
 
 
@@ -113,7 +134,7 @@ def test_a_module_of_that_name_comes_first(images):
         def __call__(self, x):
             return nn.softplus(nn.Conv(1, (3, 3), name="input")(x))[..., 0]
 
-    variables = Net().init(jax.random.key(0), images)
+    variables = draw_variables(Net(), images)
     assert grumo_jax.capture_activations(Net(), variables, images, "input").shape == (3, 32, 64, 1)
 
 
@@ -158,7 +179,7 @@ class Argmax(nn.Module):
 
 @pytest.fixture(scope="module")
 def strange(images):
-    return Strange(), Strange().init(jax.random.key(0), images), images
+    return Strange(), draw_variables(Strange(), images), images
 
 
 def test_leaves_that_are_no_arrays_are_no_activations(strange):
@@ -167,16 +188,27 @@ def test_leaves_that_are_no_arrays_are_no_activations(strange):
     features, size, word = shapes["encoder"]
     assert features.shape == (3, 16, 32, 4)
     assert (size, word) == ((None, None), None)
-    assert list(grumo_jax.GradientUncertainty(strange[0])(*strange[1:]).layer_scores) == ["head"]
+    estimate = jax.eval_shape(grumo_jax.GradientUncertainty(strange[0]), *strange[1:])
+    assert list(estimate.layer_scores) == ["head"]
 
 
 def test_outputs_with_other_things_are_captured_differentiated_and_edited(strange):
-    features = grumo_jax.capture_activations(*strange, "encoder/conv")
-    np.testing.assert_array_equal(grumo_jax.capture_activations(*strange, "encoder")[0], features)
-    gradient = grumo_jax.activation_gradients(*strange, ["encoder", "encoder/conv"], jnp.mean)
+    model, variables, images = strange
+
+    @jax.jit
+    def values(variables, images):
+        inside = (model, variables, images)
+        return (
+            grumo_jax.capture_activations(*inside, "encoder/conv"),
+            grumo_jax.capture_activations(*inside, "encoder")[0],
+            grumo_jax.activation_gradients(*inside, ["encoder", "encoder/conv"], jnp.mean),
+            grumo_jax.edit_activations(*inside, {"encoder": lambda out: (2 * out[0], *out[1:])}),
+            grumo_jax.edit_activations(*inside, {"encoder/conv": lambda a: 2 * a}),
+        )
+
+    features, captured, gradient, doubled, same = values(variables, images)
+    np.testing.assert_array_equal(captured, features)
     np.testing.assert_array_equal(gradient["encoder"][0], gradient["encoder/conv"])
-    doubled = grumo_jax.edit_activations(*strange, {"encoder": lambda out: (2 * out[0], *out[1:])})
-    same = grumo_jax.edit_activations(*strange, {"encoder/conv": lambda a: 2 * a})
     np.testing.assert_allclose(doubled, same, rtol=1e-6)
 
 
@@ -200,7 +232,7 @@ def hidden_in_a_scan(images):
             x = jnp.repeat(jnp.repeat(scan(name="steps")(x, None)[0], 2, axis=1), 2, axis=2)
             return nn.softplus(nn.Conv(1, (3, 3), name="head")(x))[..., 0]
 
-    return Scanned(), Scanned().init(jax.random.key(0), images)
+    return Scanned(), draw_variables(Scanned(), images)
 
 
 def dense_head(images):
@@ -211,7 +243,7 @@ def dense_head(images):
             x = nn.Dense(1, name="head")(x)
             return nn.softplus(jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2))[..., 0]
 
-    return DenseHead(), DenseHead().init(jax.random.key(0), images)
+    return DenseHead(), draw_variables(DenseHead(), images)
 
 
 @pytest.mark.parametrize(
@@ -222,17 +254,20 @@ def test_the_stem_is_not_taken_for_a_decoder(make, named, images):
     sentence = f"no decoder can be recognised: on 'stem', .* cannot be seen: {named}; name the lay"
     with pytest.raises(LayerError, match=sentence):
         grumo_jax.GradientUncertainty(model)(variables, images)
-    named_one = grumo_jax.GradientUncertainty(model, layers="head")(variables, images)
-    assert named_one.uncertainty.shape == (3, 32, 64)
-    assert grumo_jax.PostProcessing(model)(variables, images).depth.shape == (3, 32, 64)
+    for estimator in (
+        grumo_jax.GradientUncertainty(model, layers="head"),
+        grumo_jax.PostProcessing(model),
+    ):
+        assert jax.eval_shape(estimator, variables, images).uncertainty.shape == (3, 32, 64)
 
 
-def test_several_layers_are_averaged_by_default(tiny, images):
-    model, variables = tiny
-    grad = grumo_jax.GradientUncertainty(model, layers=[5, 6])
-    by_hand = grumo_jax.GradientUncertainty(model, layers=[5, 6], combine="mean")
+def test_several_layers_are_averaged_by_default(small, images):
+    model, variables = small
+    grad = grumo_jax.GradientUncertainty(model, layers=["up2", "up1"])
+    by_hand = grumo_jax.GradientUncertainty(model, layers=["up2", "up1"], combine="mean")
     np.testing.assert_array_equal(
-        grad(variables, images).uncertainty, by_hand(variables, images).uncertainty
+        jax.jit(grad)(variables, images).uncertainty,
+        jax.jit(by_hand)(variables, images).uncertainty,
     )
     with pytest.raises(GrumoError, match="combine is 'best'; it must be one of"):
         grumo_jax.GradientUncertainty(model, combine="best")

@@ -10,6 +10,7 @@ from layouts import DAY
 from grumo_jax import cli, read_image
 from grumo_jax.data import KittiRaw, NyuFastDepth
 from grumo_jax.data.encoding import to_uint8
+from grumo_jax.data.kitti import read_scan
 from grumo_jax.data.kitti.splits import eigen_test
 from grumo_jax.data.synthetic import intrinsics
 from grumo_jax.errors import DataError
@@ -74,7 +75,16 @@ def test_pictures_and_cameras_fit_the_depth(kitti):
     assert same.mean() > 0.9
 
 
-@pytest.mark.slow
+def test_generated_scans_are_whole_and_their_parts_are_not(kitti, tmp_path):
+    whole = next(kitti.rglob("velodyne_points/data/*.bin")).read_bytes()
+    scan = tmp_path / "scan.bin"
+    scan.write_bytes(whole)
+    assert len(read_scan(scan)) == len(whole) // 16
+    scan.write_bytes(whole[: int(0.9 * len(whole)) // 16 * 16])
+    with pytest.raises(DataError, match="incomplete scan"):
+        read_scan(scan)
+
+
 def test_nyu_reads_back(nyu):
     sample = NyuFastDepth(nyu, "val")[0]
     view = nyu_view("val/official/00001")

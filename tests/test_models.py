@@ -9,9 +9,13 @@ from helpers import TINY, draw_variables
 import grumo_jax
 
 
-def test_output_has_all_scales(tiny, images):
-    model, variables = tiny
-    output = jax.jit(model.apply)(variables, images)
+@pytest.fixture(scope="module")
+def output(tiny, images):
+    return jax.jit(tiny[0].apply)(tiny[1], images)
+
+
+def test_output_has_all_scales(tiny, output):
+    model, _ = tiny
     assert output.depth.shape == (3, 32, 64)
     assert [d.shape for d in output.disparities] == [(3, 32 >> s, 64 >> s) for s in range(4)]
     assert output.log_sigma.shape == (3, 32, 64)
@@ -27,18 +31,40 @@ def test_output_is_a_frozen_pytree(tiny, images):
         output.depths = ()
 
 
-def test_depth_network_has_a_linear_output(images):
-    model = grumo_jax.Monodepth2(output="depth", scales=(0,), **TINY)
-    variables = draw_variables(model, images)
-    shift = {"params": {"decoder": {"head_0": {"bias": jnp.array([7.0])}}}}
-    output = jax.jit(model.apply)(variables, images)
+@pytest.fixture(scope="module")
+def training(images):
+    """A network that predicts depth, in training mode: variables, (variables, key) → result."""
+    model = grumo_jax.Monodepth2(output="depth", scales=(0,), dropout_rate=0.5, **TINY)
+
+    @jax.jit
+    def train(variables, key):
+        return model.apply(
+            variables, images, train=True, mutable=["batch_stats"], rngs={"dropout": key}
+        )
+
+    return draw_variables(model, images), train
+
+
+def test_depth_network_has_a_linear_output(training):
+    variables, train = training
+    output, _ = train(variables, jax.random.key(1))
     moved = jax.tree.map(lambda x: x, variables)
-    moved["params"]["decoder"]["head_0"]["bias"] += shift["params"]["decoder"]["head_0"]["bias"]
+    moved["params"]["decoder"]["head_0"]["bias"] += 7
     np.testing.assert_allclose(
-        jax.jit(model.apply)(moved, images).depth, output.depth + 7, rtol=1e-5
+        train(moved, jax.random.key(1))[0].depth, output.depth + 7, rtol=1e-5
     )
     assert output.disparities is None
     assert len(output.depths) == 1
+
+
+def test_training_mode_updates_batch_statistics_and_drops_channels(training):
+    variables, train = training
+    first, updated = train(variables, jax.random.key(1))
+    second, _ = train(variables, jax.random.key(2))
+    before, after = variables["batch_stats"], updated["batch_stats"]
+    leaves = zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True)
+    assert any(np.any(np.not_equal(a, b)) for a, b in leaves)
+    assert np.any(first.depth != second.depth)
 
 
 def test_eleven_decoder_layers_have_the_official_shapes():
@@ -65,35 +91,14 @@ def test_encoders_have_torchvision_parameter_counts(num_layers, million):
     assert round(count / 1e6, 1) == million
 
 
-@pytest.mark.slow
-def test_training_mode_updates_batch_statistics_and_drops_channels(images):
-    model = grumo_jax.Monodepth2(dropout_rate=0.5, **TINY)
-    variables = draw_variables(model, images)
-
-    @jax.jit
-    def train(variables, key):
-        return model.apply(
-            variables, images, train=True, mutable=["batch_stats"], rngs={"dropout": key}
-        )
-
-    first, updated = train(variables, jax.random.key(1))
-    second, _ = train(variables, jax.random.key(2))
-    before, after = variables["batch_stats"], updated["batch_stats"]
-    assert any(map(np.any, jax.tree.leaves(jax.tree.map(lambda a, b: a != b, before, after))))
-    assert np.any(first.depth != second.depth)
-
-
-@pytest.mark.slow
-def test_bfloat16_network_gives_float32_depth_near_by(tiny, images):
+def test_bfloat16_network_gives_float32_depth_near_by(tiny, images, output):
     model, variables = tiny
     low = model.clone(dtype=jnp.bfloat16)
-    output = jax.jit(low.apply)(variables, images)
+    found = jax.jit(low.apply)(variables, images)
     shapes = grumo_jax.activation_shapes(low, variables, images)
     assert shapes["decoder/up_0_1/conv"].dtype == jnp.bfloat16
-    assert output.depth.dtype == jnp.float32
-    np.testing.assert_allclose(
-        output.depth, jax.jit(model.apply)(variables, images).depth, rtol=0.05
-    )
+    assert found.depth.dtype == jnp.float32
+    np.testing.assert_allclose(found.depth, output.depth, rtol=0.05)
 
 
 @pytest.mark.parametrize(

@@ -144,7 +144,14 @@ def test_orientation_is_told(tmp_path):
         assert read_turned(tmp_path / "a.png")[1] == (3 if orientation == 3 else 1)
 
 
-@pytest.mark.parametrize("size", [(20_000, 108), (5000, 1), (1, 5000), (1, 1)])
+@pytest.mark.parametrize(
+    "size",
+    [
+        (20_000, 108),
+        (1, 5000),
+        *(pytest.param(s, marks=pytest.mark.slow) for s in ((5000, 1), (1, 1))),
+    ],
+)
 def test_figures_are_bounded(size):
     image, maps = np.zeros((*size, 3), np.uint8), np.ones(size)
     figures = [
@@ -163,7 +170,15 @@ def test_figures_are_bounded(size):
         figures[0].savefig(io.BytesIO(), dpi=20)
 
 
-@pytest.mark.parametrize("title", ["a$\\frac{$b", "$x^$", "5$ and 6$", "x\x1b[2J"])
+@pytest.mark.parametrize(
+    "title",
+    [
+        "a$\\frac{$b",
+        "x\x1b[2J",
+        pytest.param("$x^$", marks=pytest.mark.slow),
+        pytest.param("5$ and 6$", marks=pytest.mark.slow),
+    ],
+)
 def test_names_are_no_formulas(title):
     image, maps = np.zeros((8, 12, 3)), np.ones((8, 12))
     case = plot_case(image, maps, maps, {title: maps}, title=title, measure=title)

@@ -128,9 +128,8 @@ def test_predictor_gives_maps_at_the_photos_size(tiny, photo):
     assert 1 / results[0].depth.max() >= 0.01, "disparity is what is interpolated"
 
 
-@pytest.mark.slow
-def test_predictor_without_input_size_takes_the_nearest_multiple_of_32(tiny, photo):
-    model, variables = tiny
+def test_predictor_without_input_size_takes_the_nearest_multiple_of_32(small, photo):
+    model, variables = small
     predictor = grumo_jax.Predictor(grumo_jax.PostProcessing(model), variables, batch_size=3)
     assert predictor._network_size(photo) == (64, 96)
     results = list(predictor.predict([photo, photo[:30], photo]))
@@ -156,14 +155,13 @@ def test_a_modules_input_size_counts_if_it_is_one(photo, said, size):
     assert predictor._network_size(photo) == (size or (64, 96))
 
 
-def test_predictor_explains_a_photo_of_another_form(tiny, photo):
-    predictor = grumo_jax.Predictor(grumo_jax.PostProcessing(tiny[0]), tiny[1])
+def test_predictor_explains_a_photo_of_another_form(small, photo):
+    predictor = grumo_jax.Predictor(grumo_jax.PostProcessing(small[0]), small[1])
     with pytest.raises(grumo_jax.GrumoError, match=r"float64 \(50, 90, 3\); expected uint8"):
         predictor(photo / 255)
 
 
-@pytest.mark.parametrize("shape", [(40, 60), (40, 130)])
-@pytest.mark.parametrize("predicts", ["depth", "disparity"])
+@pytest.mark.parametrize(("shape", "predicts"), [((40, 60), "depth"), ((40, 130), "disparity")])
 def test_panel(shape, predicts):
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (*shape, 3), np.uint8)
@@ -193,8 +191,8 @@ def test_overlay_of_a_constant_map_is_the_dark_photo(photo):
     np.testing.assert_allclose(blended, np.repeat(0.7 * gray, 3, axis=-1))
 
 
-def test_fewer_photos_than_a_batch_are_not_filled_up(tiny, photo):
-    model, variables = tiny
+def test_fewer_photos_than_a_batch_are_not_filled_up(small, photo):
+    model, variables = small
     shapes = []
 
     @dataclasses.dataclass(frozen=True)
@@ -216,6 +214,6 @@ def test_fewer_photos_than_a_batch_are_not_filled_up(tiny, photo):
         ({"batch_size": 0}, "batch_size is 0; it must be 1 or more"),
     ],
 )
-def test_predictor_refuses_nonsense(tiny, options, said):
+def test_predictor_refuses_nonsense(small, options, said):
     with pytest.raises(grumo_jax.GrumoError, match=said):
-        grumo_jax.Predictor(grumo_jax.PostProcessing(tiny[0]), tiny[1], **options)
+        grumo_jax.Predictor(grumo_jax.PostProcessing(small[0]), small[1], **options)

@@ -56,8 +56,9 @@ def test_architecture_and_weights_are_read_off_the_states(tiny, states):
     jax.tree.map(np.testing.assert_array_equal, variables, tiny[1])
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("num_layers", [34, 50, 101, 152])
+@pytest.mark.parametrize(
+    "num_layers", [34, 50, *(pytest.param(n, marks=pytest.mark.slow) for n in (101, 152))]
+)
 def test_other_depths(num_layers):
     widths = {"encoder_widths": (4, 4, 4, 4, 4), "decoder_widths": (2, 2, 2, 2, 2)}
     model = grumo_jax.Monodepth2(num_layers, output="depth", **widths)

@@ -81,9 +81,14 @@ def test_sizes_of_all_kinds_of_integers(states):
 
 
 @pytest.mark.parametrize(
-    "prefix", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."]
+    ("prefix", "levels"),
+    [
+        ("module.", ()),
+        ("_orig_mod.", ("state_dict",)),
+        ("module._orig_mod.", ("model",)),
+        ("_orig_mod.module.", ("model", "state_dict")),
+    ],
 )
-@pytest.mark.parametrize("levels", [(), ("state_dict",), ("model",), ("model", "state_dict")])
 def test_prefixes_and_levels_are_taken_off(states, tiny, prefix, levels):
     wrapped = []
     for state in states:

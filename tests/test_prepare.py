@@ -255,8 +255,7 @@ def test_mistakes_end_in_one_sentence(kitti, monkeypatch, capsys, arguments, mes
     assert not (kitti / "prepared").exists()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("replacing", [False, True])
+@pytest.mark.parametrize("replacing", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_killed_at_any_time(tmp_path, replacing):
     """SIGKILL while it writes: what was there stays, nothing half-written, then it works."""
     frames, out = range(0, 500, 16), tmp_path / "out"

@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -134,21 +133,12 @@ def test_browser_runs_nothing_of_the_data(tmp_path):
     assert "src=http" not in text.replace("&lt;img src=http", "").replace("\\u003cimg src=http", "")
 
 
-@pytest.mark.slow
-def test_command_line(mixed, tmp_path):
-    grumo = Path(sys.executable).with_name("grumo")
-    result = subprocess.run(
-        [grumo, "report", mixed, "--out", "out"],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.startswith("**Depth and uncertainty on street, protocol outdoor**")
-    assert (
-        result.stdout.splitlines()[-1] == f"report: {(tmp_path / 'out' / 'report.html').resolve()}"
-    )
+def test_command_line(grumo, mixed, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, out, errors = grumo("report", mixed, "--out", "out")
+    assert not status, errors
+    assert out.startswith("**Depth and uncertainty on street, protocol outdoor**")
+    assert out.splitlines()[-1] == f"report: {(tmp_path / 'out' / 'report.html').resolve()}"
     stems = ("curves", "sparsification", "bands")
     tables = ("main", "ranking", "bands_abs_rel", "bands_rmse", "gain")
     assert {file.name for file in (tmp_path / "out").iterdir()} == {
@@ -158,7 +148,7 @@ def test_command_line(mixed, tmp_path):
         *(f"{name}.csv" for name in tables),
         *(f"{stem}.{kind}" for stem in stems for kind in ("png", "pdf")),
     }
-    assert result.stdout.splitlines()[0] in (tmp_path / "out" / "tables.md").read_text()
+    assert out.splitlines()[0] in (tmp_path / "out" / "tables.md").read_text()
 
 
 @pytest.mark.parametrize(

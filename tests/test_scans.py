@@ -7,9 +7,6 @@ from layouts import DAY, write_calibration, write_drive
 
 from grumo_jax.data.kitti import KittiRaw, read_calibration, read_scan
 from grumo_jax.errors import DataError, GrumoWarning
-from grumo_jax.synthetic.layouts import kitti_frames
-from grumo_jax.synthetic.sensors import kitti_views
-from grumo_jax.synthetic.sensors import scan as record
 
 
 def turn(beams=64):
@@ -77,15 +74,6 @@ def test_a_file_of_gigabytes_is_not_read(tmp_path):
         DataError, match=r"scan.bin: 3,072 MB; a file of this kind has 16 MB at mos"
     ):
         read_scan(tmp_path / "scan.bin")
-
-
-@pytest.mark.slow
-def test_generated_scans_are_whole_and_their_parts_are_not(read):
-    (frame,) = kitti_frames(1, 1)
-    points = record(kitti_views(frame, (96, 320))[0], (96, 320))
-    assert len(read(points)) == len(points)
-    with pytest.raises(DataError, match="incomplete scan"):
-        read(points[: int(0.9 * len(points))])
 
 
 def test_real_scans_are_whole_and_their_parts_are_not(read):

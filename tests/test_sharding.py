@@ -1,5 +1,6 @@
 """Devices that share a batch need nothing of each other's images."""
 
+import dataclasses
 from functools import partial
 
 import jax
@@ -73,13 +74,13 @@ def test_ablations(place, small):
     assert exchanged(means, place(variables, shared=False), images) == set()
 
 
-def test_measures(place, tiny):
-    protocol = PROTOCOLS["median"].for_source(None)
+def test_measures(place, small):
+    protocol = dataclasses.replace(PROTOCOLS["median"].for_source(None), bands=(0, 80))
     sample = Sample("a", np.zeros((*SIZE, 3), np.uint8), np.ones(SIZE, np.float32))
     targets = batch_targets([Prepare(protocol, SIZE)(sample)] * 4, protocol, SIZE)
     maps = place(jnp.zeros((4, *SIZE)), shared=True)
 
     def measures(depth, uncertainty, targets):
-        return measure(as_network(tiny[0]), depth, uncertainty, targets, protocol)
+        return measure(as_network(small[0]), depth, uncertainty, targets, protocol)
 
     assert exchanged(measures, maps, maps, place(targets, shared=True)) == set()

@@ -31,6 +31,9 @@ BATCH = draw()
 ALL = jnp.ones(SIZE, bool)
 
 
+mirrored = jax.jit(mirror)
+
+
 @jax.jit
 def views_of(batch, motion):
     """What the views look like from the image's camera: by motion, and by stereo."""
@@ -45,15 +48,15 @@ def test_mirrored_batches_keep_their_geometry():
     poses = jnp.float32(np.random.default_rng(1).normal(0, 0.1, (SIZE, 6)))
     motion = geometry.transform_matrix(poses[:, :3], poses[:, 3:])
     sides = jnp.diag(jnp.array([-1.0, 1, 1, 1]))[None]
-    mirrored = views_of(mirror(BATCH, ALL), sides @ motion @ sides)
-    for result, expected in zip(mirrored, views_of(BATCH, motion), strict=True):
+    seen = views_of(mirrored(BATCH, ALL), sides @ motion @ sides)
+    for result, expected in zip(seen, views_of(BATCH, motion), strict=True):
         np.testing.assert_allclose(result[:, :, ::-1], expected, atol=1e-4)
 
 
 def test_mirroring_worked_out_by_hand():
-    twice = mirror(mirror(BATCH, ALL), ALL)
+    twice = mirrored(mirrored(BATCH, ALL), ALL)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), twice, BATCH)
-    once = mirror(BATCH, ALL)
+    once = mirrored(BATCH, ALL)
     np.testing.assert_array_equal(once.intrinsics[:, 0, 2], WIDTH - 1 - 8)
     np.testing.assert_array_equal(once.stereo_offset, -BATCH.stereo_offset)
     np.testing.assert_array_equal(once.depth, BATCH.depth[:, :, ::-1])
@@ -63,17 +66,17 @@ def test_mirroring_worked_out_by_hand():
 def test_each_image_is_flipped_for_itself_with_all_that_belongs_to_it():
     many = jax.tree.map(lambda x: jnp.tile(x, (20, *(1,) * (x.ndim - 1))), BATCH)
     plain = jax.jit(lambda b, k: augment(b, k, jitter=None))(many, KEY).plain
-    mirrored = mirror(many, jnp.ones(20 * SIZE, bool))
-    flipped = np.asarray(plain.stereo_offset == mirrored.stereo_offset)
+    other_way = mirrored(many, jnp.ones(20 * SIZE, bool))
+    flipped = np.asarray(plain.stereo_offset == other_way.stereo_offset)
     assert 0.35 < flipped.mean() < 0.65
     for name in ("image", "previous", "following", "stereo", "depth", "intrinsics"):
+        found, *sources = (np.asarray(getattr(b, name)) for b in (plain, many, other_way))
         for i, is_flipped in enumerate(flipped):
-            source = mirrored if is_flipped else many
-            np.testing.assert_array_equal(getattr(plain, name)[i], getattr(source, name)[i])
+            np.testing.assert_array_equal(found[i], sources[int(is_flipped)][i])
 
 
 def test_nothing_asked_for_changes_nothing():
-    same = augment(BATCH, KEY, flip=0.0, jitter=None)
+    same = jax.jit(lambda b, k: augment(b, k, flip=0.0, jitter=None))(BATCH, KEY)
     jax.tree.map(np.testing.assert_array_equal, same.plain, BATCH)
     jax.tree.map(np.testing.assert_array_equal, same.inputs, BATCH.pictures)
     still = Jitter(1.0, 0, 0, 0, 0)
@@ -98,7 +101,7 @@ def test_colours_change_alike_in_all_views_and_only_for_the_network():
 def colors(**changes):
     neutral = {"brightness": 1.0, "contrast": 1.0, "saturation": 1.0, "hue": 0.0}
     options = {name: jnp.full(SIZE, v, jnp.float32) for name, v in {**neutral, **changes}.items()}
-    return np.asarray(change_colors(BATCH.image, **options))
+    return np.asarray(jax.jit(change_colors)(BATCH.image, **options))
 
 
 def test_brightness_contrast_and_saturation_worked_out_by_hand():
@@ -126,7 +129,9 @@ def test_hue_turns_as_in_the_standard_library(hue):
 def test_gray_has_no_hue():
     gray = jnp.full((1, 2, 2, 3), 0.4)
     one = jnp.ones(1)
-    turned = change_colors(gray, brightness=one, contrast=one, saturation=one, hue=0.3 * one)
+    turned = jax.jit(change_colors)(
+        gray, brightness=one, contrast=one, saturation=one, hue=0.3 * one
+    )
     np.testing.assert_allclose(turned, gray, atol=1e-6)
 
 
@@ -140,7 +145,7 @@ def test_zoomed_batches_are_the_same_scene_made_smaller():
     # A point keeps its direction; its distance is halved.
     x, y = 3, 7
     from_x, from_y = 9.5 + (x - 9.5) / 2, 5.5 + (y - 5.5) / 2
-    points = geometry.back_project(zoomed.depth, zoomed.intrinsics)[0, y, x]
+    points = jax.jit(geometry.back_project)(zoomed.depth, zoomed.intrinsics)[0, y, x]
     ray = np.array([(from_x - 8) / 15, (from_y - 5) / 16, 1])
     depth = BATCH.depth[0, int(np.floor(from_y + 0.5)), int(np.floor(from_x + 0.5))] / 2
     np.testing.assert_allclose(points, ray * depth, rtol=1e-4)
@@ -151,7 +156,9 @@ def test_zoomed_batches_are_the_same_scene_made_smaller():
 
 def test_quarter_turn_is_numpys():
     square = TrainingBatch(BATCH.image[:, :, :HEIGHT], depth=BATCH.depth[:, :, :HEIGHT])
-    turned = zoom_and_rotate(square, jnp.ones(SIZE), jnp.full(SIZE, np.pi / 2, jnp.float32))
+    turned = jax.jit(zoom_and_rotate)(
+        square, jnp.ones(SIZE), jnp.full(SIZE, np.pi / 2, jnp.float32)
+    )
     np.testing.assert_allclose(turned.image, np.rot90(square.image, axes=(1, 2)), atol=1e-5)
     np.testing.assert_array_equal(turned.depth, np.rot90(square.depth, axes=(1, 2)))
 

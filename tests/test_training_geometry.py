@@ -12,12 +12,16 @@ INTRINSICS = np.array([[60.0, 0, 47.5], [0, 62.0, 20.0], [0, 0, 1]])
 ROTATION, TRANSLATION = np.array([0.01, -0.02, 0.015]), np.array([0.2, 0.05, -0.4])
 
 
+transform_matrix = jax.jit(geometry.transform_matrix, static_argnames="invert")
+back_project, project = jax.jit(geometry.back_project), jax.jit(geometry.project)
+
+
 def batch_of(array):
     return jnp.asarray(array, jnp.float32)[None]
 
 
 def motion(rotation=ROTATION, translation=TRANSLATION, **options):
-    return geometry.transform_matrix(batch_of(rotation), batch_of(translation), **options)
+    return transform_matrix(batch_of(rotation), batch_of(translation), **options)
 
 
 def render(rotation=(0, 0, 0), translation=(0, 0, 0)):
@@ -43,7 +47,7 @@ def render(rotation=(0, 0, 0), translation=(0, 0, 0)):
 def test_rotations_are_those_of_scipy():
     vectors = np.random.default_rng(0).normal(size=(6, 3))
     vectors *= np.array([1e-4, 0.05, 0.0999, 0.1001, 1, 3])[:, None]
-    matrices = geometry.transform_matrix(jnp.asarray(vectors, jnp.float32), jnp.ones((6, 3)))
+    matrices = transform_matrix(jnp.asarray(vectors, jnp.float32), jnp.ones((6, 3)))
     expected = Rotation.from_rotvec(vectors).as_matrix()
     np.testing.assert_allclose(matrices[:, :3, :3], expected, atol=5e-7)
     np.testing.assert_array_equal(matrices[:, :3, 3], 1)
@@ -80,12 +84,12 @@ def test_gradient_of_rotations_is_right_on_both_sides_of_the_series():
 
 def test_points_worked_out_by_hand():
     intrinsics = batch_of([[2.0, 0, 1], [0, 4.0, 0], [0, 0, 1]])
-    points = geometry.back_project(batch_of([[2.0, 2, 2], [8, 8, 8]]), intrinsics)
+    points = back_project(batch_of([[2.0, 2, 2], [8, 8, 8]]), intrinsics)
     np.testing.assert_allclose(points[0, 0], [[-1, 0, 2], [0, 0, 2], [1, 0, 2]])
     np.testing.assert_allclose(points[0, 1, 2], [4, 2, 8])
-    grid = geometry.project(points, intrinsics, motion((0, 0, 0), (0, 0, 0)))
+    grid = project(points, intrinsics, motion((0, 0, 0), (0, 0, 0)))
     np.testing.assert_allclose(grid[0, 1], [[0, 1], [1, 1], [2, 1]], atol=1e-6)
-    moved = geometry.project(points, intrinsics, motion((0, 0, 0), (1, 1, 2)))
+    moved = project(points, intrinsics, motion((0, 0, 0), (1, 1, 2)))
     np.testing.assert_allclose(moved[0, 0, 2], [2 * 2 / 4 + 1, 4 * 1 / 4])
 
 
@@ -221,7 +225,7 @@ def test_images_of_a_batch_do_not_mix():
     depth = jnp.float32(rng.uniform(1, 4, (2, 6, 8)))
     intrinsics = jnp.repeat(batch_of([[5.0, 0, 3], [0, 5, 2], [0, 0, 1]]), 2, axis=0)
     poses = jnp.float32(rng.normal(0, 0.1, (2, 6)))
-    arguments = source, depth, intrinsics, geometry.transform_matrix(poses[:, :3], poses[:, 3:])
+    arguments = source, depth, intrinsics, transform_matrix(poses[:, :3], poses[:, 3:])
     warp = jax.jit(geometry.warp)
     together = warp(*arguments)
     alone = [warp(*(a[i : i + 1] for a in arguments))[0] for i in range(2)]

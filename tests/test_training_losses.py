@@ -49,17 +49,30 @@ SMALLEST = {
 }
 
 
-@pytest.mark.parametrize("supervision", SMALLEST)
-def test_smallest_error_among_the_views_counts(supervision):
-    objective = Objective(supervision, auto_mask=False)
-    loss, terms = jax.jit(objective)(predict([0.2]), CONSTANT, motions=MOTIONS)
-    np.testing.assert_allclose(terms["photometric"], SMALLEST[supervision], atol=2e-5)
-    np.testing.assert_allclose(terms["smoothness"], 0, atol=1e-9)
-    np.testing.assert_allclose(loss, terms["photometric"], rtol=1e-6)
-    if supervision == "stereo":
-        masked, _ = jax.jit(Objective("stereo"))(predict([0.2]), CONSTANT, key=KEY)
-        # The same error once more, with noise: the smaller of the two.
-        assert loss - 2e-5 < masked < loss
+def test_smallest_error_among_the_views_counts():
+    @jax.jit
+    def losses(output):
+        plain = {
+            supervision: Objective(supervision, auto_mask=False)(output, CONSTANT, motions=MOTIONS)
+            for supervision in SMALLEST
+        }
+        return plain, Objective("stereo")(output, CONSTANT, key=KEY)[0]
+
+    plain, masked = losses(predict([0.2]))
+    for supervision, (loss, terms) in plain.items():
+        np.testing.assert_allclose(terms["photometric"], SMALLEST[supervision], atol=2e-5)
+        np.testing.assert_allclose(terms["smoothness"], 0, atol=1e-9)
+        np.testing.assert_allclose(loss, terms["photometric"], rtol=1e-6)
+    # The same error once more, with noise: the smaller of the two.
+    loss, _ = plain["stereo"]
+    assert loss - 2e-5 < masked < loss
+
+
+@jax.jit
+def stereo_error(source, target, depth, offset):
+    motion = objectives.stereo_motion(offset)
+    warped = objectives.warp(source, depth, INTRINSICS, motion)
+    return photometric.photometric_error(warped, target)
 
 
 @pytest.mark.parametrize("sign", [1, -1])
@@ -67,17 +80,13 @@ def test_disparity_that_explains_the_stereo_view_costs_nothing(sign):
     """A wall that is shifted by two pixels: 8 · 0.1 / depth = 2 in units of 5.4 m."""
     source = noise(3)
     target = jnp.roll(source, 2 * sign, axis=2)
-    batch = TrainingBatch(target, INTRINSICS, stereo=source, stereo_offset=jnp.array([sign * 0.54]))
     right = (1 / 0.4 - 0.01) / 9.99
     loss = {}
     for name, disparity in {"right": right, "near": 2 * right, "far": right / 2}.items():
-        output = predict([disparity, disparity])
-        warped = jax.jit(objectives.warp)(
-            source, output.depth, INTRINSICS, objectives.stereo_motion(batch.stereo_offset)
-        )
+        depth = predict([disparity]).depth
+        error = stereo_error(source, target, depth, np.float32([sign * 0.54]))
         seen = slice(3, None) if sign > 0 else slice(None, -3)
-        error = photometric.photometric_error(warped, target)[:, :, seen]
-        loss[name] = float(jnp.mean(error))
+        loss[name] = np.mean(error[:, :, seen])
     assert loss["right"] < 1e-4
     assert min(loss["near"], loss["far"]) > 0.2
 
@@ -93,26 +102,28 @@ def test_views_are_warped_by_their_own_motion_and_by_enlarged_disparity():
     fine = np.linspace(0.1, 0.5, 16, dtype=np.float32)
     coarse = fine.reshape(8, 2).mean(-1)
     output = predict([fine, coarse])
+
+    @jax.jit
+    def error(view, depth, motion):
+        warped = objectives.warp(view, depth, INTRINSICS, motion)
+        return photometric.photometric_error(warped, batch.image)
+
+    smoothness = jax.jit(photometric.edge_aware_smoothness)
     photometric_terms, smoothness_terms = [], []
     for scale, columns in enumerate((fine, coarse)):
         inverse = 1 / np.asarray(to_depth(columns))
         places = (np.arange(16) + 0.5) / 2**scale - 0.5
         enlarged = np.interp(places, np.arange(len(columns)), inverse).astype(np.float32)
-        depth = jnp.broadcast_to(1 / enlarged, SIZE)
-        errors = [
-            photometric.photometric_error(
-                objectives.warp(batch.pictures[view], depth, INTRINSICS, motions[view]), batch.image
-            )
-            for view in motions
-        ]
+        depth = np.broadcast_to(1 / enlarged, SIZE)
+        errors = [error(batch.pictures[view], depth, motions[view]) for view in motions]
         photometric_terms.append(np.minimum(*errors).mean())
-        smooth = photometric.edge_aware_smoothness(output.disparities[scale], batch.image)
+        smooth = smoothness(output.disparities[scale], batch.image)
         smoothness_terms.append(smooth / 2**scale)
-    objective = Objective("mono", auto_mask=False, smoothness_weight=0.5)
-    _, terms = jax.jit(objective)(output, batch, motions=motions)
+    objective = jax.jit(Objective("mono", auto_mask=False, smoothness_weight=0.5))
+    _, terms = objective(output, batch, motions=motions)
     np.testing.assert_allclose(terms["photometric"], np.mean(photometric_terms), rtol=1e-4)
     np.testing.assert_allclose(terms["smoothness"], 0.5 * np.mean(smoothness_terms), rtol=1e-4)
-    _, swapped = jax.jit(objective)(
+    _, swapped = objective(
         output,
         batch,
         motions={"previous": motions["following"], "following": motions["previous"]},
@@ -124,9 +135,10 @@ def test_smoothness_is_halved_at_each_coarser_scale():
     fine = np.linspace(0.1, 0.3, 16)[None, None]
     coarse = fine.reshape(1, 1, 8, 2).mean(-1)
     objective = Objective("stereo", auto_mask=False, smoothness_weight=0.5)
-    _, terms = jax.jit(objective)(predict([fine, coarse]), CONSTANT)
+    smoothness = jax.jit(lambda output: objective(output, CONSTANT)[1]["smoothness"])
+    found = smoothness(predict([fine, coarse]))
     step = 0.2 / 15 / 0.2
-    np.testing.assert_allclose(terms["smoothness"], 0.5 * (step + 2 * step / 2) / 2, rtol=1e-4)
+    np.testing.assert_allclose(found, 0.5 * (step + 2 * step / 2) / 2, rtol=1e-4)
 
 
 @pytest.mark.slow
@@ -138,12 +150,16 @@ def test_a_pyramid_compares_each_scale_at_its_own_and_smaller_sizes():
         maps = predict(disparities)
         output = DepthOutput(maps.depths[scale:], maps.disparities[scale:])
         objective = Objective("stereo", resolution=resolution, smoothness_weight=0.0)
-        return float(jax.jit(objective)(output, batch, key=KEY)[0])
+        return objective(output, batch, key=KEY)[0]
 
-    first = (loss([0.2], fine) + loss([0.2, 0.2], coarse, scale=1)) / 2
-    second = loss([0.1, 0.3], coarse, scale=1)
+    @jax.jit
+    def losses():
+        first = (loss([0.2], fine) + loss([0.2, 0.2], coarse, scale=1)) / 2
+        second = loss([0.1, 0.3], coarse, scale=1)
+        return first, second, loss([0.2, 0.3], fine, "pyramid")
+
+    first, second, pyramid = map(float, losses())
     assert first != pytest.approx(second, rel=1e-3)
-    pyramid = loss([0.2, 0.3], fine, "pyramid")
     assert pyramid == pytest.approx((first + second) / 2, rel=1e-5)
 
 
@@ -164,31 +180,41 @@ def slopes(objective, batch, log_sigma=0.3):
         return objective(output, batch, key=KEY)[0]
 
     output = predict([ramp], [log_sigma])
-    return jax.jit(jax.grad(loss, argnums=(0, 1)))(output.disparities, output.log_sigmas)
+    return jax.grad(loss, argnums=(0, 1))(output.disparities, output.log_sigmas)
 
 
-@pytest.mark.parametrize("uncertainty", ["none", "log", "repr"])
-def test_depth_learns_nothing_from_pixels_that_do_not_move(uncertainty):
-    options = {"uncertainty": uncertainty, "smoothness_weight": 0.0}
-    still = CONSTANT.replace(image=noise(0), stereo=noise(0))
-    to_disparity, to_sigma = slopes(Objective("stereo", **options), still)
-    assert all(np.all(np.asarray(g) == 0) for g in to_disparity)
-    assert all(np.all(np.asarray(g) != 0) == (uncertainty != "none") for g in to_sigma)
-    if uncertainty == "none":
-        to_disparity, _ = slopes(Objective("stereo", auto_mask=False, **options), still)
-        assert all(np.any(np.asarray(g) != 0) for g in to_disparity)
+def test_depth_learns_nothing_from_pixels_that_do_not_move():
+    @jax.jit
+    def all_slopes(still):
+        masked = {
+            uncertainty: slopes(Objective("stereo", uncertainty, smoothness_weight=0.0), still)
+            for uncertainty in ("none", "log", "repr")
+        }
+        plain = Objective("stereo", auto_mask=False, smoothness_weight=0.0)
+        return masked, slopes(plain, still)
+
+    masked, (plain, _) = all_slopes(CONSTANT.replace(image=noise(0), stereo=noise(0)))
+    for uncertainty, (to_disparity, to_sigma) in masked.items():
+        assert all(np.all(np.asarray(g) == 0) for g in to_disparity)
+        assert all(np.all(np.asarray(g) != 0) == (uncertainty != "none") for g in to_sigma)
+    assert all(np.any(np.asarray(g) != 0) for g in plain)
 
 
 def test_likelihood_and_regression_of_photometric_errors():
     e = SMALLEST["stereo"]
     output = predict([0.2, 0.3], [-1.0, 0.5])
-    _, terms = jax.jit(Objective("stereo", "log"))(output, CONSTANT, key=KEY)
+
+    @jax.jit
+    def terms_of(output):
+        objectives = (Objective("stereo", uncertainty) for uncertainty in ("log", "repr"))
+        return [objective(output, CONSTANT, key=KEY)[1] for objective in objectives]
+
+    log, regressed = terms_of(output)
     expected = np.mean([e * np.exp(1) - 1, e * np.exp(-0.5) + 0.5])
-    np.testing.assert_allclose(terms["likelihood"], expected, atol=5e-5)
-    assert set(terms) == {"likelihood", "smoothness"}
-    _, terms = jax.jit(Objective("stereo", "repr"))(output, CONSTANT, key=KEY)
-    np.testing.assert_allclose(terms["regression"], np.mean([e + 1, 0.5 - e]), atol=5e-5)
-    assert set(terms) == {"photometric", "regression", "smoothness"}
+    np.testing.assert_allclose(log["likelihood"], expected, atol=5e-5)
+    assert set(log) == {"likelihood", "smoothness"}
+    np.testing.assert_allclose(regressed["regression"], np.mean([e + 1, 0.5 - e]), atol=5e-5)
+    assert set(regressed) == {"photometric", "regression", "smoothness"}
 
 
 def test_teacher_is_imitated_in_disparity():
@@ -214,15 +240,15 @@ TRUTH = TrainingBatch(jnp.zeros((1, 2, 2, 3)), depth=jnp.array([[[2.0, 0.0], [6.
 
 def test_supervised_losses_count_known_pixels_only():
     output = measured([3.0, 8.0], [0.0, np.log(2.0)])
-    loss, terms = Objective("depth")(output, TRUTH)
+    loss, terms = jax.jit(Objective("depth"))(output, TRUTH)
     np.testing.assert_allclose(terms["depth"], np.mean([(1 + 3) / 2, (6 + 2) / 2]))
     assert loss == terms["depth"]
-    _, terms = Objective("depth", "log")(output, TRUTH)
+    _, terms = jax.jit(Objective("depth", "log"))(output, TRUTH)
     np.testing.assert_allclose(terms["likelihood"], np.mean([2, 2 + np.log(2)]), rtol=1e-6)
-    _, terms = Objective("depth", "repr")(output, TRUTH)
+    _, terms = jax.jit(Objective("depth", "repr"))(output, TRUTH)
     regression = [(1 + 3) / 2, (6 - np.log(2) + 2 - np.log(2)) / 2]
     np.testing.assert_allclose(terms["regression"], np.mean(regression), rtol=1e-6)
-    _, terms = Objective("depth", "self")(output, TRUTH, teacher=measured([5.0, 1.0]))
+    _, terms = jax.jit(Objective("depth", "self"))(output, TRUTH, teacher=measured([5.0, 1.0]))
     np.testing.assert_allclose(terms["likelihood"], np.mean([2, 3 / 2 + np.log(2)]), rtol=1e-6)
 
 

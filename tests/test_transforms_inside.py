@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 from flax import nnx
+from helpers import draw_variables
 
 import grumo_jax
 from grumo_jax.ablation import ablate_locations, depth_change
@@ -55,24 +56,32 @@ def network(block):
 def what_is_seen(model, variables, images):
     """Everything that looks inside, in an order in which one call could spoil the next."""
     edits = {"block_1/conv": jnp.zeros_like}
+
+    @jax.jit
+    def values(variables, images):
+        inside = (model, variables, images)
+        return {
+            "edited": grumo_jax.edit_activations(*inside, edits),
+            "plain": grumo_jax.edit_activations(*inside, {}),
+            "captured": grumo_jax.capture_activations(*inside, "block_2/conv"),
+            "gradients": grumo_jax.activation_gradients(
+                *inside, ["block_0/conv", "block_2/conv"], jnp.mean
+            ),
+            "grad": grumo_jax.GradientUncertainty(model)(variables, images).raw,
+            "after": model.apply(variables, images),
+        }
+
     return {
         "layers": list(grumo_jax.activation_shapes(model, variables, images)),
         "chosen": grumo_jax.choose_layers(model, variables, images, "decoder"),
-        "edited": grumo_jax.edit_activations(model, variables, images, edits),
-        "plain": grumo_jax.edit_activations(model, variables, images, {}),
-        "captured": grumo_jax.capture_activations(model, variables, images, "block_2/conv"),
-        "gradients": grumo_jax.activation_gradients(
-            model, variables, images, ["block_0/conv", "block_2/conv"], jnp.mean
-        ),
-        "grad": grumo_jax.GradientUncertainty(model)(variables, images).raw,
-        "after": model.apply(variables, images),
+        **values(variables, images),
     }
 
 
 @pytest.fixture(scope="module")
 def plain(images):
     model = network(Block)
-    variables = model.init(jax.random.key(0), images)
+    variables = draw_variables(model, images)
     return variables, what_is_seen(model, variables, images)
 
 
@@ -113,7 +122,7 @@ class OwnDerivative(nn.Module):
 @pytest.mark.parametrize("transform", [lambda f: f, jax.jit])
 def test_a_layer_inside_custom_vjp_is_refused_and_one_before_is_not(transform, images):
     model = OwnDerivative()
-    variables = model.init(jax.random.key(0), images)
+    variables = draw_variables(model, images)
 
     def gradients(variables, layer):
         return grumo_jax.activation_gradients(model, variables, images, layer, jnp.mean)
@@ -187,10 +196,16 @@ def test_nnx_transforms_hide_nothing(block, as_plain, layer, images):
     for kind in (block, as_plain):
         net = NnxNet(kind, nnx.Rngs(0))
         net(images)
-        inside = (*nnx.split(net), images)
-        edited = grumo_jax.edit_activations(*inside, {layer: jnp.zeros_like})
-        gradient = grumo_jax.activation_gradients(*inside, layer, jnp.mean)
-        found.append((list(grumo_jax.activation_shapes(*inside)), edited, gradient))
+        graph, state = nnx.split(net)
+
+        @jax.jit
+        def values(state, images, graph=graph):
+            edited = grumo_jax.edit_activations(graph, state, images, {layer: jnp.zeros_like})
+            gradient = grumo_jax.activation_gradients(graph, state, images, layer, jnp.mean)
+            return edited, gradient
+
+        names = list(grumo_jax.activation_shapes(graph, state, images))
+        found.append((names, *values(state, images)))
     assert found[0][0] == found[1][0]
     for ours, plain in zip(found[0][1:], found[1][1:], strict=True):
         np.testing.assert_allclose(ours, plain, rtol=1e-5, atol=1e-8)

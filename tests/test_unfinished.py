@@ -2,6 +2,7 @@
 
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -41,15 +42,23 @@ WRITE = """
 """
 
 
-def test_the_next_write_takes_the_place_of_what_a_kill_left(tmp_path):
-    killed(WRITE, tmp_path / "map.npz")
+@pytest.fixture(scope="module")
+def half_written(tmp_path_factory):
+    """A folder in which a kill interrupted a write."""
+    folder = tmp_path_factory.mktemp("killed")
+    killed(WRITE, folder / "map.npz")
+    return folder
+
+
+def test_the_next_write_takes_the_place_of_what_a_kill_left(half_written, tmp_path):
+    shutil.copytree(half_written, tmp_path, dirs_exist_ok=True)
     assert list(tmp_path.iterdir()) == [unfinished(tmp_path / "map.npz")]
     write_atomically(tmp_path / "map.npz", lambda stream: stream.write(b"all"))
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == {"map.npz": b"all"}
 
 
-def test_the_next_command_removes_what_a_kill_left_and_nothing_else(tmp_path):
-    killed(WRITE, tmp_path / "map.npz")
+def test_the_next_command_removes_what_a_kill_left_and_nothing_else(half_written, tmp_path):
+    shutil.copytree(half_written, tmp_path, dirs_exist_ok=True)
     for name in (".grumorc", ".hidden", "grumo.npz"):
         (tmp_path / name).write_text("precious")
     (tmp_path / ".grumo.folder").mkdir()
@@ -104,7 +113,14 @@ SAVE = """
 """
 
 
-@pytest.mark.parametrize("where", ["network _write_card", "other _write_card", "network renaming"])
+@pytest.mark.parametrize(
+    "where",
+    [
+        "network renaming",
+        pytest.param("network _write_card", marks=pytest.mark.slow),
+        pytest.param("other _write_card", marks=pytest.mark.slow),
+    ],
+)
 def test_the_next_save_removes_what_a_kill_left(tiny, tmp_path, where):
     model, variables = tiny
     grumo_jax.save_checkpoint(tmp_path / "network", model, variables)
