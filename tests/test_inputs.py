@@ -65,9 +65,8 @@ def test_trees_of_images(make):
     estimator = jax.jit(make(Pair()))
     estimate = estimator(variables, inputs, jax.random.key(2))
     unscaled = estimator(variables, {**inputs, "scale": jnp.ones(2)}, jax.random.key(2))
-    np.testing.assert_allclose(
-        np.array([1, 2])[:, None, None] * unscaled.depth, estimate.depth, rtol=1e-5
-    )
+    expected = inputs["scale"][:, None, None] * unscaled.depth
+    np.testing.assert_allclose(estimate.depth, expected, rtol=1e-5)
     flipped = {**inputs, "left": left[:, :, ::-1], "right": right[:, :, ::-1]}
     if isinstance(make(Pair()), grumo_jax.GradientUncertainty):
         seen = jax.jit(Pair().apply)(variables, flipped)[:, :, ::-1]
@@ -220,3 +219,21 @@ def test_the_images_need_not_come_first(images):
     raw = grad(variables, inputs).raw
     assert raw.shape == images.shape[:3]
     assert float(raw.max()) > 0
+
+
+class DropsAttention(nn.Module):
+    """Attention drops weights by itself, without a module of its own."""
+
+    @nn.compact
+    def __call__(self, x):
+        tokens = nn.Dense(4)(x.reshape(*x.shape[:2], -1))
+        drops = {"dropout_rate": 0.5, "deterministic": False}
+        return nn.softplus(nn.MultiHeadDotProductAttention(2, name="attention", **drops)(tokens))
+
+
+def test_attention_that_drops_is_in_train_mode(images):
+    keys = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
+    variables = DropsAttention().init(keys, images)
+    network = grumo_jax.wrap(DropsAttention(), kwargs={"rngs": {"dropout": jax.random.key(2)}})
+    with pytest.raises(GrumoError, match="train mode: 'attention' drops at random"):
+        grumo_jax.PostProcessing(network)(variables, images)
