@@ -117,6 +117,7 @@ def test_ablations_of_half_precision(photos, in_units):
     assert np.all(error < 0.2 * np.abs(expected).max(axis=(1, 3, 4, 5)))
 
 
+@pytest.mark.slow
 def test_transforms_of_half_precision(photos, in_units):
     grad = grumo_jax.GradientUncertainty(wrapped(jnp.float16), layers="up1")
 
