@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
-from helpers import draw_variables
 
 import grumo_jax
 from grumo_jax.ablation import Grid, Signal, Site, ablate_settings, pixel_gradients
@@ -50,7 +49,7 @@ def photos():
 @pytest.fixture(scope="module")
 def in_units(photos):
     """The same variables, in which depth has each of the units."""
-    variables = jax.jit(Half(jnp.float32).init)(jax.random.key(1), photos)
+    variables = Half(jnp.float32).init(jax.random.key(1), photos)
     return [{"params": {**variables["params"], "unit": jnp.float32(unit)}} for unit in UNITS]
 
 
@@ -65,32 +64,31 @@ def scores_of(estimate):
 @pytest.mark.parametrize(
     ("dtype", "wide_head", "space"),
     [
-        ("float32", False, "log_depth"),
         ("bfloat16", False, "log_depth"),
         ("float16", False, "log_depth"),
-        ("float16", True, "log_depth"),
-        ("float16", False, "depth"),
+        pytest.param("float32", False, "log_depth", marks=pytest.mark.slow),
+        pytest.param("float16", True, "log_depth", marks=pytest.mark.slow),
+        pytest.param("float16", False, "depth", marks=pytest.mark.slow),
     ],
 )
 def test_maps_do_not_depend_on_the_unit_of_depth(photos, in_units, dtype, wide_head, space):
     options = {"layers": ("up2", "up1"), "space": space, "combine": "mean"}
     network = wrapped(jnp.dtype(dtype), wide_head=wide_head)
-    grad = jax.jit(grumo_jax.GradientUncertainty(network, **options))
+    grad = grumo_jax.GradientUncertainty(network, **options)
     small, one, large = (grad(variables, photos) for variables in in_units)
     for estimate in (small, large):
         np.testing.assert_allclose(estimate.uncertainty, one.uncertainty, atol=EXACT[dtype])
         assert np.mean(scores_of(estimate) == 0) <= np.mean(scores_of(one) == 0) + 1e-3
     for array in (one.depth, one.uncertainty, one.raw, one.loss, scores_of(one)):
         assert array.dtype == jnp.float32
-    in_full = jax.jit(grumo_jax.GradientUncertainty(wrapped(jnp.float32), **options))
-    full = in_full(in_units[1], photos)
+    full = grumo_jax.GradientUncertainty(wrapped(jnp.float32), **options)(in_units[1], photos)
     np.testing.assert_allclose(one.uncertainty, full.uncertainty, atol=0.1)
     assert np.mean(scores_of(one) == 0) <= np.mean(scores_of(full) == 0) + 1e-3
 
 
 def test_log_sigma_counts_in_half_precision(photos, in_units):
     full, half = (
-        jax.jit(grumo_jax.GradientUncertainty.uncertainty_only(wrapped(dtype), layers="up1"))(
+        grumo_jax.GradientUncertainty.uncertainty_only(wrapped(dtype), layers="up1")(
             in_units[1], photos
         )
         for dtype in (jnp.float32, jnp.float16)
@@ -103,26 +101,23 @@ def test_ablations_of_half_precision(photos, in_units):
     """Settings and single pixels have the gradients that the estimator has."""
     network, (_, _, variables) = wrapped(jnp.float16), in_units
     grad = grumo_jax.GradientUncertainty(network, layers="up1", space="log_depth")
-    estimate = jax.jit(grad)(variables, photos)
+    estimate = grad(variables, photos)
     grid = Grid((Signal("flip", Flip(), space="log_depth"),), (Site("up1", ("up1",)),), ("max",))
     maps = jax.jit(lambda v, x: ablate_settings(grid, network, v, x, lambda _, u: u))
     np.testing.assert_allclose(
         maps(variables, photos)[0, 0, 0], estimate.uncertainty, atol=EXACT["float16"]
     )
     pixels = jnp.array([[3, 5], [20, 40]])
-
-    def gradients(grad):
-        return jax.jit(lambda v, x: pixel_gradients(grad, v, x, pixels)["up1"])(variables, photos)
-
-    single = gradients(grad)
+    single = jax.jit(lambda v, x: pixel_gradients(grad, v, x, pixels))(variables, photos)["up1"]
     assert single.dtype == jnp.float32
     wide = grumo_jax.GradientUncertainty(wrapped(jnp.float32), layers="up1", space="log_depth")
-    expected = gradients(wide)
+    expected = pixel_gradients(wide, variables, photos, pixels)["up1"]
     assert np.all((np.abs(single) > 0).sum(axis=(1, 2, 3, 4, 5)) > 50)
     error = np.abs(single - expected).max(axis=(1, 3, 4, 5))
     assert np.all(error < 0.2 * np.abs(expected).max(axis=(1, 3, 4, 5)))
 
 
+@pytest.mark.slow
 def test_transforms_of_half_precision(photos, in_units):
     grad = grumo_jax.GradientUncertainty(wrapped(jnp.float16), layers="up1")
 
@@ -133,14 +128,8 @@ def test_transforms_of_half_precision(photos, in_units):
     found = slope(in_units[2], photos)
     assert np.all(np.isfinite(found))
     assert np.any(found != 0)
-
-    @jax.jit
-    @jax.vmap
-    def mapped(image):
-        return grad(in_units[2], image[None]).uncertainty[0]
-
-    whole = jax.jit(grad)(in_units[2], photos).uncertainty
-    np.testing.assert_allclose(mapped(photos), whole, atol=EXACT["float16"])
+    mapped = jax.vmap(lambda image: grad(in_units[2], image[None]).uncertainty[0])(photos)
+    np.testing.assert_allclose(mapped, grad(in_units[2], photos).uncertainty, atol=EXACT["float16"])
 
 
 def test_in_float32_the_scale_changes_no_bit(small, images):
@@ -159,9 +148,8 @@ def test_in_float32_the_scale_changes_no_bit(small, images):
 def test_learned_uncertainty_of_half_precision(photos, in_units):
     """σ and σ² of float16 would be infinite from s = 11.1 on, and from 5.6."""
     network = grumo_jax.wrap(Half(jnp.float16), log_sigma=lambda output: output["log_sigma"] + 12)
-    learned = jax.jit(grumo_jax.LearnedUncertainty(network))(in_units[1], photos)
-    members = grumo_jax.stack_variables(in_units[1:])
-    ensemble = jax.jit(grumo_jax.Ensemble(network))(members, photos)
+    learned = grumo_jax.LearnedUncertainty(network)(in_units[1], photos)
+    ensemble = grumo_jax.Ensemble(network)(grumo_jax.stack_variables(in_units[1:]), photos)
     for estimate in (learned, ensemble):
         assert estimate.raw.dtype == estimate.uncertainty.dtype == jnp.float32
         assert np.all(np.isfinite(estimate.raw))
@@ -175,19 +163,19 @@ def test_a_layer_whose_first_axis_is_not_the_images(photos):
             y = nn.Conv(1, (3, 3), name="tiles")(tiles)
             return nn.softplus(y.reshape(*images.shape[:3]))
 
-    variables = draw_variables(Tiled(), photos)
+    variables = Tiled().init(jax.random.key(0), photos)
     with pytest.raises(grumo_jax.errors.LayerError, match=r"'tiles' has shape .* 2 images"):
         grumo_jax.GradientUncertainty(Tiled(), layers="tiles")(variables, photos)
 
 
-@pytest.mark.parametrize("unit", [1 / 400, 1000.0])
+@pytest.mark.parametrize("unit", [1 / 400, pytest.param(1000.0, marks=pytest.mark.slow)])
 def test_inverses_are_read_in_float32(photos, in_units, unit):
     """As of relative disparity, which is in the thousands or far below 1."""
     variables = {"params": {**in_units[0]["params"], "unit": jnp.float32(unit)}}
 
     def grad(dtype):
         network = grumo_jax.wrap(Half(dtype), depth=lambda output: 1 / output["depth"])
-        return jax.jit(grumo_jax.GradientUncertainty(network, layers="up1"))(variables, photos)
+        return grumo_jax.GradientUncertainty(network, layers="up1")(variables, photos)
 
     full, half = grad(jnp.float32), grad(jnp.float16)
     np.testing.assert_allclose(half.depth, full.depth, rtol=5e-3)

@@ -38,7 +38,7 @@ ESTIMATORS = [
 ]
 
 
-@pytest.mark.parametrize("channels", [1, 6])
+@pytest.mark.parametrize("channels", [pytest.param(1, marks=pytest.mark.slow), 6])
 @pytest.mark.parametrize("make", ESTIMATORS)
 def test_any_number_of_channels(channels, make):
     images = jax.random.uniform(jax.random.key(0), (2, 16, 32, channels))

@@ -85,6 +85,7 @@ def test_generated_scans_are_whole_and_their_parts_are_not(kitti, tmp_path):
         read_scan(scan)
 
 
+@pytest.mark.slow
 def test_nyu_reads_back(nyu):
     sample = NyuFastDepth(nyu, "val")[0]
     view = nyu_view("val/official/00001")

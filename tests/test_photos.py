@@ -14,6 +14,7 @@ from PIL import Image
 import grumo_jax
 from grumo_jax import images as files
 from grumo_jax import plots
+from grumo_jax.predictor import to_photo_size
 
 
 @pytest.fixture(scope="module")
@@ -116,8 +117,8 @@ def test_a_write_that_fails_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_predictor_gives_maps_at_the_photos_size(tiny, photo):
-    model, variables = tiny
+def test_predictor_gives_maps_at_the_photos_size(small, photo):
+    model, variables = small
     predictor = grumo_jax.Predictor(grumo_jax.PostProcessing(model), variables, (32, 64), 2)
     wide = np.concatenate([photo, photo], axis=1)
     results = list(predictor.predict([photo, wide, photo]))
@@ -125,7 +126,21 @@ def test_predictor_gives_maps_at_the_photos_size(tiny, photo):
     np.testing.assert_allclose(results[0].depth, results[2].depth, rtol=1e-5)
     alone = predictor(photo)
     np.testing.assert_allclose(alone.uncertainty, results[0].uncertainty, atol=1e-5)
-    assert 1 / results[0].depth.max() >= 0.01, "disparity is what is interpolated"
+
+
+@pytest.mark.parametrize(
+    ("predicts", "expected"),
+    [
+        ("depth", [1, 1.75, 3.25, 4]),
+        ("disparity", [1, 1 / 0.8125, 1 / 0.4375, 4]),
+    ],
+)
+def test_what_the_network_predicts_is_what_is_interpolated(predicts, expected):
+    maps = np.array([[[1, 4]]], np.float32)
+    estimate = grumo_jax.estimators.Estimate(maps, maps, maps)
+    network = grumo_jax.DepthNetwork(None, predicts=predicts)
+    found = to_photo_size(network, estimate, 0, (1, 4))
+    np.testing.assert_allclose(found.depth[0], expected, rtol=1e-6)
 
 
 def test_predictor_without_input_size_takes_the_nearest_multiple_of_32(small, photo):

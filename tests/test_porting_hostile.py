@@ -229,6 +229,7 @@ def test_what_a_pickle_may_claim(tmp_path):
         load_torch_state(tmp_path / "encoder.pth")
 
 
+@pytest.mark.slow
 def test_what_was_read_does_not_change_with_the_file(save):
     """Arrays share the file's memory, and variables do not."""
     folder = save()

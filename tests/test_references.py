@@ -1,5 +1,4 @@
 import zlib
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -85,14 +84,12 @@ def test_reference_depths_are_predictions_on_augmented_images(small, images):
 @pytest.mark.parametrize("reference", [grumo_jax.FeatureDropout(), grumo_jax.FeatureNoise()])
 def test_feature_references_edit_the_encoders_outputs(small, images, reference):
     network, variables = small
-    key = jax.random.key(0)
-    depths = predict(network, variables, images, (reference,), key)
-    plain = jax.jit(network.module.apply)(variables, images)["depth"]
-    assert np.abs(depths[:, 0] - plain).max() > 1e-3
     strength = {"rate": 1e-7} if isinstance(reference, grumo_jax.FeatureDropout) else {"std": 0.0}
     weak = type(reference)(**strength)
-    depths = predict(network, variables, images, (weak,), key)
-    np.testing.assert_allclose(depths[:, 0], plain, rtol=1e-4)
+    depths = predict(network, variables, images, (reference, weak), jax.random.key(0))
+    plain = jax.jit(network.module.apply)(variables, images)["depth"]
+    assert np.abs(depths[:, 0] - plain).max() > 1e-3
+    np.testing.assert_allclose(depths[:, 1], plain, rtol=1e-4)
 
 
 def test_users_own_reference(small, images):
@@ -170,10 +167,15 @@ def test_two_of_a_kind_draw_differently_and_companions_change_nothing(small, ima
         "strong": grumo_jax.TestTimeVariance(network, references=(strong,)),
         "both": grumo_jax.TestTimeVariance(network, references=(weak, strong)),
     }
-    together = jax.jit(partial(grumo_jax.estimate_together, estimators))(variables, images, key)
-    for name, estimator in estimators.items():
-        expected = jax.jit(estimator)(variables, images, key)
-        np.testing.assert_allclose(together[name].raw, expected.raw, rtol=1e-3, atol=1e-6)
+
+    @jax.jit
+    def together_and_alone(*arguments):
+        alone = {name: estimator(*arguments).raw for name, estimator in estimators.items()}
+        return grumo_jax.estimate_together(estimators, *arguments), alone
+
+    together, alone = together_and_alone(variables, images, key)
+    for name, expected in alone.items():
+        np.testing.assert_allclose(together[name].raw, expected, rtol=1e-3, atol=1e-6)
 
 
 def test_unknown_ground_truth_is_no_nan(small, images):

@@ -45,7 +45,7 @@ def test_exchanges_are_noticed(place):
     assert exchanged(lambda x: x[::-1], maps) == {"collective-permute"}
 
 
-@pytest.mark.parametrize("form", [pytest.param("padded", marks=pytest.mark.slow), "corrected"])
+@pytest.mark.parametrize("form", ["padded", pytest.param("corrected", marks=pytest.mark.slow)])
 def test_estimators(place, tiny, form, monkeypatch):
     if form == "corrected":
         monkeypatch.setattr(convolutions, "SMALL", 0)

@@ -117,8 +117,7 @@ def test_devices_share_the_batch(settings):
 
 @pytest.mark.slow
 def test_pairs_of_frames_stay_on_their_devices():
-    settings = Settings("mono", **TINY, auto_mask=False)
-    mesh = make_mesh(jax.devices()[:2], 4)
+    settings, mesh = Settings("mono", **TINY), make_mesh(jax.devices()[:2], 4)
     (arrays,) = arrays_of(settings)
     placed = jax.device_put(arrays, shared(mesh))
     state = jax.device_put(begin(settings), replicated(mesh))
