@@ -148,18 +148,22 @@ def _patch_grids(size: tuple[int, int]) -> set[tuple[int, int]]:
 
 
 def picture_size(images: Any) -> tuple[int, int]:
-    """(height, width) of the first picture (B, H, W, C) in a tree of inputs."""
-    for leaf in jax.tree.leaves(images):
-        if jnp.ndim(leaf) == 4:
-            height, width = jnp.shape(leaf)[1:3]
-            return height, width
-    raise GrumoError("the inputs hold no images (batch, height, width, channels)")
+    """(height, width) of the first picture in a tree of inputs."""
+    _, height, width, _ = _first_picture(images)
+    return height, width
 
 
 def batch_size(images: Any) -> int:
-    """Number of pictures: of the first (B, H, W, C) in a tree of inputs, or of what comes first."""
-    leaves = sorted(jax.tree.leaves(images), key=lambda leaf: jnp.ndim(leaf) != 4)
-    return jnp.shape(leaves[0])[0]
+    """Number of images, as the first picture in a tree of inputs has it."""
+    return _first_picture(images)[0]
+
+
+def _first_picture(images: Any) -> tuple[int, ...]:
+    """The shape (B, H, W, C) of the first leaf that has four axes."""
+    for leaf in jax.tree.leaves(images):
+        if jnp.ndim(leaf) == 4:
+            return jnp.shape(leaf)
+    raise GrumoError("the inputs hold no images (batch, height, width, channels)")
 
 
 def find_layout(name: str, shape: Any, declared: Layout | None, images: Any) -> Layout:

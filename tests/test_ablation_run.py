@@ -29,14 +29,17 @@ METRES = Protocol("test", limit_truth=True, crop=None, size=SIZE)
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
-    """Five photos of two sizes with sparse depth; the last has none."""
+    """Five photos of two sizes with sparse depth; the last has none.
+
+    So few pixels that no two are as uncertain but for rounding, which could swap them.
+    """
     root, rng = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
     for i in range(5):
         size = (40, 72) if i % 2 else (44, 80)
         for kind in ("rgb", "depth"):
             (root / kind).mkdir(exist_ok=True)
         Image.fromarray(rng.integers(0, 256, (*size, 3), np.uint8)).save(root / "rgb" / f"{i}.png")
-        depth = rng.uniform(2, 40, size) * (rng.random(size) < 0.4) * (i != 4)
+        depth = rng.uniform(2, 40, size) * (rng.random(size) < 0.02) * (i != 4)
         np.save(root / "depth" / f"{i}.npy", depth.astype(np.float32))
     return ImageFolder(root / "rgb", root / "depth")
 
@@ -60,11 +63,6 @@ def whole(run, tmp_path_factory):
     return run(tmp_path_factory.mktemp("ablation") / "whole.jsonl", about={"base_model": "small"})
 
 
-ONE_PAIR = 1e-3
-"""What an area of these small images may change by where two programs' rounding swaps two pixels
-that are as uncertain; settings differ by ten times as much."""
-
-
 @pytest.mark.defaults
 def test_rows_are_what_evaluation_gives(whole, small, source, tmp_path):
     network, variables = small
@@ -81,16 +79,14 @@ def test_rows_are_what_evaluation_gives(whole, small, source, tmp_path):
             assert row["pixels"] == entry["pixels"]
             for area, metric in itertools.product(("ause", "aurg"), ("abs_rel", "rmse", "a1")):
                 found = np.array(row[area][metric])[place]
-                assert found == pytest.approx(entry[area][metric], abs=ONE_PAIR, rel=ONE_PAIR)
+                assert found == pytest.approx(entry[area][metric], abs=2e-4, rel=2e-4)
 
 
 @pytest.mark.slow
 def test_devices_change_nothing(whole, run, tmp_path):
     four = run(tmp_path / "four.jsonl", devices=jax.devices()[:4], batch_size=4)
     for row, expected in zip(four.rows(), whole.rows(), strict=True):
-        np.testing.assert_allclose(
-            row["ause"]["abs_rel"], expected["ause"]["abs_rel"], atol=ONE_PAIR
-        )
+        np.testing.assert_allclose(row["ause"]["abs_rel"], expected["ause"]["abs_rel"], atol=1e-5)
 
 
 @pytest.mark.parametrize("cut", [3, pytest.param(1, marks=pytest.mark.slow)])
@@ -188,7 +184,7 @@ def test_depth_that_is_infinite_counts_as_in_evaluation(ablated, odd, small, sou
     for row, other in zip(ablated.rows(), evaluated.rows(), strict=True):
         entry = other["estimators"]["first"]
         expected = entry["ause"]["abs_rel"]
-        assert row["ause"]["abs_rel"][0][0][0] == pytest.approx(expected, abs=ONE_PAIR)
+        assert row["ause"]["abs_rel"][0][0][0] == pytest.approx(expected, abs=2e-4)
         assert (row["no_depth"], row["no_uncertainty"]) == (entry["no_depth"], 0)
     odd_pixels = sum(row["no_depth"] for row in ablated.rows())
     assert odd_pixels > 0

@@ -89,8 +89,8 @@ def test_no_state_is_left_behind():
     grumo_jax.edit_activations(model, variables, x, {"a": jnp.zeros_like})
     assert model.apply(variables, x) == 30
     assert apply(variables, x) == 30
-    traced_anew = jax.jit(lambda *inputs: model.apply(*inputs))
-    assert traced_anew(variables, x) == 30
+    compiled = jax.jit(lambda *inputs: model.apply(*inputs))
+    assert compiled(variables, x) == 30
 
 
 @pytest.mark.slow

@@ -169,7 +169,6 @@ def test_errors_of_other_libraries_about_disks_are_one_sentence(error, said):
         raise error
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full here")
 @pytest.mark.parametrize("size", [100, 2**20])
 def test_the_file_that_does_not_fit_is_named(tmp_path, size):
     """However late the system says so: as it is written, or as the last of it is."""
@@ -192,6 +191,7 @@ def test_a_library_that_cannot_write_a_file_is_said_with_its_name(tmp_path):
         write_atomically(tmp_path / "file", write)
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full here")
 def test_standard_output_on_a_full_disk():
     with open("/dev/full", "w") as full:
         command = [sys.executable, "-m", "grumo", "layers", "checkpoints/synthetic"]

@@ -12,6 +12,7 @@ _CUSTOM = {
     inspect.unwrap(f.__call__).__code__.co_filename for f in (jax.custom_vjp, jax.custom_jvp)
 }
 
+# Made at import, since JAX wants nothing else of itself to happen meanwhile.
 _ANEW = jax.make_user_context()
 
 

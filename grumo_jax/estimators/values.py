@@ -127,7 +127,6 @@ def check_key(key: Any) -> None:
     if key is None:
         return
     if isinstance(key, jax.Array | np.ndarray):
-        raw = jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0)))
         if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
             if key.ndim == 0:
                 return
@@ -135,6 +134,7 @@ def check_key(key: Any) -> None:
                 f"the key is an array of keys, of shape {key.shape}; expected one: jax.vmap takes "
                 "several"
             )
+        raw = jax.eval_shape(lambda: jax.random.PRNGKey(0))
         if (key.shape, key.dtype) == (raw.shape, raw.dtype):
             return
     raise GrumoError(
