@@ -90,7 +90,7 @@ def consistency_loss(
     losses = loss(*_compared(depth, references, space))
     if losses.ndim != 2 or losses.shape[0] != depth.shape[0]:
         raise GrumoError(f"the loss has shape {losses.shape}; expected ({depth.shape[0]}, losses)")
-    if uncertainty_weight:
+    if may_count(uncertainty_weight):
         sigma_squared = jnp.mean(_sigma_squared(log_sigma, uncertainty_weight), axis=(1, 2))
         losses = losses + uncertainty_weight * sigma_squared[:, None]
     return losses
@@ -117,7 +117,7 @@ def pixel_losses(
         Array([[[[4., 0.]]]], dtype=float32)
     """
     losses = LOSSES[loss](*_compared(depth, references, space))
-    if uncertainty_weight:
+    if may_count(uncertainty_weight):
         sigma_squared = _sigma_squared(log_sigma, uncertainty_weight)
         losses = losses + uncertainty_weight * sigma_squared[:, None]
     return losses
@@ -140,6 +140,11 @@ def _usable(depth: jax.Array, space: Space) -> jax.Array:
     return finite if space == "depth" else finite & (depth > 0)
 
 
+def may_count(weight: float | jax.Array) -> bool:
+    """Whether a weight may be other than 0; a traced one may."""
+    return isinstance(weight, jax.core.Tracer) or bool(weight)
+
+
 def _sigma_squared(log_sigma: jax.Array | None, weight: float) -> jax.Array:
     if log_sigma is None:
         raise GrumoError(
@@ -152,13 +157,18 @@ def _sigma_squared(log_sigma: jax.Array | None, weight: float) -> jax.Array:
 
 
 def check_loss(loss: LossName | Loss, space: str, uncertainty_weight: float) -> None:
-    """Raise a `GrumoError` for an unknown loss or space, a wrong weight, or an empty loss."""
+    """Raise a `GrumoError` for an unknown loss or space, a wrong weight, or an empty loss.
+
+    Of a traced weight nothing is known.
+    """
     if isinstance(loss, str) and loss not in LOSSES:
         raise GrumoError(f"loss is {loss!r}; it must be one of {', '.join(map(repr, LOSSES))}")
     if space not in get_args(Space):
         raise GrumoError(
             f"space is {space!r}; it must be one of {', '.join(map(repr, get_args(Space)))}"
         )
+    if isinstance(uncertainty_weight, jax.core.Tracer):
+        return
     if not 0 <= uncertainty_weight < float("inf"):
         raise GrumoError(
             f"uncertainty_weight is {uncertainty_weight}; it must be finite and at least 0"

@@ -106,11 +106,7 @@ class DepthNetwork:
 
     def declared_layout(self, name: str) -> Layout | None:
         """The layout of the first pattern that matches a layer's name, or None."""
-        path = name.partition("#")[0]
-        for pattern, layout in self.layouts:
-            if fnmatchcase(name, pattern) or fnmatchcase(path, pattern):
-                return layout
-        return None
+        return next((layout for p, layout in self.layouts if matches(name, p)), None)
 
     def to_quantity(self, depth: jax.Array) -> jax.Array:
         """Depth to what the network predicts, any shape."""
@@ -119,6 +115,16 @@ class DepthNetwork:
     def to_depth(self, quantity: jax.Array) -> jax.Array:
         """The inverse of `to_quantity`."""
         return 1 / (quantity + self.least_disparity) if self.predicts == "disparity" else quantity
+
+
+def matches(name: str, pattern: str) -> bool:
+    """Whether a pattern stands for a layer, named with the number of its call or without.
+
+    Example:
+        >>> matches("block_1/conv#0", "block_*/conv"), matches("head", "block_*")
+        (True, False)
+    """
+    return any(fnmatchcase(n, pattern) for n in (name, name.partition("#")[0]))
 
 
 def wrap(
@@ -149,7 +155,8 @@ def wrap(
             lists them). Those left out are chosen by the rules of `choose_layers`.
         layouts: {pattern of names: layout} of activations that are no channels-last maps, such as
             {"encoder/*": FeatureMap(channel_axis=1), "vit/block_*": Tokens(prefix=1)}; the first
-            pattern that matches counts (`fnmatch`: "*" stands for anything). Tokens of square
+            pattern that matches counts (`fnmatch`: "*" stands for anything), and one that
+            matches no layer is refused where layers are listed. Tokens of square
             patches, after a class token, registers or nothing, are recognised without.
         kwargs: keyword arguments of each call of the module, such as {"train": False}.
 

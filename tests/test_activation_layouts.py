@@ -240,3 +240,12 @@ def test_what_is_no_map_is_not_dropped_by_columns(references, images):
         drop = grumo_jax.GradientUncertainty(model, layers="down", reference=references)
     with pytest.raises(LayerError, match="layer 'first' is no feature map"):
         drop(variables, images, jax.random.key(0))
+
+
+def test_a_pattern_that_no_layer_matches_is_named(images):
+    model = nn.Sequential([nn.Conv(4, (3, 3)), nn.Conv(1, (3, 3)), nn.softplus])
+    variables = model.init(jax.random.key(0), images)
+    network = grumo_jax.wrap(model, layouts={"layer_0": FeatureMap(channel_axis=1)})
+    said = r"no layer is called 'layer_0', of which wrap.* says FeatureMap.*did you mean 'layers_0'"
+    with pytest.raises(LayerError, match=said):
+        grumo_jax.GradientUncertainty(network)(variables, images)

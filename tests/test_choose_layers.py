@@ -6,7 +6,7 @@ from helpers import draw_variables
 
 import grumo_jax
 from grumo_jax import choose_layers, name_layers
-from grumo_jax.errors import GrumoError
+from grumo_jax.errors import GrumoError, LayerError
 
 
 def test_the_rules_find_the_papers_layers_without_being_told(tiny, images):
@@ -92,6 +92,25 @@ def test_layers_that_depth_does_not_depend_on_are_left_out(images):
     variables = draw_variables(model, images)
     network = grumo_jax.wrap(model)
     assert choose_layers(network, variables, images, "decoder") == ("down", "head")
+
+
+class OwnConv(nn.Module):
+    """A convolution written by hand."""
+
+    @nn.compact
+    def __call__(self, x):
+        kernel = self.param("weights", nn.initializers.lecun_normal(), (3, 3, x.shape[-1], 4))
+        axes = ("NHWC", "HWIO", "NHWC")
+        return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=axes)
+
+
+def test_a_decoder_that_flax_has_no_class_for_is_no_reason_to_take_the_stem(images):
+    model = nn.Sequential([nn.Conv(4, (4, 4), strides=4), OwnConv(), OwnConv()])
+    variables = jax.eval_shape(model.init, jax.random.key(0), images)
+    network = grumo_jax.wrap(model, depth=lambda output: nn.softplus(output[..., 0]))
+    said = r"on 'layers_0', .* follow layers .*'layers_1', 'layers_2'"
+    with pytest.raises(LayerError, match=said):
+        choose_layers(network, variables, images, "decoder")
 
 
 def test_a_network_without_convolutions_is_explained(images):

@@ -237,3 +237,38 @@ def test_attention_that_drops_is_in_train_mode(images):
     network = grumo_jax.wrap(DropsAttention(), kwargs={"rngs": {"dropout": jax.random.key(2)}})
     with pytest.raises(GrumoError, match="train mode: 'attention' drops at random"):
         grumo_jax.PostProcessing(network)(variables, images)
+
+
+CONV = nn.Sequential([nn.Conv(4, (3, 3)), nn.Conv(1, (3, 3)), nn.softplus])
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda variables: variables["params"], 'are not this network\'s: .*"/layers_0".* empty'),
+        (lambda variables: {"params": {}}, "the variables or images are not this network's"),
+        (
+            lambda variables: jax.tree.map(lambda x: x[..., :2], variables),
+            r"are not this network's: .*\(3, 3, 3, 4\), but the existing .* shape \(3, 3, 3, 2\)",
+        ),
+    ],
+)
+def test_variables_of_another_network_are_one_sentence(change, sentence, images):
+    variables = CONV.init(jax.random.key(0), images)
+    with pytest.raises(GrumoError, match=sentence):
+        grumo_jax.PostProcessing(CONV)(change(variables), images)
+
+
+def test_what_a_network_once_kept_of_itself_is_no_hindrance(images):
+    variables = CONV.init(jax.random.key(0), images)
+    _, state = CONV.apply(variables, images, capture_intermediates=True, mutable=["intermediates"])
+    shape = grumo_jax.capture_activations(CONV, {**variables, **state}, images, "layers_0").shape
+    assert shape == (*images.shape[:3], 4)
+
+
+def test_ground_truth_is_an_array(small, images):
+    network, variables = small
+    oracle = grumo_jax.GradientUncertainty(network, reference=grumo_jax.GroundTruth())
+    for wrong, found in (([1.0, 2.0], "is a list"), (images, r"has shape \(3, 32, 64, 3\)")):
+        with pytest.raises(GrumoError, match=f"ground_truth {found}; expected an array"):
+            oracle(variables, images, ground_truth=wrong)

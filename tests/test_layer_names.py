@@ -34,6 +34,7 @@ def test_a_name_comes_before_a_number_and_an_int_is_a_number(sequential):
     assert grumo_jax.name_layers(*sequential, ["1"]) == ("1",)
     assert grumo_jax.name_layers(*sequential, 1) == ("3",)
     assert grumo_jax.name_layers(*sequential, np.int64(0)) == ("2",)
+    assert grumo_jax.name_layers(*sequential, np.array([0, 1])) == ("2", "3")
     with pytest.raises(LayerError, match=r"no decoder layer 9; the decoder's layers are 0 … 1"):
         grumo_jax.name_layers(*sequential, "9")
 

@@ -111,7 +111,7 @@ def ablate_locations(
         estimator = ConstantBaseline(estimator)
     if isinstance(estimator, Ensemble):
         raise GrumoError("an Ensemble has several networks; ablate each member by itself")
-    check_call((estimator,), images, key)
+    check_call((estimator,), images, key, ground_truth)
     needs_key = replace == "noise" or (replace == "reference" and (reference or Flip()).draws)
     if needs_key and key is None:
         raise GrumoError(f"replace={replace!r} draws random numbers: pass a key")

@@ -12,7 +12,7 @@ from grumo_jax.estimators import GradientUncertainty, Inputs
 from grumo_jax.estimators.backward import outputs_vjp
 from grumo_jax.estimators.base import check_call, shared_views
 from grumo_jax.estimators.gradient import to_maps
-from grumo_jax.losses import LossName, pixel_losses
+from grumo_jax.losses import LossName, may_count, pixel_losses
 from grumo_jax.mapping import map_in_chunks
 from grumo_jax.scores import Reduction, check_score, reduce_channels
 
@@ -88,7 +88,7 @@ def pixel_gradients(
 
     layers = estimator.layer_names(variables, images)
     outputs, pull_back = outputs_vjp(
-        network, variables, images, layers, log_sigma=bool(estimator.uncertainty_weight)
+        network, variables, images, layers, log_sigma=may_count(estimator.uncertainty_weight)
     )
     losses, to_outputs = jax.vjp(losses_of, *outputs)
     _check_inside(pixels, losses.shape[2:])

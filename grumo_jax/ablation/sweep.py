@@ -64,7 +64,8 @@ def ablate_settings(
         >>> images = jax.random.uniform(jax.random.key(0), (2, 32, 64, 3))
         >>> variables = model.init(jax.random.key(1), images)
         >>> references = {"flip": grumo_jax.Flip(), "gray": grumo_jax.Gray()}
-        >>> grid = Grid.of(model, variables, images, references=references)
+        >>> grid = Grid.of(model, variables, images, layers=["layers_0", "layers_2"],
+        ...     references=references)
         >>> @jax.jit
         ... def mean_uncertainty(variables, images):
         ...     mean = lambda depth, uncertainty: jnp.mean(uncertainty, axis=(1, 2))

@@ -21,9 +21,9 @@ from grumo_jax.activations import linen as _linen
 from grumo_jax.activations import nnx as _nnx
 from grumo_jax.activations.arrays import only_arrays
 from grumo_jax.activations.mode import check_arguments, check_mode
-from grumo_jax.activations.traces import has_custom_derivative
+from grumo_jax.activations.traces import has_custom_derivative, traced_anew
 from grumo_jax.errors import LayerError
-from grumo_jax.network import DepthNetwork
+from grumo_jax.network import DepthNetwork, matches
 
 CONVOLUTIONS = (nn.Conv, nn.ConvTranspose, nn.ConvLocal, nnx.Conv, nnx.ConvTranspose)
 INPUT = "input"
@@ -44,6 +44,8 @@ class Call:
         shape: the arrays of the output, as a tree of `jax.ShapeDtypeStruct`.
         hidden: why the output cannot be captured, or None.
         custom_derivative: whether it runs inside a function that brings its own derivative.
+        own_weights: whether the submodule has parameters of two axes or more by itself, as
+            convolutions and matrix products have.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -61,6 +63,7 @@ class Call:
     shape: Any
     hidden: str | None = None
     custom_derivative: bool = False
+    own_weights: bool = False
 
     @property
     def is_input(self) -> bool:
@@ -133,30 +136,55 @@ def list_calls(
         >>> [(call.name, call.shape.shape) for call in list_calls(net, variables, images)]
         [('input', (1, 4, 4, 3)), ('layers_0', (1, 4, 4, 2)), ('layers_1', (1, 4, 4, 1))]
     """
-    seen: list[tuple[str, int | None, type, Any, bool]] = []
+    seen: list[tuple[str, int | None, type, Any, bool, bool]] = []
     here = inspect.currentframe()
 
     def visit(path: str, index: int | None, module: Any, output: Any) -> Any:
         if jax.tree.leaves(only_arrays(output)):
-            seen.append((path, index, type(module), _shapes(output), has_custom_derivative(here)))
+            said = has_custom_derivative(here), _has_weights(module)
+            seen.append((path, index, type(module), _shapes(output), *said))
         return output
 
     def forward(variables: Any, images: Any) -> Any:
         return run(model, variables, images, kwargs or {}, visit=visit, capture=None)[1]
 
-    captured = jax.eval_shape(forward, variables, images)
+    with traced_anew():
+        captured = jax.eval_shape(forward, variables, images)
     counts = Counter(path for path, index, *_ in seen if index is not None)
     taken = {path for path, *_ in seen}
     calls: dict[str, Call] = {}
-    for path, index, kind, shape, custom in seen:
+    for path, index, kind, shape, custom, weights in seen:
         hidden = _why_hidden(shape, index, counts[path], captured.get(path, ()))
         name = path if counts[path] == 1 or hidden else f"{path}#{index}"
         if path == INPUT_PATH:
             name = INPUT if INPUT not in taken else f"{INPUT}#"
         if name in calls and (calls[name].path, calls[name].index) != (path, index or 0):
             name = f"{path}#{index or 0}"  # a module may be called "conv#1", too
-        calls.setdefault(name, Call(name, path, index or 0, kind, shape, hidden, custom))
+        calls.setdefault(name, Call(name, path, index or 0, kind, shape, hidden, custom, weights))
+    if isinstance(model, DepthNetwork):
+        _check_patterns(model, calls)
     return tuple(calls.values())
+
+
+def _has_weights(module: Any) -> bool:
+    if isinstance(module, nn.Module):
+        own = list(module.variables.get("params", {}).values())
+    elif isinstance(module, nnx.Module):
+        own = [value.get_value() for value in vars(module).values() if type(value) is nnx.Param]
+    else:
+        return False
+    return any(getattr(value, "ndim", 0) >= 2 for value in own)
+
+
+def _check_patterns(network: DepthNetwork, names: Iterable[str]) -> None:
+    """Raise a `LayerError` for a layout declared of layers that the network has not."""
+    for pattern, layout in network.layouts:
+        if not any(matches(name, pattern) for name in names):
+            near = difflib.get_close_matches(pattern, names, n=1, cutoff=0.5)
+            guess = f"; did you mean {near[0]!r}?" if near else ""
+            raise LayerError(
+                f"no layer is called {pattern!r}, of which wrap(…, layouts=…) says {layout}{guess}"
+            )
 
 
 def _shapes(output: Any) -> Any:
@@ -166,8 +194,8 @@ def _shapes(output: Any) -> Any:
 def _why_hidden(shape: Any, index: int | None, count: int, captured: tuple[Any, ...]) -> str | None:
     if index is None or not captured:
         return (
-            "it runs inside a transform, such as nn.scan or jax.checkpoint, that keeps its outputs "
-            "to itself (of nn.scan: variable_axes without 'intermediates')"
+            "it runs inside a transform, such as nn.scan, nn.cond or jax.checkpoint, or a bridge, "
+            "that keeps its outputs to itself (of nn.scan: variable_axes without 'intermediates')"
         )
     if count != len(captured) or _shapes(captured[index]) != shape:
         return (

@@ -16,7 +16,6 @@ from grumo_jax.activations.calls import (
     list_calls,
     run,
 )
-from grumo_jax.activations.traces import traced_anew
 from grumo_jax.errors import LayerError
 from grumo_jax.layouts import Layout, find_layout, picture_size
 from grumo_jax.network import DepthNetwork, as_network
@@ -70,8 +69,7 @@ def choose_layers(model: Any, variables: Any, images: Any, role: Role) -> tuple[
     }[role]
     if known:
         return known
-    with traced_anew():
-        calls = list_calls(network, variables, images)
+    calls = list_calls(network, variables, images)
     shaping = _shaping_depth(network, variables, images, calls)
     convolutions = [call for call in shaping if _is_convolution(call)]
     if not convolutions:
@@ -129,7 +127,8 @@ def _shaping_depth(
     network: DepthNetwork, variables: Any, images: Any, calls: Sequence[Call]
 ) -> list[Call]:
     """Calls that may make up a decoder: maps and tokens that depth depends on, and hidden ones."""
-    linear = [call for call in calls if issubclass(call.kind, (*CONVOLUTIONS, *LINEAR, *BRIDGES))]
+    kinds = (*CONVOLUTIONS, *LINEAR, *BRIDGES)
+    linear = [call for call in calls if call.own_weights or issubclass(call.kind, kinds)]
     visible = [
         call
         for call in linear

@@ -5,14 +5,18 @@ nothing but static shapes is ever kept outside of it: captured values travel thr
 own `intermediates` collection, which survives `nn.remat` and the other lifted transforms.
 """
 
+import inspect
 import itertools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any
 
+from flax import errors
 from flax import linen as nn
 
 from grumo_jax.activations.arrays import only_arrays
+from grumo_jax.activations.traces import is_in_branch_or_loop
+from grumo_jax.errors import GrumoError
 
 Check = Callable[[str, Any, Sequence[Any], Mapping[str, Any]], None]
 """(path, submodule, arguments of its call, keyword arguments), called before a submodule is."""
@@ -23,6 +27,16 @@ The number is None where nothing can be captured: inside transforms that carry n
 """
 
 INTERMEDIATES = "intermediates"
+
+STRANGE = (
+    errors.ApplyScopeInvalidVariablesStructureError,
+    errors.ApplyScopeInvalidVariablesTypeError,
+    errors.ScopeCollectionNotFound,
+    errors.ScopeParamNotFoundError,
+    errors.ScopeParamShapeError,
+    errors.ScopeVariableNotFoundError,
+)
+"""Flax's errors for variables of another network."""
 
 
 class _Unequal(str):
@@ -64,6 +78,9 @@ def run(
         The module's output, and {path: outputs of its calls in order}, of outputs the arrays only.
     """
     calls: Counter[str] = Counter()
+    here = inspect.currentframe()
+    # What a network once kept of itself is none of what it keeps now.
+    variables = {name: value for name, value in variables.items() if name != INTERMEDIATES}
 
     def interceptor(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
         module, path = context.module, "/".join(context.module.path)
@@ -71,7 +88,7 @@ def run(
             return call(*args, **kwargs)
         check(path, module, args, kwargs)
         output = call(*args, **kwargs)
-        if not module.is_mutable_collection(INTERMEDIATES):
+        if not module.is_mutable_collection(INTERMEDIATES) or is_in_branch_or_loop(here):
             return visit(path, None, module, output)
         calls[path] += 1
         output = visit(path, calls[path] - 1, module, output)
@@ -81,7 +98,11 @@ def run(
 
     mutable = [INTERMEDIATES, _Unequal("nothing is kept in here")]
     with nn.intercept_methods(interceptor):
-        output, state = module.apply(variables, images, mutable=mutable, **kwargs)
+        try:
+            output, state = module.apply(variables, images, mutable=mutable, **kwargs)
+        except STRANGE as error:
+            reason = str(error).partition(" (https://")[0]
+            raise GrumoError(f"the variables or images are not this network's: {reason}") from error
     return output, _flatten(state.get(INTERMEDIATES, {}))
 
 

@@ -12,6 +12,8 @@ NORMS = (nn.BatchNorm, nnx.BatchNorm)
 DROPOUTS = (nn.Dropout, nnx.Dropout)
 ATTENTIONS = (nn.MultiHeadDotProductAttention, nnx.MultiHeadAttention)
 """They drop weights by themselves."""
+SWITCHES = {"train", "training", "is_training", "deterministic", "use_running_average"}
+"""What calls name the mode by."""
 
 
 def check_mode(path: str, module: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
@@ -21,6 +23,8 @@ def check_mode(path: str, module: Any, args: Sequence[Any], kwargs: Mapping[str,
         path, module: what is called.
         args, kwargs: of the call; they come before the module's own settings.
     """
+    if isinstance(module, nnx.bridge.ToLinen):
+        _check_inside(path, module, kwargs)
     if isinstance(module, NORMS):
         on = not _setting("use_running_average", module, args, kwargs)
         what = "normalises by the batch"
@@ -34,7 +38,7 @@ def check_mode(path: str, module: Any, args: Sequence[Any], kwargs: Mapping[str,
         return
     if on:
         cure = (
-            "call model.eval() before nnx.split"
+            "call model.eval() before nnx.split, or behind a bridge self.eval() in __init__"
             if isinstance(module, nnx.Module)
             else 'say so in its configuration or with wrap(model, kwargs={"train": False})'
         )
@@ -42,6 +46,22 @@ def check_mode(path: str, module: Any, args: Sequence[Any], kwargs: Mapping[str,
             f"the network is in train mode: {path!r} {what}, so that an image's result would "
             f"depend on the others; {cure}"
         )
+
+
+def _check_inside(path: str, bridge: Any, kwargs: Mapping[str, Any]) -> None:
+    """Check the modes that the modules of an NNX network have behind `nnx.bridge.to_linen`.
+
+    What the network itself makes of a mode that the call gives is not seen.
+    """
+    if SWITCHES.intersection(kwargs):
+        return
+
+    def make() -> Any:
+        rngs = {} if bridge.skip_rng else {"rngs": nnx.Rngs(0)}
+        return bridge.nnx_class(*bridge.args, **bridge.kwargs, **rngs)
+
+    for parts, module in nnx.iter_modules(nnx.eval_shape(make)):
+        check_mode("/".join([path, *map(str, parts)]), module, (), {})
 
 
 def _setting(name: str, module: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:

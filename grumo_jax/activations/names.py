@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, overload
 
+import numpy as np
+
 from grumo_jax.activations.calls import Call, find_calls, list_calls
 from grumo_jax.activations.choose import choose_layers
 from grumo_jax.errors import LayerError
@@ -122,6 +124,8 @@ def as_layers(layers: LayerNames | None) -> tuple[str | int, ...] | None:
 
 
 def _as_list(layers: LayerNames) -> list[str | int]:
+    if isinstance(layers, np.ndarray):
+        layers = layers.tolist()
     given = [layers] if isinstance(layers, str) or not isinstance(layers, Sequence) else layers
     for layer in given:
         if isinstance(layer, bool) or not (isinstance(layer, str) or hasattr(layer, "__index__")):

@@ -6,15 +6,17 @@ subclass of its own class, whose call passes the output on. Everything else abou
 subclasses are fresh, so are the programs that `nnx.jit` keeps.
 """
 
+import inspect
 from collections import Counter
 from collections.abc import Callable, Mapping, Set
+from types import FrameType
 from typing import Any
 
 from flax import nnx
 
 from grumo_jax.activations.arrays import only_arrays
 from grumo_jax.activations.linen import Check, Visit
-from grumo_jax.activations.traces import is_carried_out
+from grumo_jax.activations.traces import is_carried_out, is_in_branch_or_loop
 from grumo_jax.errors import GrumoError
 
 OUTPUTS = "grumo_outputs"
@@ -42,13 +44,15 @@ def run(
     """Call the NNX module, passing every submodule's output to `visit`; see `linen.run`."""
     module = merge(graphdef, state)
     calls: Counter[str] = Counter()
+    here = inspect.currentframe()
     watched = {}
     for parts, child in list(nnx.iter_modules(module)):
         if parts and callable(child):
             path = "/".join(map(str, parts))
-            watched[path] = child
-            setattr(child, OUTPUTS, _Outputs(()))
-            _watch(child, path, calls, check, visit, capture is None or path in capture)
+            if not isinstance(child, nnx.bridge.ToNNX):  # takes each attribute for a variable
+                watched[path] = child
+                setattr(child, OUTPUTS, _Outputs(()))
+            _watch(child, path, calls, check, visit, capture is None or path in capture, here)
     output = module(images, **kwargs)
     return output, {path: getattr(child, OUTPUTS).get_value() for path, child in watched.items()}
 
@@ -95,15 +99,21 @@ def merge(graphdef: nnx.GraphDef, state: Any) -> Any:
 
 
 def _watch(
-    module: Any, path: str, calls: Counter[str], check: Check, visit: Visit, wanted: bool
+    module: Any,
+    path: str,
+    calls: Counter[str],
+    check: Check,
+    visit: Visit,
+    wanted: bool,
+    outermost: FrameType | None,
 ) -> None:
     original: Callable[..., Any] = type(module).__call__
 
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         check(path, self, args, kwargs)
         output = original(self, *args, **kwargs)
-        kept = getattr(self, OUTPUTS)
-        if not is_carried_out(kept):
+        kept = vars(self).get(OUTPUTS)
+        if kept is None or is_in_branch_or_loop(outermost) or not is_carried_out(kept):
             return visit(path, None, self, output)
         calls[path] += 1
         output = visit(path, calls[path] - 1, self, output)

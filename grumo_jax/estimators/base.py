@@ -201,17 +201,28 @@ def _checked_call(
     key: jax.Array | None,
     ground_truth: jax.Array | None,
 ) -> tuple[Any, ...]:
-    check_call(estimators, images, key)
+    check_call(estimators, images, key, ground_truth)
     static = tuple(_as_static(estimator) for estimator in estimators)
     results, found = _compiled(static, variables, images, key, ground_truth)
     check_values(found)
     return results
 
 
-def check_call(estimators: Sequence[Estimator], images: jax.Array, key: jax.Array | None) -> None:
+def check_call(
+    estimators: Sequence[Estimator],
+    images: jax.Array,
+    key: jax.Array | None,
+    ground_truth: jax.Array | None = None,
+) -> None:
     """Raise a `GrumoError` unless the estimators can be called together with this."""
     check_images(images)
     check_key(key)
+    if ground_truth is not None and getattr(ground_truth, "ndim", 0) != 3:
+        shape = getattr(ground_truth, "shape", None)
+        found = f"is a {type(ground_truth).__name__}" if shape is None else f"has shape {shape}"
+        raise GrumoError(
+            f"ground_truth {found}; expected an array (batch, height, width), 0 where unknown"
+        )
     for estimator in estimators:
         if estimator.network != estimators[0].network:
             raise GrumoError(

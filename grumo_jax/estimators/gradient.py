@@ -13,7 +13,7 @@ from grumo_jax.errors import GrumoError
 from grumo_jax.estimators.backward import one_by_one, outputs_vjp
 from grumo_jax.estimators.base import Estimate, Estimator, Inputs
 from grumo_jax.layouts import find_layout
-from grumo_jax.losses import Loss, LossName, Space, check_loss, consistency_loss
+from grumo_jax.losses import Loss, LossName, Space, check_loss, consistency_loss, may_count
 from grumo_jax.mapping import map_fast
 from grumo_jax.network import DepthNetwork, as_network
 from grumo_jax.references import (
@@ -219,7 +219,7 @@ class GradientUncertainty(Estimator):
         """Depth (B, H, W), losses (B, L), and gradients {layer: (L, B, h, w, C)}."""
         layers = self.layer_names(variables, images)
         outputs, pull_back = outputs_vjp(
-            self.network, variables, images, layers, log_sigma=bool(self.uncertainty_weight)
+            self.network, variables, images, layers, log_sigma=may_count(self.uncertainty_weight)
         )
 
         def losses_of(depth: jax.Array, log_sigma: jax.Array | None) -> jax.Array:
