@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow setup format clean
+.PHONY: demo test test-slow test-soak setup format clean
 
 demo: $(VENV)/installed
 	$(BIN)/grumo demo
@@ -12,11 +12,15 @@ test: $(VENV)/installed-for-tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow'
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow and not soak'
 
 test-slow: $(VENV)/installed-for-tests
 	$(BIN)/python -m pytest -n 2 --dist load -m slow
 	XLA_DEFAULTS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m defaults tests
+
+# Before a release, and after changes to what survives a kill.
+test-soak: $(VENV)/installed-for-tests
+	$(BIN)/python -m pytest -m soak tests
 
 setup: $(VENV)/installed-for-tests
 

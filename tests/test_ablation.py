@@ -43,7 +43,6 @@ SIGNALS = (
 )
 
 
-@pytest.mark.defaults
 def test_each_setting_is_its_estimator(small, images):
     network, variables = small
     grid, key = grid_of(*SIGNALS), jax.random.key(3)

@@ -75,7 +75,7 @@ def rows(folder):
         return [{**row, "steps_per_second": None} for row in csv.DictReader(stream)]
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_killed_terminated_and_resumed_runs_end_the_same(start, tmp_path):
     whole = start("whole")
     out, err = whole.communicate()

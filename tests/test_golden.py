@@ -13,11 +13,8 @@ from helpers import GOLDEN, to_batch
 import grumo_jax
 from grumo_jax import scores
 
-pytestmark = [
-    pytest.mark.defaults,
-    # A drawn network that predicts depth itself predicts negative ones, too.
-    pytest.mark.filterwarnings("ignore::grumo_jax.GrumoWarning"),
-]
+# A drawn network that predicts depth itself predicts negative ones, too.
+pytestmark = pytest.mark.filterwarnings("ignore::grumo_jax.GrumoWarning")
 FILES = {
     "resnet18_selfsupervised": (0, False, "disparity"),
     "resnet18_selfsupervised_uncert": (10, True, "disparity"),
@@ -27,7 +24,10 @@ estimated_case = pytest.mark.parametrize(
     "case",
     [
         pytest.param(
-            name, marks=[] if name == "resnet18_selfsupervised_uncert" else pytest.mark.slow
+            name,
+            marks=pytest.mark.defaults
+            if name == "resnet18_selfsupervised_uncert"
+            else pytest.mark.slow,
         )
         for name in FILES
     ],
@@ -96,6 +96,7 @@ def looked_into(case):
     return look(case.variables, case.images)
 
 
+@pytest.mark.defaults
 def test_outputs(case, looked_into):
     output, _, _ = looked_into
     name, maps = ("disp", output.disparities) if output.disparities else ("depth", output.depths)
@@ -105,6 +106,7 @@ def test_outputs(case, looked_into):
             close(output.log_sigmas[scale][0], case.golden[f"uncert_{scale}"], 1e-5)
 
 
+@pytest.mark.defaults
 def test_encoder_features(case, looked_into):
     _, features, _ = looked_into
     assert len(features) == 5
@@ -112,6 +114,7 @@ def test_encoder_features(case, looked_into):
         close(feature.mean((0, 1, 2)), case.golden[f"feature_mean_{i}"], 1e-5)
 
 
+@pytest.mark.defaults
 def test_raw_gradient(case, looked_into):
     _, _, gradients = looked_into
     desired = case.golden["grad_flip_L6"]
@@ -119,6 +122,7 @@ def test_raw_gradient(case, looked_into):
     close(actual, desired, 1e-4 * np.abs(desired).max())
 
 
+@pytest.mark.defaults
 @pytest.mark.parametrize("reduction", ["max", "sum", "mean", "norm"])
 def test_every_flip_map(case, looked_into, reduction):
     _, _, gradients = looked_into

@@ -96,7 +96,7 @@ def test_a_refused_file_ends_all_processes(evaluation, tmp_path):
     assert "another process" in other or "another task died" in other
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_training_killed_and_stopped_and_continued_is_what_one_process_gives(training, tmp_path):
     alone = ("--out", tmp_path / "alone")
     assert training.alone(*alone, devices=2) == (0, f"saved to {tmp_path}/alone/model\n", "")

@@ -99,7 +99,7 @@ class GradientUncertainty(Estimator):
         ...     encoder_widths=(8, 8, 8, 16, 16), decoder_widths=(4, 4, 8, 8, 8)
         ... )
         >>> images = jax.random.uniform(jax.random.key(0), (1, 32, 64, 3))
-        >>> variables = model.init(jax.random.key(1), images)
+        >>> variables = jax.jit(model.init)(jax.random.key(1), images)
         >>> estimate = grumo_jax.GradientUncertainty(model)(variables, images)
         >>> estimate.depth.shape, estimate.uncertainty.shape
         ((1, 32, 64), (1, 32, 64))

@@ -84,7 +84,7 @@ class Monodepth2(nn.Module):
         ...     encoder_widths=(8, 8, 8, 16, 16), decoder_widths=(4, 4, 8, 8, 8)
         ... )
         >>> images = jnp.zeros((2, 32, 64, 3))
-        >>> variables = model.init(jax.random.key(0), images)
+        >>> variables = jax.jit(model.init)(jax.random.key(0), images)
         >>> model.apply(variables, images).depth.shape
         (2, 32, 64)
 
