@@ -18,7 +18,7 @@ test-slow: $(VENV)/installed-for-tests
 	$(BIN)/python -m pytest -n 2 --dist load -m slow
 	XLA_DEFAULTS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m defaults tests
 
-# Before a release, and after changes to what survives a kill.
+# Before a release, and after changes to what survives a kill or to experiments.
 test-soak: $(VENV)/installed-for-tests
 	$(BIN)/python -m pytest -m soak tests
 

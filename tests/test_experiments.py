@@ -78,7 +78,7 @@ def rows(file):
         return list(csv.DictReader(stream))
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_main_table_on_generated_data(experiment, tmp_path, capsys):
     experiment("kitti_mono", tmp_path, "--generated", "--limit", "2", only=("learned", "grad"))
     text = (tmp_path / "experiment.md").read_text()
@@ -144,7 +144,7 @@ def runs(tiny, tmp_path):
     return folder
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_leaderboard(runs, tmp_path, monkeypatch, capsys):
     monkeypatch.syspath_prepend(str(FOLDER))
     module = importlib.import_module("synthetic")

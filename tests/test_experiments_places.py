@@ -29,7 +29,7 @@ def run(tiny, tmp_path, monkeypatch, capsys):
     return run
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_locations(run, tmp_path):
     assert run("ablate_locations", "--layer", "2", "--patch", "1") == (0, "")
     with Image.open(tmp_path / "ablate_locations.png") as picture:
@@ -42,7 +42,7 @@ def test_locations(run, tmp_path):
     assert (effects["zero_depth"] > 0).all()
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_influence(run, tmp_path):
     assert run("influence", "--layers", "6", "8", "--step", "16") == (0, "")
     with Image.open(tmp_path / "influence.png") as picture:

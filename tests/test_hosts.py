@@ -59,7 +59,7 @@ def training(tmp_path_factory):
     return Programs(root, "grumo_jax.training.loop.Loop._advance", *command)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_killed_then_continued_is_what_one_process_gives(evaluation, tmp_path):
     evaluation.alone("--out", tmp_path / "alone")
     options = ("--out", tmp_path / "both")
