@@ -23,8 +23,8 @@ keep_memory()
 import jax
 
 import grumo_jax
+from grumo_jax._internal.hoisting import hoist_invariants
 from grumo_jax.activations import apply_model
-from grumo_jax.loops import for_loops
 
 VIEWS, LOSSES, ROUNDS = 5, 3, 7
 
@@ -54,7 +54,9 @@ def main() -> None:
     ways = {
         "one batch": backward(lambda f, xs: jax.vmap(f)(xs)),
         "loop": backward(jax.lax.map),
-        "loop, ready": backward(lambda f, xs: jax.lax.map(for_loops(f, xs[0], on_cpu=True), xs)),
+        "loop, ready": backward(
+            lambda f, xs: jax.lax.map(hoist_invariants(f, xs[0], on_cpu=True), xs)
+        ),
     }
     compare(ways, images)
 

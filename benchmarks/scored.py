@@ -18,7 +18,7 @@ from grumo_jax.data import Sample
 from grumo_jax.evaluation import PROTOCOLS, Protocol
 from grumo_jax.evaluation.measure import measure_uncertainty
 from grumo_jax.evaluation.targets import Prepare, Targets, batch_targets
-from grumo_jax.network import DepthNetwork
+from grumo_jax.networks.network import DepthNetwork
 
 FULL, POINTS = (375, 1242), 18_000
 KEPT = np.array([POINTS - np.ceil((POINTS - 1) * p / 100) for p in range(0, 100, 2)], int)

@@ -35,8 +35,8 @@ from flax import traverse_util
 
 import grumo_jax
 from grumo_jax.cli.memory import keep_memory
-from grumo_jax.porting.monodepth2 import ENCODER_RULES
-from grumo_jax.porting.rules import Rule, apply_rules, conv_kernel
+from grumo_jax.networks.porting.monodepth2 import ENCODER_RULES
+from grumo_jax.networks.porting.rules import Rule, apply_rules, conv_kernel
 from grumo_jax.training.presets import preset
 from grumo_jax.training.settings import Settings
 from grumo_jax.training.state import (

@@ -19,9 +19,9 @@ from matplotlib.figure import Figure
 from street import Street, enlarged, open_street, parse, save
 
 from grumo_jax import Estimate, GradientUncertainty
+from grumo_jax._internal.atomic_writes import write_atomically
 from grumo_jax.ablation import ablate_locations, depth_change, error_change, uncertainty_change
 from grumo_jax.ablation.locations import Replacement
-from grumo_jax.images import write_atomically
 from grumo_jax.plots import overlay, plot_depth, plot_image, plot_uncertainty
 
 EFFECTS = ("depth", "uncertainty", "error")

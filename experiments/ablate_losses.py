@@ -17,7 +17,7 @@ from typing import Any
 from common import Estimators, Experiment, run
 
 from grumo_jax import GradientUncertainty
-from grumo_jax.network import as_network
+from grumo_jax.networks.network import as_network
 
 LOSSES: dict[str, dict[str, Any]] = {
     "squared, depth": {},

@@ -18,13 +18,14 @@ from typing import Any
 from settings_plot import draw_settings
 
 from grumo_jax import shipped_checkpoint
+from grumo_jax._internal.atomic_writes import write_atomically
+from grumo_jax.cli.messages import one_sentence
 from grumo_jax.data import Part, Source, at_most, open_source
-from grumo_jax.errors import GrumoError, one_sentence
+from grumo_jax.errors import GrumoError
 from grumo_jax.estimators import BASELINES, Ensemble, Estimator, named_estimator
 from grumo_jax.evaluation import PROTOCOLS, Protocol, evaluate
 from grumo_jax.evaluation.checkpoints import describe_checkpoints, load_members
-from grumo_jax.images import write_atomically
-from grumo_jax.network import as_network
+from grumo_jax.networks.network import as_network
 from grumo_jax.report import Published, Summary, Table, gain_table, summarize, write_report
 from grumo_jax.synthetic.layouts import write_kitti, write_nyu
 

@@ -20,14 +20,13 @@ from matplotlib.figure import Figure
 from pydnet import NETWORK, SIZE, load_pydnet
 
 from grumo_jax import GradientUncertainty
+from grumo_jax._internal.atomic_writes import write_atomically
 from grumo_jax.ablation import Grid, ablate
 from grumo_jax.data import KittiRaw
 from grumo_jax.data.sample import Source
 from grumo_jax.estimators import BASELINES, Estimator, named_estimator
 from grumo_jax.evaluation import PROTOCOLS
 from grumo_jax.evaluation.evaluate import Run
-from grumo_jax.evaluation.pictures import draw_pictures
-from grumo_jax.images import write_atomically
 from grumo_jax.losses import Space
 from grumo_jax.references import NAMED_REFERENCES
 from grumo_jax.report import (
@@ -39,6 +38,7 @@ from grumo_jax.report import (
     write_report,
 )
 from grumo_jax.report.heatmap import draw_heatmaps
+from grumo_jax.report.pictures import draw_pictures
 from grumo_jax.report.table import Value
 from grumo_jax.scores import Reduction
 

@@ -7,7 +7,7 @@ from typing import Literal
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from grumo_jax.images import write_atomically
+from grumo_jax._internal.atomic_writes import write_atomically
 from grumo_jax.metrics import METRICS
 from grumo_jax.report import BASELINES, Summary
 

@@ -11,9 +11,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import grumo_jax
-from grumo_jax.data.synthetic import SyntheticWorld
+from grumo_jax._internal.atomic_writes import write_atomically
 from grumo_jax.errors import GrumoError
-from grumo_jax.images import write_atomically
+from grumo_jax.synthetic.source import SyntheticWorld
 
 STREET = 75
 """Number of a test clip with others on the road; the demo's drive."""

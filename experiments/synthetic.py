@@ -25,6 +25,7 @@ from common import methods, mistakes_in_one_sentence, with_baselines, write_text
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from grumo_jax._internal.atomic_writes import write_atomically
 from grumo_jax.data import Source, at_most
 from grumo_jax.data.prepared import open_prepared
 from grumo_jax.data.sample import REGIONS
@@ -32,7 +33,6 @@ from grumo_jax.errors import GrumoError
 from grumo_jax.estimators import BASELINES
 from grumo_jax.evaluation import PROTOCOLS, evaluate
 from grumo_jax.evaluation.checkpoints import describe_checkpoints, load_members
-from grumo_jax.images import write_atomically
 from grumo_jax.report import Column, Summary, Table, summarize, write_report
 from grumo_jax.report.summary import FEWEST
 from grumo_jax.report.table import Value

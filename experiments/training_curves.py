@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from grumo_jax.errors import GrumoError, one_sentence
-from grumo_jax.images import write_atomically
+from grumo_jax._internal.atomic_writes import write_atomically
+from grumo_jax.cli.messages import one_sentence
+from grumo_jax.errors import GrumoError
 
 SMOOTHING = 25
 """Rows of the log that are averaged."""

@@ -1,11 +1,10 @@
 """What a user's mistake raises: messages say what was given, what is expected, what to do."""
 
-import errno
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import unicodedata
 
-from grumo_jax.text import printable
+# Joiners shape letters and emoji, and hide nothing.
+_HARMLESS = ("\u200c", "\u200d")
+_HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 
 class _Printable(Exception):
@@ -37,60 +36,6 @@ class GrumoWarning(_Printable, UserWarning):
     """
 
 
-def one_sentence(error: GrumoError | OSError) -> str:
-    """What to tell a user of it; of a full disk and the like, what the system says.
-
-    >>> one_sentence(FileNotFoundError(2, "No such file or directory", "a.png"))
-    'a.png: No such file or directory'
-    """
-    if isinstance(error, OSError):
-        return printable(f"{error.filename or 'output'}: {error.strerror or error}")
-    return str(error)
-
-
-_DISK_ERRORS = tuple(
-    getattr(errno, name)
-    for name in ("ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM", "EFBIG", "EIO", "ENAMETOOLONG")
-    if hasattr(errno, name)
-)
-
-
-def disk_problem(error: BaseException) -> str | None:
-    """What the system said of a disk, if that is why something failed; else None.
-
-    The libraries that write arrays raise errors of their own in which the system's words occur.
-
-    >>> disk_problem(RuntimeError("write() failed: No space left on device; writing data"))
-    'No space left on device'
-    """
-    cause: BaseException | None = error
-    while cause is not None:
-        said = " ".join(map(str, (cause, *getattr(cause, "exceptions", ()))))
-        for words in map(os.strerror, _DISK_ERRORS):
-            if words in said:
-                return words
-        cause = cause.__cause__ or cause.__context__
-    return None
-
-
-@contextmanager
-def noticing_disk_problems(place: object, kind: type["GrumoError"]) -> Iterator[None]:
-    """Say in one sentence that something cannot be written, whichever library tried to.
-
-    Args:
-        place: what cannot be written then.
-        kind: class of the error.
-    """
-    try:
-        yield
-    except (GrumoError, OSError):  # which say what file it is
-        raise
-    except Exception as error:
-        if (problem := disk_problem(error)) is None:
-            raise
-        raise kind(f"{place}: cannot be written ({problem})") from error
-
-
 class LayerError(GrumoError):
     """A layer that does not exist, or that cannot be captured, differentiated or edited."""
 
@@ -113,3 +58,24 @@ class DataError(GrumoError):
 
 class ResultsError(GrumoError):
     """A results file that cannot be read, or that does not belong to this evaluation."""
+
+
+def printable(text: str) -> str:
+    r"""Escape what steers terminals or hides text: controls, line ends, directions, broken bytes.
+
+    A file's name may hold any byte but "/" and 0, and whoever made it may not be a friend.
+
+    >>> print(printable("a\x1b[2Jb\nc\u202egnp.exe \udcff café"))
+    a\x1b[2Jb\nc\u202egnp.exe \udcff café
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(_escape(c) if _hides(c) else c for c in text)
+
+
+def _hides(character: str) -> bool:
+    return unicodedata.category(character) in _HIDDEN and character not in _HARMLESS
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape", "backslashreplace").decode("ascii")

@@ -19,12 +19,13 @@ import jax
 import jax.numpy as jnp
 from jax import export
 
+from grumo_jax._internal.atomic_writes import write_atomically
+from grumo_jax._internal.checks import check_images, is_shape
+from grumo_jax._internal.files import open_regular
 from grumo_jax.errors import CheckpointError, GrumoError
 from grumo_jax.estimators import Estimate, Estimator
 from grumo_jax.estimators.base import check_call
-from grumo_jax.files import open_regular
-from grumo_jax.images import write_atomically
-from grumo_jax.network import as_names, check_images, is_shape
+from grumo_jax.networks.network import as_names
 
 _SEAL = hashlib.sha256
 _NOT_EXPORTED = "{}: no exported estimator, or damaged; `grumo export` writes them"

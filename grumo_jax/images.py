@@ -1,31 +1,29 @@
-"""Photos in, maps out: files on disk."""
+"""Photos: files on disk as arrays, and arrays as pictures."""
 
-import hashlib
 import os
-import uuid
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
 
+import jax
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from grumo_jax.errors import GrumoError, GrumoWarning, ImageError, noticing_disk_problems
-from grumo_jax.files import count_kinds, lies_in, open_regular, suffixes_among, walk_files
-from grumo_jax.kinds import UNREAD, name_kind
-from grumo_jax.locks import open_alone
-from grumo_jax.text import printable
+from grumo_jax._internal.atomic_writes import write_atomically
+from grumo_jax._internal.files import count_kinds, lies_in, open_regular, suffixes_among, walk_files
+from grumo_jax._internal.picture_kinds import UNREAD, name_kind
+from grumo_jax.errors import GrumoWarning, ImageError, printable
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".jfif")
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
 """What a photo's content may be. Pillow knows more; of some it starts other programs."""
-UNFINISHED = ".grumo."
-"""How the names of files begin that are being written."""
 DEPTH_PNG_SCALE = 256
 """16-bit PNGs store depth · 256, as KITTI's do."""
 UNIT_PNG_SCALE = 65535
 """16-bit PNGs store values in [0, 1] · 65535."""
+LUMA = (0.2989, 0.587, 0.114)
+"""Weights of red, green and blue in ITU-R 601 gray."""
 _ORIENTATION = 0x0112
 DAMAGED = "damaged or no image"
 _NO_PHOTO = f"no photo of a kind that is read ({', '.join(SUFFIXES)})"
@@ -212,50 +210,7 @@ def write_png16(path: str | Path, values: np.ndarray, scale: float) -> None:
     write_atomically(path, lambda stream: Image.fromarray(stored).save(stream, format="PNG"))
 
 
-def write_atomically(path: str | Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Let `write` fill a file beside `path` and move it there: all of it or nothing.
-
-    A kill leaves the file beside it, `.grumo.…`; whoever writes there next removes it.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = unfinished(path)
-    stream = open_alone(partial)
-    if stream is None:  # a second process writes the same, and the last one counts
-        partial = partial.with_name(f"{UNFINISHED}{uuid.uuid4().hex[:8]}.{path.name[-48:]}")
-        stream = partial.open("wb")
-    try:
-        # Moved while it is locked, lest another process take it for left behind.
-        with stream, noticing_disk_problems(path, GrumoError):
-            try:
-                write(stream)
-                stream.flush()
-                if os.name == "nt":  # which moves no open files
-                    stream.close()
-                os.replace(partial, path)
-            except BaseException:
-                partial.unlink(missing_ok=True)
-                raise
-    except OSError as error:
-        # Closing a file that does not fit fails once more. The system does not tell which it was.
-        if error.errno and not error.filename:
-            error.filename = str(path)
-        raise
-
-
-def unfinished(path: Path) -> Path:
-    """Where that is made what will be at `path`: beside it, and always in the same place."""
-    mark = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:8]
-    # A name may be as long as any can be, and then has no room for more.
-    return path.with_name(f"{UNFINISHED}{mark}.{path.name[-48:]}")
-
-
-def remove_unfinished(folder: str | Path) -> None:
-    """Remove what `write_atomically` left behind in a folder when it was killed.
-
-    Files that a living process is writing are left alone.
-    """
-    for partial in Path(folder).glob(f"{UNFINISHED}*"):
-        if partial.is_file() and (stream := open_alone(partial)) is not None:
-            with stream:
-                partial.unlink(missing_ok=True)
+def to_gray(images: jax.Array) -> jax.Array:
+    """Brightness (…, 1) of images (…, 3)."""
+    red, green, blue = (weight * images[..., i : i + 1] for i, weight in enumerate(LUMA))
+    return red + green + blue

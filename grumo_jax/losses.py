@@ -9,8 +9,8 @@ from typing import Any, Literal, get_args
 import jax
 import jax.numpy as jnp
 
+from grumo_jax._internal.precision import widen
 from grumo_jax.errors import GrumoError
-from grumo_jax.precision import widen
 
 LossName = Literal["squared", "variance", "uncertainty"]
 Space = Literal["depth", "log_depth", "disparity"]

@@ -13,8 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.text import Text
 
-from grumo_jax.network import Quantity
-from grumo_jax.text import printable
+from grumo_jax.errors import printable
+from grumo_jax.networks.network import Quantity
 
 Drawn = tuple[Figure | SubFigure, Axes]
 MOST_DRAWN = 2000

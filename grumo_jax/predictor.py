@@ -9,11 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from grumo_jax._internal.checks import is_shape
 from grumo_jax.errors import GrumoError
 from grumo_jax.estimators import Estimate, Estimator
 from grumo_jax.images import resize_photo
-from grumo_jax.models.monodepth2 import STRIDE
-from grumo_jax.network import DepthNetwork, is_shape
+from grumo_jax.networks.monodepth2 import STRIDE
+from grumo_jax.networks.network import DepthNetwork
 from grumo_jax.scores import resize
 
 LARGEST = 1024

@@ -43,15 +43,7 @@ import numpy as np
 from grumo_jax.activations.edits import add_noise, drop_channels
 from grumo_jax.activations.names import LayerNames, as_layers
 from grumo_jax.errors import GrumoError
-
-LUMA = (0.2989, 0.587, 0.114)
-"""Weights of red, green and blue in ITU-R 601 gray."""
-
-
-def to_gray(images: jax.Array) -> jax.Array:
-    """Brightness (…, 1) of images (…, 3)."""
-    red, green, blue = (weight * images[..., i : i + 1] for i, weight in enumerate(LUMA))
-    return red + green + blue
+from grumo_jax.images import to_gray
 
 
 @dataclass(frozen=True)

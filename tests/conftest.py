@@ -90,7 +90,7 @@ def small_networks(monkeypatch):
     """Trainings train networks of two layers, which can be saved and loaded as Monodepth2 is."""
     from training_runs import Small, SmallPose
 
-    from grumo_jax import checkpoint
+    from grumo_jax.networks import checkpoint
     from grumo_jax.training import state
 
     def of(cls, settings):
@@ -110,7 +110,7 @@ def small_checkpoint(images, tmp_path_factory):
     """A network of two layers as a checkpoint directory, of pictures of 32×64."""
     from training_runs import Small
 
-    from grumo_jax import checkpoint
+    from grumo_jax.networks import checkpoint
 
     class Sized(Small):
         input_size = (32, 64)

@@ -175,7 +175,7 @@ def test_each_place_is_an_edited_run(small, images, replace, layer):
 
 
 def reference_key(key, reference):
-    from grumo_jax.draws import reference_key
+    from grumo_jax.estimators.draws import reference_key
 
     return reference_key(key, reference, 0)
 

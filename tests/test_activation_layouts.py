@@ -11,7 +11,7 @@ import grumo_jax
 from grumo_jax import FeatureDropout, FeatureMap, Tokens
 from grumo_jax.ablation import ablate_locations, depth_change
 from grumo_jax.errors import GrumoError, LayerError
-from grumo_jax.layouts import find_layout, fits
+from grumo_jax.networks.layouts import find_layout, fits
 
 IMAGES = jax.ShapeDtypeStruct((2, 32, 64, 3), jnp.float32)
 

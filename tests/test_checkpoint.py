@@ -15,8 +15,8 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from training_runs import Small
 
 import grumo_jax
-from grumo_jax import checkpoint
-from grumo_jax.card import seal
+from grumo_jax.networks import checkpoint
+from grumo_jax.networks.card import seal
 
 
 @pytest.fixture
@@ -181,7 +181,7 @@ def test_a_killed_save_leaves_the_old_checkpoint(saved):
     script = """
         import os, signal, sys
         import grumo_jax
-        from grumo_jax import checkpoint
+        from grumo_jax.networks import checkpoint
         model, variables = grumo_jax.load_checkpoint(sys.argv[1])
         checkpoint._write_card = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
         grumo_jax.save_checkpoint(sys.argv[1], model, variables, overwrite=True)

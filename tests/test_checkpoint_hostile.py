@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 import grumo_jax
-from grumo_jax import checkpoint
-from grumo_jax.card import CARD, seal
 from grumo_jax.errors import CheckpointError, GrumoWarning
+from grumo_jax.networks import checkpoint
+from grumo_jax.networks.card import CARD, seal
 
 HASH = "0" * 64
 

@@ -7,8 +7,8 @@ import pytest
 from flax import linen as nn
 from helpers import assert_trees_close
 
-from grumo_jax.models import convolutions
-from grumo_jax.models.convolutions import (
+from grumo_jax.networks import convolutions
+from grumo_jax.networks.convolutions import (
     ReflectionConv,
     convolve_reflected,
     convolve_upsampled,

@@ -202,7 +202,7 @@ def test_misspelt_references_are_found(reference):
 
 @pytest.mark.parametrize(
     "reference",
-    ["Estimator.estimate", "Estimate.depth", "wrap", "jax.vmap", "grumo_jax.hosts.join"],
+    ["Estimator.estimate", "Estimate.depth", "wrap", "jax.vmap", "grumo_jax._internal.hosts.join"],
 )
 def test_references_that_exist_are_found(reference):
     _, within = next(docstrings("grumo_jax.references"))

@@ -17,11 +17,11 @@ from PIL import Image
 
 import grumo_jax
 from grumo_jax.data import Part
-from grumo_jax.data.synthetic import SyntheticWorld
 from grumo_jax.errors import GrumoError
 from grumo_jax.estimators import named_estimator
 from grumo_jax.evaluation import read_results
 from grumo_jax.report import Summary
+from grumo_jax.synthetic.source import SyntheticWorld
 
 FOLDER = Path(__file__).parents[1] / "experiments"
 FILES = sorted(f for f in FOLDER.glob("*.py") if '__name__ == "__main__"' in f.read_text())

@@ -14,10 +14,10 @@ from PIL import Image
 from processes import LIVES, Programs
 
 import grumo_jax
-from grumo_jax import hosts
+from grumo_jax._internal import hosts
+from grumo_jax._internal.hosts import exchange, join
 from grumo_jax.errors import GrumoError
 from grumo_jax.evaluation import read_results
-from grumo_jax.hosts import exchange, join
 
 IMAGES = 9
 LOST = "grumo: another process of this run has ended or cannot be reached"

@@ -12,11 +12,11 @@ from grumo_jax.data import KittiRaw, NyuFastDepth
 from grumo_jax.data.encoding import to_uint8
 from grumo_jax.data.kitti import read_scan
 from grumo_jax.data.kitti.splits import eigen_test
-from grumo_jax.data.synthetic import intrinsics
 from grumo_jax.errors import DataError
 from grumo_jax.synthetic import layouts, sensors
 from grumo_jax.synthetic.layouts import MARK, write_kitti, write_nyu
 from grumo_jax.synthetic.sensors import kitti_camera, kitti_views, nyu_view
+from grumo_jax.synthetic.source import intrinsics
 
 SIZE = (96, 320)
 

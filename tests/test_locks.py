@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from grumo_jax.locks import lock_file
+from grumo_jax._internal.locks import lock_file
 
 
 def test_one_at_a_time(tmp_path):

@@ -10,8 +10,8 @@ from PIL import Image
 
 import grumo_jax
 from grumo_jax import plots
+from grumo_jax._internal.files import walk_files
 from grumo_jax.errors import GrumoWarning, ImageError
-from grumo_jax.files import walk_files
 from grumo_jax.images import find_images, read_image, read_turned
 from grumo_jax.report.pages import plot_case
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import grumo_jax
-from grumo_jax.porting import load_torch_state, port_torch_files
+from grumo_jax.networks.porting import load_torch_state, port_torch_files
 
 
 def torch_layout(model, variables):

@@ -16,8 +16,8 @@ from test_porting import to_torch, torch_layout
 
 import grumo_jax
 from grumo_jax.errors import WeightsError
-from grumo_jax.porting import load_torch_state, port_torch_files
-from grumo_jax.porting.states import plain_state
+from grumo_jax.networks.porting import load_torch_state, port_torch_files
+from grumo_jax.networks.porting.states import plain_state
 
 CONV, VARIANCE = "encoder.layer1.0.conv1.weight", "encoder.bn1.running_var"
 
@@ -236,7 +236,7 @@ def test_what_was_read_does_not_change_with_the_file(save):
     script = """
         import sys, jax, numpy as np
         from pathlib import Path
-        from grumo_jax.porting import port_torch_files
+        from grumo_jax.networks.porting import port_torch_files
         folder = Path(sys.argv[1])
         variables = port_torch_files(folder)[1]
         before = jax.tree.map(np.array, variables)

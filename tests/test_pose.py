@@ -5,7 +5,7 @@ import pytest
 from helpers import draw_variables
 
 import grumo_jax
-from grumo_jax.models.pose import PoseNetwork
+from grumo_jax.training.pose import PoseNetwork
 
 MODEL = PoseNetwork(encoder_widths=(4, 4, 4, 8, 8), width=6)
 

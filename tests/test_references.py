@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import grumo_jax
-from grumo_jax import draws, views
 from grumo_jax import references as r
+from grumo_jax.estimators import draws, views
 
 
 def test_flip_is_its_own_inverse(images):

@@ -5,10 +5,10 @@ import json
 import pytest
 from results_files import PROTOCOL, found, write
 
+from grumo_jax._internal.sealed import parse_json, seal_line
 from grumo_jax.errors import ResultsError
 from grumo_jax.evaluation.results import ResultsWriter, read_results
 from grumo_jax.report import make_tables, summarize, write_report
-from grumo_jax.sealed import parse_json, seal_line
 
 HEADER = {"images": 3, "seed": 0, "grumo_jax": "1", "definitions": {"metrics": {"spearman": 1}}}
 ROWS = [{"index": i, "id": name, "number": 0.5 + i} for i, name in enumerate("abc")]

@@ -16,8 +16,8 @@ from grumo_jax.data import Sample
 from grumo_jax.evaluation import PROTOCOLS
 from grumo_jax.evaluation.measure import measure
 from grumo_jax.evaluation.targets import Prepare, batch_targets
-from grumo_jax.models import convolutions
-from grumo_jax.network import as_network
+from grumo_jax.networks import convolutions
+from grumo_jax.networks.network import as_network
 
 SIZE = (32, 64)
 

@@ -10,9 +10,9 @@ import pytest
 from grumo_jax import synthetic
 from grumo_jax.data import open_source, prepare
 from grumo_jax.data import synthetic as world
-from grumo_jax.data.synthetic import SyntheticWorld, intrinsics, regions
 from grumo_jax.errors import DataError
 from grumo_jax.synthetic.scene import groups, solids
+from grumo_jax.synthetic.source import SyntheticWorld, intrinsics, regions
 from grumo_jax.synthetic.take import BASELINE, INTERVAL, beside
 from grumo_jax.training.geometry import back_project, project, warp
 
@@ -257,7 +257,7 @@ def test_streets_have_about_the_contrast_of_photos():
 
 @pytest.mark.slow
 def test_the_world_is_the_one_of_its_version():
-    """If this fails after a change of the renderer, raise `grumo_jax.data.synthetic.WORLD`."""
+    """If this fails after a change of the renderer, raise `grumo_jax.synthetic.source.WORLD`."""
     means = []
     for kind in ("street", "room"):
         sample = SyntheticWorld(f"{kind}/test", number=1)[0]

@@ -5,11 +5,10 @@ import warnings
 import pytest
 from results_files import found, write
 
-from grumo_jax.cli.messages import complain, say, say_table, warnings_as_sentences
-from grumo_jax.errors import DataError, GrumoError, GrumoWarning, one_sentence
+from grumo_jax.cli.messages import complain, one_sentence, say, say_table, warnings_as_sentences
+from grumo_jax.errors import DataError, GrumoError, GrumoWarning, printable
 from grumo_jax.report import summarize, write_report
 from grumo_jax.report.table import Column, Table
-from grumo_jax.text import printable
 
 STEERING = "a\x1b]0;x\x07\r\n\t\x00\x7f\x85\u2028\u2029\u202e\u2066\u200f\ufeff\udcff"
 

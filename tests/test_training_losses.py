@@ -8,7 +8,7 @@ from training_runs import PICTURE as SIZE
 from training_runs import constant_error, gray, noise
 
 import grumo_jax
-from grumo_jax.models import DepthOutput
+from grumo_jax.networks import DepthOutput
 from grumo_jax.training import Objective, TrainingBatch, objectives, photometric
 from grumo_jax.training.objectives import shrink_batch
 

@@ -10,7 +10,8 @@ from flax import linen as nn
 from training_runs import SETTINGS, TINY, flip_byte, last_state, run, stop_after
 
 import grumo_jax
-from grumo_jax import checkpoint, synthetic
+from grumo_jax import synthetic
+from grumo_jax.networks import checkpoint
 from grumo_jax.training.geometry import predict_motions
 from grumo_jax.training.loop import TrainingInterrupted
 from grumo_jax.training.settings import Settings

@@ -22,7 +22,7 @@ from training_runs import (
 )
 
 import grumo_jax
-from grumo_jax import checkpoint
+from grumo_jax.networks import checkpoint
 from grumo_jax.training.devices import make_mesh, replicated, shared
 from grumo_jax.training.feeding import Fit
 from grumo_jax.training.loop import TrainingDiverged, TrainingInterrupted

@@ -11,16 +11,16 @@ import textwrap
 import pytest
 
 import grumo_jax
-from grumo_jax import checkpoint
-from grumo_jax.cli.options import check_out
-from grumo_jax.errors import (
-    CheckpointError,
-    DataError,
-    GrumoError,
+from grumo_jax._internal.atomic_writes import (
     disk_problem,
     noticing_disk_problems,
+    remove_unfinished,
+    unfinished,
+    write_atomically,
 )
-from grumo_jax.images import remove_unfinished, unfinished, write_atomically
+from grumo_jax.cli.options import check_out
+from grumo_jax.errors import CheckpointError, DataError, GrumoError
+from grumo_jax.networks import checkpoint
 
 
 def killed(script, *arguments):
@@ -31,7 +31,7 @@ def killed(script, *arguments):
 
 WRITE = """
     import os, signal, sys
-    from grumo_jax.images import write_atomically
+    from grumo_jax._internal.atomic_writes import write_atomically
 
     def write(stream):
         stream.write(b"half of it")
@@ -99,7 +99,7 @@ SAVE = """
     import os, signal, sys
     from pathlib import Path
     import grumo_jax
-    from grumo_jax import checkpoint
+    from grumo_jax.networks import checkpoint
 
     place, where = sys.argv[2].split()
     end = lambda *_: os.kill(os.getpid(), signal.SIGKILL)

@@ -9,9 +9,9 @@ from grumo_jax.activations import LayerNames, number_layers
 from grumo_jax.activations.calls import find_calls, list_calls
 from grumo_jax.errors import GrumoError
 from grumo_jax.estimators import GradientUncertainty
-from grumo_jax.layouts import find_layout
 from grumo_jax.losses import Loss, LossName, Space, check_loss
-from grumo_jax.network import DepthNetwork, as_names, as_network
+from grumo_jax.networks.layouts import find_layout
+from grumo_jax.networks.network import DepthNetwork, as_names, as_network
 from grumo_jax.references import (
     NAMED_REFERENCES,
     PAPER_REFERENCES,

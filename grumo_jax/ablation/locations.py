@@ -9,11 +9,12 @@ from typing import Any, Literal, get_args
 import jax
 import jax.numpy as jnp
 
+from grumo_jax._internal.precision import widen
+from grumo_jax._internal.vmap_or_loop import map_chunks
 from grumo_jax.ablation.memory import MEMORY, elements_within
 from grumo_jax.activations import capture_activations, choose_layers
 from grumo_jax.activations.calls import Call, check_editable
 from grumo_jax.activations.names import find_layers
-from grumo_jax.draws import reference_key
 from grumo_jax.errors import GrumoError
 from grumo_jax.estimators import (
     ConstantBaseline,
@@ -25,14 +26,13 @@ from grumo_jax.estimators import (
     Inputs,
 )
 from grumo_jax.estimators.base import check_call, shared_views
-from grumo_jax.layouts import Layout, as_edit, find_layout
-from grumo_jax.mapping import map_in_chunks
+from grumo_jax.estimators.draws import reference_key
+from grumo_jax.estimators.views import augment
 from grumo_jax.metrics import depth_errors
 from grumo_jax.metrics.masked import is_depth, median_ratio
-from grumo_jax.network import DepthNetwork
-from grumo_jax.precision import widen
+from grumo_jax.networks.layouts import Layout, as_edit, find_layout
+from grumo_jax.networks.network import DepthNetwork
 from grumo_jax.references import Flip, ImageReference
-from grumo_jax.views import augment
 
 Replacement = Literal["zero", "mean", "noise", "reference"]
 Effect = Callable[[Estimate, Estimate], Any]
@@ -132,7 +132,7 @@ def ablate_locations(
     corners = jnp.stack(jnp.meshgrid(rows, columns, indexing="ij"), axis=-1)
     layers, passes = _held(estimator, variables, images, place.call)
     chunk = elements_within(memory // passes, estimator.network, variables, images, layers)
-    found = map_in_chunks(one, corners.reshape(-1, 2), chunk)
+    found = map_chunks(one, corners.reshape(-1, 2), chunk)
     return jax.tree.map(lambda x: x.reshape(*corners.shape[:2], *x.shape[1:]), found)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from grumo_jax.activations.calls import list_calls
-from grumo_jax.network import DepthNetwork
+from grumo_jax.networks.network import DepthNetwork
 
 MEMORY = 2**29
 """Bytes that the activations of what is computed together may take, by default."""

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from grumo_jax._internal.vmap_or_loop import map_chunks
 from grumo_jax.ablation.memory import MEMORY, elements_within
 from grumo_jax.errors import GrumoError
 from grumo_jax.estimators import GradientUncertainty, Inputs
@@ -13,7 +14,6 @@ from grumo_jax.estimators.backward import outputs_vjp
 from grumo_jax.estimators.base import check_call, shared_views
 from grumo_jax.estimators.gradient import to_maps
 from grumo_jax.losses import LossName, may_count, pixel_losses
-from grumo_jax.mapping import map_in_chunks
 from grumo_jax.scores import Reduction, check_score, reduce_channels
 
 
@@ -106,7 +106,7 @@ def pixel_gradients(
         return {name: reduce_channels(g, reduction) for name, g in gradients.items()}
 
     chunk = elements_within(memory, network, variables, images, layers)
-    found = map_in_chunks(one, jnp.arange(len(pixels) * count), chunk)
+    found = map_chunks(one, jnp.arange(len(pixels) * count), chunk)
     return {name: g.reshape(len(pixels), count, *g.shape[2:]) for name, g in found.items()}
 
 

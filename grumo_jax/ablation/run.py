@@ -10,12 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from grumo_jax._internal.stable_description import stable_description
 from grumo_jax.ablation.grid import Grid
 from grumo_jax.ablation.sweep import ablate_settings
-from grumo_jax.checkpoint import content_hash
 from grumo_jax.data import Source
 from grumo_jax.errors import GrumoError
 from grumo_jax.estimators import GradientUncertainty
+from grumo_jax.estimators.views import depth_form
 from grumo_jax.evaluation.batches import Batches, Item
 from grumo_jax.evaluation.definitions import definitions
 from grumo_jax.evaluation.measure import measure_uncertainty
@@ -23,10 +24,9 @@ from grumo_jax.evaluation.protocol import Protocol
 from grumo_jax.evaluation.results import Results, Row
 from grumo_jax.evaluation.rows import plain
 from grumo_jax.evaluation.targets import Targets
-from grumo_jax.naming import stable_name
-from grumo_jax.network import DepthNetwork, as_network
+from grumo_jax.networks.checkpoint import content_hash
+from grumo_jax.networks.network import DepthNetwork, as_network
 from grumo_jax.references import GroundTruth
-from grumo_jax.views import depth_form
 
 AREAS = ("ause", "aurg")
 
@@ -114,8 +114,8 @@ class _Run:
             **about,
             **self.batches.configuration(),
             "variables": content_hash({}, self.variables)[:16],
-            "signals": {signal.name: stable_name(signal) for signal in self.grid.signals},
-            "sites": {site.name: stable_name(site) for site in self.grid.sites},
+            "signals": {signal.name: stable_description(signal) for signal in self.grid.signals},
+            "sites": {site.name: stable_description(site) for site in self.grid.sites},
             "reductions": list(self.grid.reductions),
             "definitions": definitions({"grad": GradientUncertainty}),
             "seed": self.seed,

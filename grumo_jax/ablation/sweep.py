@@ -8,16 +8,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from grumo_jax._internal.checks import check_images
+from grumo_jax._internal.vmap_or_loop import vmap_or_loop
 from grumo_jax.ablation.grid import Grid, Signal, Site
-from grumo_jax.draws import Numbered, number
 from grumo_jax.errors import GrumoError
 from grumo_jax.estimators.backward import Outputs, one_by_one, outputs_vjp
+from grumo_jax.estimators.draws import Numbered, number
 from grumo_jax.estimators.gradient import to_maps
+from grumo_jax.estimators.views import numbered_depths
 from grumo_jax.losses import Loss, LossName, Space, consistency_loss
-from grumo_jax.mapping import map_fast
-from grumo_jax.network import DepthNetwork, as_network, check_images
+from grumo_jax.networks.network import DepthNetwork, as_network
 from grumo_jax.scores import Reduction, combine, normalize, reduce_channels, resize
-from grumo_jax.views import numbered_depths
 
 Measure = Callable[[jax.Array, jax.Array], Any]
 """(depth (B, H, W), uncertainty (B, H, W)) → any tree of arrays."""
@@ -144,7 +145,7 @@ def _gradients(
         places[term], total = list(range(total, total + count)), total + count
         cotangents.append(found)
     together = jax.tree.map(lambda *parts: jnp.concatenate(parts), *cotangents)
-    gradients = map_fast(pull_back, together)
+    gradients = vmap_or_loop(pull_back, together)
     return outputs[0], to_maps(network, gradients, images), places
 
 
@@ -193,7 +194,7 @@ def _for_each_signal(
     for count in sorted({len(mine) for mine in own}):
         group = [i for i, mine in enumerate(own) if len(mine) == count]
         chosen = jnp.array([own[i] for i in group]), jnp.array([weights[i] for i in group])
-        results.append(map_fast(scored, chosen))
+        results.append(vmap_or_loop(scored, chosen))
         order += group
     back = np.argsort(order)
     return jax.tree.map(lambda *found: jnp.concatenate(found)[back], *results)

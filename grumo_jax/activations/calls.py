@@ -15,17 +15,15 @@ from typing import Any
 
 import jax
 from flax import linen as nn
-from flax import nnx
 
 from grumo_jax.activations import linen as _linen
-from grumo_jax.activations import nnx as _nnx
 from grumo_jax.activations.arrays import only_arrays
+from grumo_jax.activations.kinds import is_nnx, loaded_nnx
 from grumo_jax.activations.mode import check_arguments, check_mode
 from grumo_jax.activations.traces import has_custom_derivative, traced_anew
 from grumo_jax.errors import LayerError
-from grumo_jax.network import DepthNetwork, matches
+from grumo_jax.networks.network import DepthNetwork, matches
 
-CONVOLUTIONS = (nn.Conv, nn.ConvTranspose, nn.ConvLocal, nnx.Conv, nnx.ConvTranspose)
 INPUT = "input"
 """The name of the network's input, unless a module is called so."""
 INPUT_PATH = ""
@@ -93,12 +91,14 @@ def run(
         output, captured = _linen.run(
             model, variables, images, kwargs, check=check, visit=visit, capture=capture
         )
-    elif isinstance(model, nnx.GraphDef):
+    elif (nnx := loaded_nnx()) is not None and isinstance(model, nnx.GraphDef):
+        from grumo_jax.activations import nnx as _nnx  # which imports NNX
+
         output, captured = _nnx.run(
             model, variables, images, kwargs, check=check, visit=visit, capture=capture
         )
     else:
-        hint = "; split it: graphdef, state = nnx.split(model)" * isinstance(model, nnx.Module)
+        hint = "; split it: graphdef, state = nnx.split(model)" * is_nnx(model)
         raise LayerError(
             f"the model is a {type(model).__name__}; expected a linen module, the nnx.GraphDef of "
             f"an NNX module, or grumo_jax.wrap of one{hint}"
@@ -169,7 +169,7 @@ def list_calls(
 def _has_weights(module: Any) -> bool:
     if isinstance(module, nn.Module):
         own = list(module.variables.get("params", {}).values())
-    elif isinstance(module, nnx.Module):
+    elif (nnx := loaded_nnx()) is not None and isinstance(module, nnx.Module):
         own = [value.get_value() for value in vars(module).values() if type(value) is nnx.Param]
     else:
         return False

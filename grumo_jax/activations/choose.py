@@ -4,25 +4,21 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import jax
-from flax import linen as nn
-from flax import nnx
 from jax.interpreters import partial_eval
 
 from grumo_jax.activations.calls import (
-    CONVOLUTIONS,
     Call,
     edit_calls,
     find_calls,
     list_calls,
     run,
 )
+from grumo_jax.activations.kinds import is_bridge, is_convolution, is_linear
 from grumo_jax.errors import LayerError
-from grumo_jax.layouts import Layout, find_layout, picture_size
-from grumo_jax.network import DepthNetwork, as_network
+from grumo_jax.networks.layouts import Layout, find_layout, picture_size
+from grumo_jax.networks.network import DepthNetwork, as_network
 
 Role = Literal["gradient", "decoder", "dropout", "features"]
-LINEAR = (nn.Dense, nn.DenseGeneral, nn.Einsum, nnx.Linear, nnx.LinearGeneral, nnx.Einsum)
-BRIDGES = (nnx.bridge.ToLinen, nnx.bridge.ToNNX)
 
 
 def choose_layers(model: Any, variables: Any, images: Any, role: Role) -> tuple[str, ...]:
@@ -127,8 +123,7 @@ def _shaping_depth(
     network: DepthNetwork, variables: Any, images: Any, calls: Sequence[Call]
 ) -> list[Call]:
     """Calls that may make up a decoder: maps and tokens that depth depends on, and hidden ones."""
-    kinds = (*CONVOLUTIONS, *LINEAR, *BRIDGES)
-    linear = [call for call in calls if call.own_weights or issubclass(call.kind, kinds)]
+    linear = [call for call in calls if call.own_weights or _mixes(call.kind)]
     visible = [
         call
         for call in linear
@@ -138,8 +133,12 @@ def _shaping_depth(
     return [call for call in linear if call.hidden or call.name in reaching]
 
 
+def _mixes(kind: type) -> bool:
+    return is_convolution(kind) or is_linear(kind) or is_bridge(kind)
+
+
 def _is_convolution(call: Call) -> bool:
-    return issubclass(call.kind, CONVOLUTIONS) and not call.hidden and call.shape.ndim == 4
+    return is_convolution(call.kind) and not call.hidden and call.shape.ndim == 4
 
 
 def _has_places(call: Call, declared: Layout | None, images: Any) -> bool:
@@ -153,7 +152,7 @@ def _has_places(call: Call, declared: Layout | None, images: Any) -> bool:
 def _no_convolution(network: DepthNetwork, calls: Sequence[Call]) -> str:
     kinds = [getattr(network.module, "type", type(network.module)), *(call.kind for call in calls)]
     hint = ""
-    if any(issubclass(kind, BRIDGES) for kind in kinds):
+    if any(is_bridge(kind) for kind in kinds):
         hint = "a bridge of flax shows no layers: use the module behind it itself; or "
     return (
         "the network has no convolution that its depth depends on, so no layer can be chosen "

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from grumo_jax.activations.calls import Call
-from grumo_jax.layouts import as_edit, find_layout
-from grumo_jax.network import DepthNetwork
+from grumo_jax.networks.layouts import as_edit, find_layout
+from grumo_jax.networks.network import DepthNetwork
 
 
 def drop_channels(activation: jax.Array, rate: float, key: jax.Array) -> jax.Array:

@@ -3,15 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from flax import linen as nn
-from flax import nnx
-
+from grumo_jax.activations.kinds import is_attention, is_dropout, is_nnx, is_norm, loaded_nnx
 from grumo_jax.errors import GrumoError
 
-NORMS = (nn.BatchNorm, nnx.BatchNorm)
-DROPOUTS = (nn.Dropout, nnx.Dropout)
-ATTENTIONS = (nn.MultiHeadDotProductAttention, nnx.MultiHeadAttention)
-"""They drop weights by themselves."""
 SWITCHES = {"train", "training", "is_training", "deterministic", "use_running_average"}
 """What calls name the mode by."""
 
@@ -23,15 +17,15 @@ def check_mode(path: str, module: Any, args: Sequence[Any], kwargs: Mapping[str,
         path, module: what is called.
         args, kwargs: of the call; they come before the module's own settings.
     """
-    if isinstance(module, nnx.bridge.ToLinen):
-        _check_inside(path, module, kwargs)
-    if isinstance(module, NORMS):
+    if (nnx := loaded_nnx()) is not None and isinstance(module, nnx.bridge.ToLinen):
+        _check_inside(nnx, path, module, kwargs)
+    if is_norm(module):
         on = not _setting("use_running_average", module, args, kwargs)
         what = "normalises by the batch"
-    elif isinstance(module, DROPOUTS):
+    elif is_dropout(module):
         on = module.rate > 0 and not _setting("deterministic", module, args, kwargs)
         what = "drops at random"
-    elif isinstance(module, ATTENTIONS):
+    elif is_attention(module):
         on = module.dropout_rate > 0 and not _setting("deterministic", module, (), kwargs)
         what = "drops at random"
     else:
@@ -39,7 +33,7 @@ def check_mode(path: str, module: Any, args: Sequence[Any], kwargs: Mapping[str,
     if on:
         cure = (
             "call model.eval() before nnx.split, or behind a bridge self.eval() in __init__"
-            if isinstance(module, nnx.Module)
+            if is_nnx(module)
             else 'say so in its configuration or with wrap(model, kwargs={"train": False})'
         )
         raise GrumoError(
@@ -48,7 +42,7 @@ def check_mode(path: str, module: Any, args: Sequence[Any], kwargs: Mapping[str,
         )
 
 
-def _check_inside(path: str, bridge: Any, kwargs: Mapping[str, Any]) -> None:
+def _check_inside(nnx: Any, path: str, bridge: Any, kwargs: Mapping[str, Any]) -> None:
     """Check the modes that the modules of an NNX network have behind `nnx.bridge.to_linen`.
 
     What the network itself makes of a mode that the call gives is not seen.

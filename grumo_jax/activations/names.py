@@ -10,7 +10,7 @@ import numpy as np
 from grumo_jax.activations.calls import Call, find_calls, list_calls
 from grumo_jax.activations.choose import choose_layers
 from grumo_jax.errors import LayerError
-from grumo_jax.network import as_network
+from grumo_jax.networks.network import as_network
 
 LayerNames = str | int | Sequence[str | int]
 """As `name_layers` takes them."""

@@ -4,17 +4,17 @@ import inspect
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from types import CodeType, FrameType
+from typing import Any
 
 import jax
-from flax import nnx
 from flax.core import lift
 from flax.errors import TraceContextError
+
+from grumo_jax.activations.kinds import loaded_nnx
 
 _CUSTOM = {
     inspect.unwrap(f.__call__).__code__.co_filename for f in (jax.custom_vjp, jax.custom_jvp)
 }
-_BRANCHES = {inspect.unwrap(f).__code__ for f in (lift.cond, lift.switch, nnx.cond, nnx.switch)}
-_LOOPS = {inspect.unwrap(f).__code__.co_filename for f in (nnx.while_loop, nnx.vmap)}
 
 # Made at import, since JAX wants nothing else of itself to happen meanwhile.
 _ANEW = jax.make_user_context()
@@ -29,7 +29,7 @@ def traced_anew() -> AbstractContextManager[None]:
     return context
 
 
-def is_carried_out(kept: nnx.Variable) -> bool:
+def is_carried_out(kept: Any) -> bool:
     """Whether values that a variable gets now leave the transform in force.
 
     They leave NNX's transforms and none of JAX's own.
@@ -61,8 +61,11 @@ def is_in_branch_or_loop(outermost: FrameType | None) -> bool:
     Args:
         outermost: the frame below which to look.
     """
-    running = _running(outermost)
-    return any(code in _BRANCHES or code.co_filename in _LOOPS for code in running)
+    nnx = loaded_nnx()
+    branches = [lift.cond, lift.switch, *((nnx.cond, nnx.switch) if nnx else ())]
+    codes = {inspect.unwrap(branch).__code__ for branch in branches}
+    files = {inspect.unwrap(nnx.while_loop).__code__.co_filename} if nnx else set()
+    return any(code in codes or code.co_filename in files for code in _running(outermost))
 
 
 def _running(outermost: FrameType | None) -> Iterator[CodeType]:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from grumo_jax._internal.atomic_writes import noticing_disk_problems
+from grumo_jax._internal.hosts import leave
 from grumo_jax.cli.ablate import ablate
 from grumo_jax.cli.compiled import keep_compiled
 from grumo_jax.cli.convert import convert
@@ -17,14 +19,12 @@ from grumo_jax.cli.generate import generate
 from grumo_jax.cli.interrupts import ending_on_signals
 from grumo_jax.cli.layers import layers
 from grumo_jax.cli.memory import keep_memory
-from grumo_jax.cli.messages import complain, warnings_as_sentences
+from grumo_jax.cli.messages import complain, one_sentence, warnings_as_sentences
 from grumo_jax.cli.predict import predict
 from grumo_jax.cli.prepare import prepare
 from grumo_jax.cli.report import report
 from grumo_jax.cli.train import train
-from grumo_jax.errors import GrumoError, noticing_disk_problems, one_sentence
-from grumo_jax.hosts import leave
-from grumo_jax.text import printable
+from grumo_jax.errors import GrumoError, printable
 from grumo_jax.version import __version__
 
 app = typer.Typer(

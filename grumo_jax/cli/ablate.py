@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from grumo_jax._internal.hosts import is_first, join
 from grumo_jax.cli.ground_truth import (
     BatchSizeOption,
     DataDirOption,
@@ -26,7 +27,6 @@ from grumo_jax.cli.ground_truth import (
 from grumo_jax.cli.messages import say, say_table
 from grumo_jax.cli.options import HostsOption, WorkersOption
 from grumo_jax.errors import GrumoError
-from grumo_jax.hosts import is_first, join
 
 RESULTS = "ablation.jsonl"
 
@@ -97,8 +97,8 @@ def ablate(
     """
     # Importing these takes time that other commands need not spend.
     from grumo_jax.ablation import ablate as run
-    from grumo_jax.checkpoint import load_checkpoint
     from grumo_jax.evaluation.checkpoints import describe_checkpoints
+    from grumo_jax.networks.checkpoint import load_checkpoint
     from grumo_jax.report import summarize_ablation, write_ablation
 
     check_folder(out, "results.jsonl")

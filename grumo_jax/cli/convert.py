@@ -7,9 +7,9 @@ from typing import Annotated
 import jax
 import typer
 
-from grumo_jax.checkpoint import save_checkpoint
 from grumo_jax.cli.messages import say
-from grumo_jax.porting import port_torch_files
+from grumo_jax.networks.checkpoint import save_checkpoint
+from grumo_jax.networks.porting import port_torch_files
 
 
 class Output(StrEnum):

@@ -8,12 +8,13 @@ import numpy as np
 import typer
 from tqdm import tqdm
 
-from grumo_jax.checkpoint import shipped_checkpoint
+from grumo_jax._internal.atomic_writes import write_atomically
 from grumo_jax.cli.messages import say, say_table
 from grumo_jax.cli.options import check_out
 from grumo_jax.cli.output import Format, write_prediction
 from grumo_jax.cli.predict import make_predictor
-from grumo_jax.images import find_images, read_image, write_atomically
+from grumo_jax.images import find_images, read_image
+from grumo_jax.networks.checkpoint import shipped_checkpoint
 from grumo_jax.plots import plot_gallery
 from grumo_jax.predictor import Predictor
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from grumo_jax._internal.hosts import is_first, join
 from grumo_jax.cli.ground_truth import (
     BatchSizeOption,
     DataDirOption,
@@ -32,8 +33,7 @@ from grumo_jax.estimators import (
     Estimator,
     named_estimator,
 )
-from grumo_jax.hosts import is_first, join
-from grumo_jax.network import as_network
+from grumo_jax.networks.network import as_network
 
 RESULTS = "results.jsonl"
 
@@ -83,7 +83,7 @@ def evaluate(
     # Importing these takes time that other commands need not spend.
     from grumo_jax.evaluation.checkpoints import describe_checkpoints, load_members
     from grumo_jax.evaluation.evaluate import Run
-    from grumo_jax.evaluation.pictures import draw_pictures
+    from grumo_jax.report.pictures import draw_pictures
 
     check_folder(out, "ablation.jsonl")
     if hosts:

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import typer
 
 from grumo_jax.activations import list_calls
-from grumo_jax.checkpoint import load_checkpoint
 from grumo_jax.cli.messages import say
+from grumo_jax.networks.checkpoint import load_checkpoint
 
 
 def layers(

@@ -8,8 +8,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from grumo_jax.errors import GrumoWarning
-from grumo_jax.text import printable
+from grumo_jax.errors import GrumoError, GrumoWarning, printable
 
 
 def say(*lines: str) -> None:
@@ -43,3 +42,14 @@ def warnings_as_sentences() -> Iterator[None]:
 
         warnings.showwarning = show
         yield
+
+
+def one_sentence(error: GrumoError | OSError) -> str:
+    """What to tell a user of it; of a full disk and the like, what the system says.
+
+    >>> one_sentence(FileNotFoundError(2, "No such file or directory", "a.png"))
+    'a.png: No such file or directory'
+    """
+    if isinstance(error, OSError):
+        return printable(f"{error.filename or 'output'}: {error.strerror or error}")
+    return str(error)

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
+from grumo_jax._internal.atomic_writes import remove_unfinished
 from grumo_jax.errors import GrumoError
-from grumo_jax.images import remove_unfinished
 
 HostsOption = Annotated[
     str | None,

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from grumo_jax._internal.atomic_writes import write_atomically
 from grumo_jax.errors import ImageError
-from grumo_jax.images import DEPTH_PNG_SCALE, UNIT_PNG_SCALE, write_atomically, write_png16
-from grumo_jax.network import Quantity
+from grumo_jax.images import DEPTH_PNG_SCALE, UNIT_PNG_SCALE, write_png16
+from grumo_jax.networks.network import Quantity
 from grumo_jax.plots import plot_panel
 from grumo_jax.predictor import Prediction
 

@@ -11,13 +11,13 @@ import numpy as np
 import typer
 from tqdm import tqdm
 
-from grumo_jax.checkpoint import load_checkpoint
 from grumo_jax.cli.messages import complain, say
 from grumo_jax.cli.options import check_out
 from grumo_jax.cli.output import ODD_NAMES, Format, check_apart, write_prediction
 from grumo_jax.errors import GrumoError, ImageError
 from grumo_jax.estimators import GradientUncertainty, named_estimator
 from grumo_jax.images import find_images, read_image
+from grumo_jax.networks.checkpoint import load_checkpoint
 from grumo_jax.predictor import Prediction, Predictor, say_not_finite
 
 DEFAULT_FORMATS = [Format.npz, Format.panel]

@@ -12,7 +12,6 @@ from PIL import Image
 
 from grumo_jax.data.encoding import to_uint8
 from grumo_jax.data.sample import REGIONS, Sample
-from grumo_jax.data.synthetic import SIZES, SyntheticWorld, regions
 from grumo_jax.estimators import named_estimator
 from grumo_jax.evaluation.evaluate import Run
 from grumo_jax.evaluation.measure import Measures
@@ -22,6 +21,7 @@ from grumo_jax.predictor import Predictor
 from grumo_jax.report.summary import FEWEST
 from grumo_jax.report.table import Column, Table, Value
 from grumo_jax.synthetic import Frame, shoot
+from grumo_jax.synthetic.source import SIZES, SyntheticWorld, regions
 
 DRIVE = 75
 """Number of the test clip whose camera drives on."""

@@ -11,11 +11,11 @@ from typing import Annotated, Any
 import typer
 from tqdm import tqdm
 
+from grumo_jax._internal.hosts import is_first, join
 from grumo_jax.cli.interrupts import stop_on_signals
-from grumo_jax.cli.messages import complain, say
+from grumo_jax.cli.messages import complain, one_sentence, say
 from grumo_jax.cli.options import HostsOption, WorkersOption
-from grumo_jax.errors import GrumoError, one_sentence
-from grumo_jax.hosts import is_first, join
+from grumo_jax.errors import GrumoError
 
 
 class BaseModel(StrEnum):

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from grumo_jax._internal.files import open_regular
 from grumo_jax.errors import DataError, ImageError
-from grumo_jax.files import open_regular
 from grumo_jax.images import DAMAGED, read_turned
 
 MOST_BYTES = 256 * 2**20

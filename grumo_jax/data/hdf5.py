@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from grumo_jax._internal.files import open_regular
 from grumo_jax.data.extras import need
 from grumo_jax.errors import DataError
-from grumo_jax.files import open_regular
 
 _DEFLATE, _SHUFFLE, _CHECKSUM, _LZF = 1, 2, 3, 32000
 _SLACK, _MOST_CHUNKS = 4096, 10_000

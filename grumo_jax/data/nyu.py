@@ -16,8 +16,7 @@ from grumo_jax.data.encoding import encode_png
 from grumo_jax.data.hdf5 import read_arrays
 from grumo_jax.data.levels import say_level
 from grumo_jax.data.sample import Crop, EncodedSample, Sample, describe_files, fingerprint
-from grumo_jax.errors import DataError
-from grumo_jax.text import printable
+from grumo_jax.errors import DataError, printable
 
 SPLITS = ("val", "train", "held_out")
 EXPECTED = {"val": 654}

@@ -8,11 +8,10 @@ from typing import Literal
 
 import numpy as np
 
+from grumo_jax._internal.files import count_kinds, suffixes_among, walk_files
+from grumo_jax._internal.picture_kinds import UNREAD
 from grumo_jax.data.depth_files import DEPTH_SUFFIXES
-from grumo_jax.errors import DataError, GrumoWarning
-from grumo_jax.files import count_kinds, suffixes_among, walk_files
-from grumo_jax.kinds import UNREAD
-from grumo_jax.text import printable
+from grumo_jax.errors import DataError, GrumoWarning, printable
 
 _DEPTH_UNREAD = UNREAD | {".tif", ".tiff", ".jpg", ".jpeg", ".webp", ".bmp", ".mat", ".h5", ".hdf5"}
 

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
+from grumo_jax._internal.precision import widen
 from grumo_jax.activations import activation_vjp
 from grumo_jax.errors import LayerError
-from grumo_jax.network import DepthNetwork
-from grumo_jax.precision import widen
+from grumo_jax.networks.network import DepthNetwork
 
 Outputs = tuple[jax.Array, jax.Array | None]
 """Depth and log σ, (B, H, W) each, float32 or wider; or their cotangents."""

@@ -9,15 +9,16 @@ from typing import Any, ClassVar
 import jax
 from flax import struct
 
+from grumo_jax._internal.checks import check_images
 from grumo_jax.activations import apply_model
 from grumo_jax.activations.traces import traced_anew
-from grumo_jax.draws import number
 from grumo_jax.errors import GrumoError
+from grumo_jax.estimators.draws import number
 from grumo_jax.estimators.values import Values, check_key, check_values, summarize
-from grumo_jax.network import DepthNetwork, as_network, check_images
+from grumo_jax.estimators.views import Views, predict_views
+from grumo_jax.networks.network import DepthNetwork, as_network
 from grumo_jax.references import ImageReference
 from grumo_jax.scores import normalize
-from grumo_jax.views import Views, predict_views
 
 
 @struct.dataclass

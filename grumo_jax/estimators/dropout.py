@@ -6,6 +6,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
+from grumo_jax._internal.vmap_or_loop import vmap_or_loop
 from grumo_jax.activations import choose_layers, edit_activations
 from grumo_jax.activations.edits import drop_channels, edit_in_layout
 from grumo_jax.activations.names import LayerNames, as_layers, find_layers
@@ -17,7 +18,6 @@ from grumo_jax.estimators.base import (
     normalized_estimate,
     predict_depth,
 )
-from grumo_jax.mapping import map_fast
 
 DEFAULT_RATE = 0.2
 """The papers' probability of dropping a channel."""
@@ -99,7 +99,7 @@ class InferenceDropout(Estimator):
             return network.to_quantity(network.read_depth(output))
 
         # What comes before the first dropped layer does not depend on the key: it runs once.
-        return map_fast(one_pass, jax.random.split(inputs.key, self.samples))
+        return vmap_or_loop(one_pass, jax.random.split(inputs.key, self.samples))
 
 
 @dataclass(frozen=True)

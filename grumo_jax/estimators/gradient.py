@@ -8,14 +8,15 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from grumo_jax._internal.vmap_or_loop import vmap_or_loop
 from grumo_jax.activations import LayerNames, choose_layers, name_layers
 from grumo_jax.errors import GrumoError
 from grumo_jax.estimators.backward import one_by_one, outputs_vjp
 from grumo_jax.estimators.base import Estimate, Estimator, Inputs
-from grumo_jax.layouts import find_layout
+from grumo_jax.estimators.views import depth_form, reference_depths
 from grumo_jax.losses import Loss, LossName, Space, check_loss, consistency_loss, may_count
-from grumo_jax.mapping import map_fast
-from grumo_jax.network import DepthNetwork, as_network
+from grumo_jax.networks.layouts import find_layout
+from grumo_jax.networks.network import DepthNetwork, as_network
 from grumo_jax.references import (
     PAPER_REFERENCES,
     Flip,
@@ -34,7 +35,6 @@ from grumo_jax.scores import (
     reduce_channels,
     resize,
 )
-from grumo_jax.views import depth_form, reference_depths
 
 
 @struct.dataclass
@@ -233,7 +233,7 @@ class GradientUncertainty(Estimator):
             )
 
         losses, to_outputs = jax.vjp(losses_of, *outputs)
-        gradients = map_fast(lambda one: pull_back(to_outputs(one)), one_by_one(losses))
+        gradients = vmap_or_loop(lambda one: pull_back(to_outputs(one)), one_by_one(losses))
         return outputs[0], losses, to_maps(self.network, gradients, images)
 
     def layer_names(self, variables: Any, images: jax.Array) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from grumo_jax.estimators.gradient import GradientUncertainty
 from grumo_jax.estimators.learned import LearnedUncertainty
 from grumo_jax.estimators.postprocessing import PostProcessing
 from grumo_jax.estimators.variance import TestTimeVariance
-from grumo_jax.network import as_network
+from grumo_jax.networks.network import as_network
 
 
 def _drop(model: Any) -> DropoutEnsemble:

@@ -9,7 +9,7 @@ import numpy as np
 from flax import struct
 
 from grumo_jax.errors import GrumoError, GrumoWarning
-from grumo_jax.layouts import batch_size, fits, picture_size
+from grumo_jax.networks.layouts import batch_size, fits, picture_size
 
 FAR = (-4.0, 5.0)
 """Images are expected in [0, 1]; those that a network normalises by itself lie within these."""

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 
-from grumo_jax.draws import number
 from grumo_jax.errors import GrumoError
 from grumo_jax.estimators.base import (
     Estimate,
@@ -14,6 +13,7 @@ from grumo_jax.estimators.base import (
     normalized_estimate,
     predict_depth,
 )
+from grumo_jax.estimators.draws import number
 from grumo_jax.references import (
     PAPER_REFERENCES,
     ImageReference,

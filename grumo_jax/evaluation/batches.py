@@ -12,6 +12,7 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
+from grumo_jax._internal.hosts import check_same, exchange, interleave, is_first
 from grumo_jax.data import Loaded, Problem, Source, load
 from grumo_jax.errors import GrumoError
 from grumo_jax.evaluation.measure import predicts_disparity
@@ -19,8 +20,7 @@ from grumo_jax.evaluation.protocol import Protocol
 from grumo_jax.evaluation.results import Results, ResultsWriter, Row, read_results
 from grumo_jax.evaluation.rows import problem_row
 from grumo_jax.evaluation.targets import Prepare, Prepared, Targets, batch_targets
-from grumo_jax.hosts import check_same, exchange, interleave, is_first
-from grumo_jax.network import DepthNetwork
+from grumo_jax.networks.network import DepthNetwork
 from grumo_jax.version import __version__
 
 Item = Loaded[Prepared]
@@ -33,7 +33,8 @@ class Batches:
     """How a data set is gone through, with everything decided.
 
     The images of a batch are dealt out to the processes one by one, if there are several
-    (`grumo_jax.hosts`), and each shares its own between its devices. The first process writes.
+    (`grumo_jax._internal.hosts`), and each shares its own between its devices. The first
+    process writes.
 
     Attributes:
         source: the images.

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from grumo_jax.checkpoint import checkpoint_hash, load_checkpoint
 from grumo_jax.errors import GrumoError
 from grumo_jax.estimators import stack_variables
-from grumo_jax.models import Monodepth2
+from grumo_jax.networks import Monodepth2
+from grumo_jax.networks.checkpoint import checkpoint_hash, load_checkpoint
 
 
 def load_members(paths: Sequence[Path]) -> tuple[Monodepth2, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from grumo_jax.checkpoint import content_hash
+from grumo_jax._internal.stable_description import stable_description
 from grumo_jax.data import Source
 from grumo_jax.errors import GrumoError
 from grumo_jax.estimators import Estimate, Estimator, estimate_together
@@ -19,8 +19,8 @@ from grumo_jax.evaluation.protocol import Protocol
 from grumo_jax.evaluation.results import Results, Row
 from grumo_jax.evaluation.rows import to_row
 from grumo_jax.evaluation.targets import Prepared
-from grumo_jax.naming import stable_name
-from grumo_jax.network import DepthNetwork
+from grumo_jax.networks.checkpoint import content_hash
+from grumo_jax.networks.network import DepthNetwork
 
 
 def evaluate(
@@ -191,7 +191,7 @@ class Run:
 def describe(estimator: Estimator) -> str:
     """An estimator's options in a line, without its model."""
     options = (
-        f"{field.name}={stable_name(getattr(estimator, field.name))}"
+        f"{field.name}={stable_description(getattr(estimator, field.name))}"
         for field in dataclasses.fields(estimator)
         if field.name != "model"
     )

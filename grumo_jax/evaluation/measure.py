@@ -21,7 +21,7 @@ from grumo_jax.metrics import (
     spearman,
 )
 from grumo_jax.metrics.masked import clip, is_depth, median_ratio, or_no_depth
-from grumo_jax.network import DepthNetwork
+from grumo_jax.networks.network import DepthNetwork
 
 KITTI_FOCAL = 0.58
 """Focal length of KITTI's cameras in image widths, by which the 16-bit files are scaled."""

@@ -6,10 +6,7 @@ from typing import Any, Literal
 
 from grumo_jax.data import Sample, center_crop, half_size
 from grumo_jax.errors import GrumoError
-
-STEREO_SCALE = 5.4
-"""From model units to metres for networks trained on stereo: KITTI's baseline is 0.54 m, and
-0.1 in the networks' units."""
+from grumo_jax.networks.monodepth2 import STEREO_SCALE
 
 
 @dataclass(frozen=True)

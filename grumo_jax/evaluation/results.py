@@ -2,8 +2,8 @@
 
 It is only ever appended to, and each batch of lines is on disk before the next is computed: a
 run that is killed leaves at most one unfinished line, which the next run cuts off. Each line has
-a seal that hangs on the line before (`grumo_jax.sealed`): whoever reads the file, to go on with
-it or to report it, finds every line that was changed, doubled, lost or moved.
+a seal that hangs on the line before (`grumo_jax._internal.sealed`): whoever reads the file, to go
+on with it or to report it, finds every line that was changed, doubled, lost or moved.
 """
 
 import json
@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from grumo_jax._internal.locks import lock_file
+from grumo_jax._internal.sealed import parse_json, seal_line, unseal_line
 from grumo_jax.errors import ResultsError
-from grumo_jax.locks import lock_file
-from grumo_jax.sealed import parse_json, seal_line, unseal_line
 
 FORMAT = 2
 _HEADER = "grumo_jax results"

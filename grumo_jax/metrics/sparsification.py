@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from grumo_jax._internal.vmap_or_loop import vmap_or_loop
 from grumo_jax.errors import GrumoError
-from grumo_jax.mapping import map_fast
 from grumo_jax.metrics.depth import THRESHOLD
 from grumo_jax.metrics.masked import (
     count,
@@ -138,7 +138,7 @@ def _curves(
         return {metric: total(error, keep) for metric, error in errors.items()}
 
     # Fifty masked sums are cheaper than sorting the errors along with the keys.
-    totals = map_fast(kept_totals, limits.T)
+    totals = vmap_or_loop(kept_totals, limits.T)
     means = {m: t.T / jnp.maximum(kept, 1).astype(jnp.float32) for m, t in totals.items()}
     return {m: _end_with_0(jnp.sqrt(v) if m == "rmse" else v) for m, v in means.items()}
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from grumo_jax.images import write_atomically
+from grumo_jax._internal.atomic_writes import write_atomically
 from grumo_jax.report.ablation import (
     AblationSummary,
     best_table,

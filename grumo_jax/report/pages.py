@@ -7,7 +7,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from grumo_jax.network import Quantity
+from grumo_jax.networks.network import Quantity
 from grumo_jax.plots import (
     Drawn,
     as_written,

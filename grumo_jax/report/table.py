@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from grumo_jax.text import printable
+from grumo_jax.errors import printable
 
 Value = float | int | str | None
 

@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 
+from grumo_jax._internal.atomic_writes import write_atomically
+from grumo_jax._internal.sealed import parse_json
 from grumo_jax.data.depth_files import write_depth_png
 from grumo_jax.data.encoding import encode_png, to_uint8
 from grumo_jax.data.extras import need
 from grumo_jax.data.kitti.calibration import CAMERA_FILE, SCANNER_FILE
 from grumo_jax.data.kitti.splits import Frame, eigen_test
 from grumo_jax.errors import DataError
-from grumo_jax.images import write_atomically
-from grumo_jax.sealed import parse_json
 from grumo_jax.synthetic.scene import WORLD
 from grumo_jax.synthetic.sensors import (
     KITTI_SIZE,

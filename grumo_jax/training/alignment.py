@@ -14,7 +14,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from grumo_jax.references import to_gray
+from grumo_jax.images import to_gray
 from grumo_jax.training.geometry import (
     SMALLEST_Z,
     back_project,

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from grumo_jax.errors import GrumoError
-from grumo_jax.references import to_gray
+from grumo_jax.images import to_gray
 from grumo_jax.training.batch import VIEWS, TrainingBatch, check_batch, check_within
 from grumo_jax.training.geometry import sample_bilinear, take_pixels
 

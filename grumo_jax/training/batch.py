@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from grumo_jax._internal.checks import check_images
 from grumo_jax.errors import GrumoError
-from grumo_jax.network import check_images
 
 VIEWS = ("previous", "following", "stereo")
 """The other pictures of the scene there may be."""

@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from grumo_jax.checkpoint import CARD
+from grumo_jax._internal.atomic_writes import write_atomically
+from grumo_jax._internal.locks import lock_file
+from grumo_jax._internal.sealed import parse_json, seal_of
 from grumo_jax.errors import GrumoError
-from grumo_jax.images import write_atomically
-from grumo_jax.locks import lock_file
-from grumo_jax.sealed import parse_json, seal_of
+from grumo_jax.networks.checkpoint import CARD
 from grumo_jax.training.saving import list_states
 from grumo_jax.training.settings import Settings
 

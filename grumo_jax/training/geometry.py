@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from grumo_jax.errors import GrumoError
-from grumo_jax.evaluation.protocol import STEREO_SCALE
+from grumo_jax.networks.monodepth2 import STEREO_SCALE
 
 SMALLEST_Z = 1e-3
 """Points nearer to the camera's plane than this, or behind it, are projected as if they were here:

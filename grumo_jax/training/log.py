@@ -13,8 +13,8 @@ import numpy as np
 from matplotlib import colormaps
 from PIL import Image
 
+from grumo_jax._internal.atomic_writes import write_atomically
 from grumo_jax.errors import GrumoError
-from grumo_jax.images import write_atomically
 
 SCALARS, VALIDATION = "log.csv", "validation.csv"
 EVENTS, PICTURES = "events", "pictures"

@@ -13,9 +13,9 @@ import numpy as np
 from jax.sharding import Mesh
 from tqdm import tqdm
 
-from grumo_jax.checkpoint import save_checkpoint
+from grumo_jax._internal.hosts import exchange
 from grumo_jax.errors import GrumoError
-from grumo_jax.hosts import exchange
+from grumo_jax.networks.checkpoint import save_checkpoint
 from grumo_jax.training.devices import on_one_device, share
 from grumo_jax.training.feeding import Fed
 from grumo_jax.training.folder import MODEL, STATES

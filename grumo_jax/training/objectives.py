@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from grumo_jax.errors import GrumoError
-from grumo_jax.models.monodepth2 import DepthOutput
+from grumo_jax.networks.monodepth2 import DepthOutput
 from grumo_jax.scores import bilinear
 from grumo_jax.training.batch import TrainingBatch, check_batch, check_within
 from grumo_jax.training.geometry import shrink_intrinsics, stereo_motion, warp

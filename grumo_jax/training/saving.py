@@ -12,8 +12,8 @@ from typing import IO, Any, TypeVar
 import jax
 import numpy as np
 
+from grumo_jax._internal.atomic_writes import write_atomically
 from grumo_jax.errors import CheckpointError
-from grumo_jax.images import write_atomically
 
 _T = TypeVar("_T")
 KEPT = 2

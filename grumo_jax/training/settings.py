@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from grumo_jax._internal.sealed import parse_json
 from grumo_jax.errors import GrumoError
-from grumo_jax.models.resnet import BLOCKS_PER_STAGE
-from grumo_jax.sealed import parse_json
+from grumo_jax.networks.resnet import BLOCKS_PER_STAGE
 from grumo_jax.training.objectives import Resolution, Space, Supervision
 
 BaseModel = Literal["plain", "log", "self", "repr", "drop", "boot", "snap"]

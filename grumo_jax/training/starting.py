@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from grumo_jax.checkpoint import checkpoint_hash, load_checkpoint
 from grumo_jax.errors import CheckpointError, WeightsError
-from grumo_jax.porting.monodepth2 import ENCODER_RULES
-from grumo_jax.porting.rules import apply_rules, match_shapes
-from grumo_jax.porting.states import State, plain_state
-from grumo_jax.porting.torch_files import load_torch_state
+from grumo_jax.networks.checkpoint import checkpoint_hash, load_checkpoint
+from grumo_jax.networks.porting.monodepth2 import ENCODER_RULES
+from grumo_jax.networks.porting.rules import apply_rules, match_shapes
+from grumo_jax.networks.porting.states import State, plain_state
+from grumo_jax.networks.porting.torch_files import load_torch_state
 from grumo_jax.training.folder import STATES, find_checkpoint, read_settings, run_seal
 from grumo_jax.training.saving import latest_leaves, list_states
 from grumo_jax.training.settings import Settings

@@ -11,9 +11,9 @@ import numpy as np
 import optax
 from flax import struct
 
-from grumo_jax.models.monodepth2 import Monodepth2
-from grumo_jax.models.pose import POSE_SCALE, PoseNetwork
+from grumo_jax.networks.monodepth2 import Monodepth2
 from grumo_jax.training.objectives import Objective
+from grumo_jax.training.pose import POSE_SCALE, PoseNetwork
 from grumo_jax.training.settings import Settings
 
 POSE_HEAD, FORWARD = "pose", 5

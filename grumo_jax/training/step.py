@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from grumo_jax.models.monodepth2 import DepthOutput, Monodepth2
-from grumo_jax.models.resnet import MOMENTUM
+from grumo_jax.networks.monodepth2 import DepthOutput, Monodepth2
+from grumo_jax.networks.resnet import MOMENTUM
 from grumo_jax.training.alignment import align_views
 from grumo_jax.training.augment import Augmented, Jitter, augment
 from grumo_jax.training.batch import VIEWS, TrainingBatch

@@ -10,12 +10,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from grumo_jax.checkpoint import CARD, load_checkpoint
+from grumo_jax._internal.hosts import broadcast, check_same, exchange, is_first, noticing_loss
 from grumo_jax.data import Source
 from grumo_jax.errors import GrumoError
 from grumo_jax.evaluation.definitions import METRICS
-from grumo_jax.hosts import broadcast, check_same, exchange, is_first, noticing_loss
-from grumo_jax.models.monodepth2 import Monodepth2
+from grumo_jax.networks.checkpoint import CARD, load_checkpoint
+from grumo_jax.networks.monodepth2 import Monodepth2
 from grumo_jax.training.devices import make_mesh, replicate
 from grumo_jax.training.feeding import Fed, Fit, feed, resume_position
 from grumo_jax.training.folder import MODEL, STATES, find_checkpoint, open_run, run_seal
@@ -128,8 +128,8 @@ def train(
     folder: `run.json`, `log.csv`, `validation.csv`, `events/` (TensorBoard), `pictures/`,
     `checkpoints/` (the last two states), and at the end `model/`.
 
-    Several processes (`grumo_jax.hosts.join`) that all call this train one network: each reads
-    its part of every batch, and the first one reads and writes the folder.
+    Several processes (`grumo_jax._internal.hosts.join`) that all call this train one network:
+    each reads its part of every batch, and the first one reads and writes the folder.
 
     Args:
         settings: everything that decides the result.

@@ -8,13 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from grumo_jax._internal.hosts import exchange, interleave
 from grumo_jax.data import Loaded, Problem, Source, load
 from grumo_jax.errors import DataError
-from grumo_jax.evaluation.protocol import STEREO_SCALE
-from grumo_jax.hosts import exchange, interleave
 from grumo_jax.metrics import depth_errors
 from grumo_jax.metrics.masked import clip, is_depth, median_ratio
-from grumo_jax.models.monodepth2 import Monodepth2
+from grumo_jax.networks.monodepth2 import STEREO_SCALE, Monodepth2
 from grumo_jax.training.feeding import Arrays, Chosen, Fit, stack
 from grumo_jax.training.geometry import frame_pairs
 from grumo_jax.training.log import draw_rows

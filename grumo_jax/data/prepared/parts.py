@@ -1,5 +1,7 @@
 """Which splits are prepared together, under which names."""
 
+import pkgutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -29,6 +31,8 @@ PARTS = {
     },
 }
 """{data set: {TFDS configuration: {TFDS split: split of the raw source}}}"""
+RENDERED = "grumo_jax.synthetic.source:SyntheticWorld"
+"""The source of what is rendered, by name: the renderer imports this package, not the reverse."""
 
 
 class RawSource(Source, Protocol):
@@ -51,10 +55,8 @@ def open_raw(
     if dataset == "nyu":
         return NyuFastDepth(data_dir, split)
     if dataset == "synthetic":
-        # The renderer takes time to import, which the real data need not spend.
-        from grumo_jax.data.synthetic import SyntheticWorld
-
-        return SyntheticWorld(split)
+        world: Callable[[str], RawSource] = pkgutil.resolve_name(RENDERED)
+        return world(split)
     raise DataError(f"no data set {dataset!r} to prepare; there are: {', '.join(PARTS)}")
 
 

@@ -8,11 +8,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from grumo_jax._internal.atomic_writes import noticing_disk_problems
+from grumo_jax._internal.locks import lock_file
 from grumo_jax.data.extras import need
 from grumo_jax.data.prepared.description import open_builder, read_facts
 from grumo_jax.data.prepared.parts import BUILDERS, PARTS, VERSION
-from grumo_jax.errors import DataError, noticing_disk_problems
-from grumo_jax.locks import lock_file
+from grumo_jax.errors import DataError
 
 _PARTIAL, _REPLACED = ".partial", "replaced"
 _FRAMES_PER_FILE = 1000

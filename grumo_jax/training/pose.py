@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from grumo_jax._internal.checks import check_images
 from grumo_jax.errors import GrumoError
-from grumo_jax.models.resnet import ResNet
-from grumo_jax.network import check_images
+from grumo_jax.networks.resnet import ResNet
 
 POSE_SCALE = 0.01
 """Outputs are made small, so that training starts near a camera that does not move."""

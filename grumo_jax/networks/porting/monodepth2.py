@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from grumo_jax.errors import WeightsError
-from grumo_jax.models.decoder import UP_CONVS
-from grumo_jax.models.monodepth2 import LARGEST_SIZE, STRIDE, Monodepth2
-from grumo_jax.models.resnet import BLOCKS_PER_STAGE
-from grumo_jax.porting.rules import Rule, apply_rules, conv_kernel, match_shapes
-from grumo_jax.porting.states import EXTRAS, State, plain_state, read_size
+from grumo_jax.networks.decoder import UP_CONVS
+from grumo_jax.networks.monodepth2 import LARGEST_SIZE, STRIDE, Monodepth2
+from grumo_jax.networks.porting.rules import Rule, apply_rules, conv_kernel, match_shapes
+from grumo_jax.networks.porting.states import EXTRAS, State, plain_state, read_size
+from grumo_jax.networks.resnet import BLOCKS_PER_STAGE
 
 SCALES = (0, 1, 2, 3)
 

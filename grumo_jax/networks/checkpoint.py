@@ -21,13 +21,13 @@ import numpy as np
 from orbax import checkpoint as ocp
 from orbax.checkpoint import v1
 
-from grumo_jax.card import CARD as CARD
-from grumo_jax.card import Card, find_misfit, made_up, read_card, write_card
-from grumo_jax.errors import CheckpointError, GrumoError, GrumoWarning, noticing_disk_problems
-from grumo_jax.images import unfinished
-from grumo_jax.locks import open_alone
-from grumo_jax.models.monodepth2 import STRIDE, Monodepth2
-from grumo_jax.soundness import find_unsound
+from grumo_jax._internal.atomic_writes import noticing_disk_problems, unfinished
+from grumo_jax._internal.locks import open_alone
+from grumo_jax.errors import CheckpointError, GrumoError, GrumoWarning
+from grumo_jax.networks.card import CARD as CARD
+from grumo_jax.networks.card import Card, find_misfit, made_up, read_card, write_card
+from grumo_jax.networks.monodepth2 import STRIDE, Monodepth2
+from grumo_jax.networks.soundness import find_unsound
 
 SMALL, LARGEST_RATIO = 2**29, 4
 """Bytes by which a network and its files may differ, and how many times as large one may be.
@@ -175,7 +175,7 @@ def shipped_checkpoint(name: str) -> Path:
         >>> shipped_checkpoint("synthetic").name
         'synthetic'
     """
-    package = Path(__file__).parent
+    package = Path(__file__).parents[1]
     folders = [folder / "checkpoints" for folder in (package, package.parent)]
     found = [folder / name for folder in folders if (folder / name / CARD).is_file()]
     if not found:

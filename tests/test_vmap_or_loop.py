@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from grumo_jax.loops import for_loops
-from grumo_jax.mapping import map_fast, map_in_chunks
+from grumo_jax._internal.hoisting import hoist_invariants
+from grumo_jax._internal.vmap_or_loop import map_chunks, vmap_or_loop
 
 WEIGHTS = jax.random.normal(jax.random.key(0), (3, 3, 2, 2))
 MAPS = jax.random.normal(jax.random.key(1), (5, 1, 8, 8, 2))
@@ -25,10 +25,10 @@ def gradient(x):
 
 
 MAPPINGS = {
-    "fast": map_fast,
-    "one by one": lambda f, xs: map_in_chunks(f, xs, 1),
-    "chunks": lambda f, xs: map_in_chunks(f, xs, 2),
-    "one chunk": lambda f, xs: map_in_chunks(f, xs, 9),
+    "fast": vmap_or_loop,
+    "one by one": lambda f, xs: map_chunks(f, xs, 1),
+    "chunks": lambda f, xs: map_chunks(f, xs, 2),
+    "one chunk": lambda f, xs: map_chunks(f, xs, 9),
 }
 
 
@@ -59,7 +59,7 @@ def test_what_is_fixed_is_computed_once():
     def function(x):
         return convolve(x) + jnp.sum(convolve(MAPS[0])) + jnp.zeros((8, 8, 2))[None]
 
-    ready = for_loops(function, MAPS[0], on_cpu=False)
+    ready = hoist_invariants(function, MAPS[0], on_cpu=False)
     names = [str(e.primitive) for e in jax.make_jaxpr(ready)(MAPS[0]).eqns]
     assert names.count("conv_general_dilated") == 1
     assert "reduce_sum" not in names
@@ -68,7 +68,7 @@ def test_what_is_fixed_is_computed_once():
 
 def test_kernels_are_laid_out():
     """So that XLA finds its fast routine: it knows kernels of (height, width, in, out) only."""
-    plain = for_loops(gradient, MAPS[0], on_cpu=True)
+    plain = hoist_invariants(gradient, MAPS[0], on_cpu=True)
     loops = {
         name: jax.jit(lambda xs, f=f: jax.lax.map(f, xs)).lower(MAPS).compile().as_text()
         for name, f in (("as it is", gradient), ("plain", plain))
@@ -85,7 +85,7 @@ def test_in_loops_on_cpus_their_own_branch_is_laid_out():
     def pulled_back(x):
         return jax.grad(lambda x: jnp.sum(by_platform(x) ** 2))(x)
 
-    ready = for_loops(pulled_back, MAPS[0], on_cpu=True)
+    ready = hoist_invariants(pulled_back, MAPS[0], on_cpu=True)
     names = [str(e.primitive) for e in jax.make_jaxpr(ready)(MAPS[0]).eqns]
     assert "cond" not in names
     assert names.count("conv_general_dilated") == names.count("optimization_barrier") == 2

@@ -8,10 +8,10 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
+from grumo_jax._internal.atomic_writes import write_atomically
 from grumo_jax.data import Sample
 from grumo_jax.evaluation.evaluate import Run
 from grumo_jax.evaluation.results import Results, Row
-from grumo_jax.images import write_atomically
 from grumo_jax.metrics.masked import or_no_depth
 from grumo_jax.predictor import Prediction, to_photo_size
 from grumo_jax.report.pages import PICTURES, plot_case

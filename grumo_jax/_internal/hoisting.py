@@ -1,4 +1,4 @@
-"""Programs made ready for loops: what is the same in every turn is computed before the first.
+"""Loop-invariant code hoisted: what is the same in every turn is computed before the first.
 
 XLA leaves most of that inside. And on CPUs it finds no fast routine, inside a loop, for
 differentiated convolutions: these convolve by the mirrored kernel with its channels exchanged, XLA
@@ -18,7 +18,7 @@ CHEAP = ("broadcast_in_dim", "iota")
 """What is repeated in every turn all the same: to keep it would take more than to make it."""
 
 
-def for_loops(
+def hoist_invariants(
     function: Callable[[Any], Any], element: Any, *, on_cpu: bool
 ) -> Callable[[Any], Any]:
     """The same function with all that does not depend on its argument computed once, here.
@@ -31,7 +31,7 @@ def for_loops(
     Example:
         >>> import jax, jax.numpy as jnp
         >>> weights = jnp.arange(3.0)
-        >>> ready = for_loops(lambda x: x * jnp.sum(weights), jnp.zeros(()), on_cpu=True)
+        >>> ready = hoist_invariants(lambda x: x * jnp.sum(weights), jnp.zeros(()), on_cpu=True)
         >>> [str(e.primitive) for e in jax.make_jaxpr(ready)(1.0).eqns]  # the sum is there already
         ['mul']
         >>> jax.lax.map(ready, jnp.arange(2.0))

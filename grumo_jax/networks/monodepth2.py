@@ -8,13 +8,17 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax import struct
 
+from grumo_jax._internal.checks import check_images
 from grumo_jax.errors import GrumoError
-from grumo_jax.models.decoder import UP_CONVS, DepthDecoder
-from grumo_jax.models.resnet import ResNet
-from grumo_jax.network import DepthNetwork, check_images
+from grumo_jax.networks.decoder import UP_CONVS, DepthDecoder
+from grumo_jax.networks.network import DepthNetwork
+from grumo_jax.networks.resnet import ResNet
 
 STRIDE = 32
 """The encoder halves the resolution five times."""
+STEREO_SCALE = 5.4
+"""From model units to metres for networks trained on stereo: KITTI's baseline is 0.54 m, and
+0.1 in the networks' units."""
 LARGEST_SIZE = 2**14
 """Pixels of a side that a network may have been trained at."""
 LARGEST_WIDTH = 2**16

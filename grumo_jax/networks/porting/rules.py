@@ -11,7 +11,7 @@ import numpy as np
 from flax import traverse_util
 
 from grumo_jax.errors import WeightsError
-from grumo_jax.porting.states import State, as_weights
+from grumo_jax.networks.porting.states import State, as_weights
 
 
 def conv_kernel(weight: np.ndarray) -> np.ndarray:

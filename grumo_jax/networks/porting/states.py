@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from grumo_jax.errors import WeightsError
-from grumo_jax.soundness import what_is_wrong
+from grumo_jax.networks.soundness import what_is_wrong
 
 State = Mapping[str, Any]
 """A PyTorch state dict as numpy arrays (and plain values for extra entries)."""

@@ -7,14 +7,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from grumo_jax._internal.vmap_or_loop import vmap_or_loop
 from grumo_jax.activations import apply_model, choose_layers, edit_activations
 from grumo_jax.activations.arrays import is_array
 from grumo_jax.activations.edits import edit_in_layout
 from grumo_jax.activations.names import as_layers, find_layers
-from grumo_jax.draws import Numbered, number, reference_key
 from grumo_jax.errors import GrumoError
-from grumo_jax.mapping import map_fast
-from grumo_jax.network import DepthNetwork
+from grumo_jax.estimators.draws import Numbered, number, reference_key
+from grumo_jax.networks.network import DepthNetwork
 from grumo_jax.references import (
     FeatureReference,
     GroundTruth,
@@ -61,7 +61,7 @@ def predict_views(
     def predict(images: Any) -> jax.Array:
         return network.read_depth(apply_model(network, variables, images))
 
-    depths = map_fast(predict, jax.tree.map(lambda *several: jnp.stack(several), *augmented))
+    depths = vmap_or_loop(predict, jax.tree.map(lambda *several: jnp.stack(several), *augmented))
     return {view: depths[i] for i, view in enumerate(numbered)}
 
 

@@ -6,12 +6,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from grumo_jax.loops import for_loops
+from grumo_jax._internal.hoisting import hoist_invariants
 
 Function = Callable[[Any], Any]
 
 
-def map_fast(function: Function, xs: Any) -> Any:
+def vmap_or_loop(function: Function, xs: Any) -> Any:
     """Like `jax.vmap(function)(xs)`: batched on accelerators, one after another on CPUs.
 
     On one CPU core a batch is no faster than a loop and takes far more memory
@@ -25,7 +25,7 @@ def map_fast(function: Function, xs: Any) -> Any:
 
     Example:
         >>> import jax.numpy as jnp
-        >>> map_fast(lambda x: x**2, jnp.arange(3))
+        >>> vmap_or_loop(lambda x: x**2, jnp.arange(3))
         Array([0, 1, 4], dtype=int32)
     """
     if _length(xs) == 0:
@@ -35,23 +35,23 @@ def map_fast(function: Function, xs: Any) -> Any:
         return jax.tree.map(lambda y: y[None], result)
 
     def loop(xs: Any) -> Any:
-        return jax.lax.map(for_loops(function, _element(xs), on_cpu=True), xs)
+        return jax.lax.map(hoist_invariants(function, _element(xs), on_cpu=True), xs)
 
     return jax.lax.platform_dependent(xs, cpu=loop, default=jax.vmap(function))
 
 
-def map_in_chunks(function: Function, xs: Any, chunk: int) -> Any:
+def map_chunks(function: Function, xs: Any, chunk: int) -> Any:
     """Like `jax.vmap(function)(xs)`, but only so many elements at a time, to bound memory.
 
     What does not depend on the element is computed once.
 
     Args:
-        function, xs: see `map_fast`.
+        function, xs: see `vmap_or_loop`.
         chunk: elements that are batched.
 
     Example:
         >>> import jax.numpy as jnp
-        >>> map_in_chunks(lambda x: x**2, jnp.arange(5), 2)
+        >>> map_chunks(lambda x: x**2, jnp.arange(5), 2)
         Array([ 0,  1,  4,  9, 16], dtype=int32)
     """
     length = _length(xs)
@@ -62,7 +62,7 @@ def map_in_chunks(function: Function, xs: Any, chunk: int) -> Any:
     chunks = jax.tree.map(lambda x: x[places], xs)
 
     def loop(chunks: Any, on_cpu: bool) -> Any:
-        ready = for_loops(jax.vmap(function), _element(chunks), on_cpu=on_cpu)
+        ready = hoist_invariants(jax.vmap(function), _element(chunks), on_cpu=on_cpu)
         return jax.lax.map(ready, chunks)
 
     found = jax.lax.platform_dependent(

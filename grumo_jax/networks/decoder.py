@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from grumo_jax.models.convolutions import ReflectionConv
+from grumo_jax.networks.convolutions import ReflectionConv
 
 STAGES = (4, 3, 2, 1, 0)
 """Decoder stages, coarse to fine."""

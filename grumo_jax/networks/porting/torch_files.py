@@ -8,10 +8,10 @@ from typing import Any, Literal
 import jax.numpy as jnp
 
 from grumo_jax.errors import WeightsError
-from grumo_jax.models.monodepth2 import Monodepth2
-from grumo_jax.porting.archives import check_archive, check_size, is_archive
-from grumo_jax.porting.monodepth2 import port_monodepth2
-from grumo_jax.porting.states import Unreadable, plain_state
+from grumo_jax.networks.monodepth2 import Monodepth2
+from grumo_jax.networks.porting.archives import check_archive, check_size, is_archive
+from grumo_jax.networks.porting.monodepth2 import port_monodepth2
+from grumo_jax.networks.porting.states import Unreadable, plain_state
 
 
 def load_torch_state(path: str | Path) -> dict[str, Any]:

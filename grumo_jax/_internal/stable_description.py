@@ -1,4 +1,4 @@
-"""Names of options that are the same in every run, on every version of Python."""
+"""Descriptions of options that are the same in every run, on every version of Python."""
 
 import ast
 import dataclasses
@@ -18,7 +18,7 @@ from grumo_jax.errors import GrumoError
 _LAMBDA = "<lambda>"
 
 
-def stable_name(value: Any) -> str:
+def stable_description(value: Any) -> str:
     """Like `repr`, but without what changes from run to run: addresses, byte code, sets' order.
 
     Functions go by their module, their name and a digest of their source text, followed by their
@@ -30,9 +30,9 @@ def stable_name(value: Any) -> str:
 
     Example:
         >>> import grumo_jax
-        >>> stable_name(grumo_jax.Noise(std=0.1))
+        >>> stable_description(grumo_jax.Noise(std=0.1))
         'Noise(std=0.1)'
-        >>> stable_name(lambda x: x) == stable_name(lambda x: 2 * x)
+        >>> stable_description(lambda x: x) == stable_description(lambda x: 2 * x)
         False
     """
     return _name(value, ())

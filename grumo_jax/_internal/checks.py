@@ -1,0 +1,37 @@
+"""Checks of what users give, and the sentences for what is wrong with it."""
+
+from collections.abc import Sequence
+from typing import Any, TypeGuard
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from grumo_jax.errors import GrumoError
+
+
+def is_shape(value: object, length: int) -> TypeGuard[Sequence[int]]:
+    """Whether a value is so many ints, each 1 or more, in a tuple or list."""
+    return (
+        isinstance(value, tuple | list)
+        and len(value) == length
+        and all(isinstance(n, int | np.integer) and n >= 1 for n in value)
+    )
+
+
+def check_images(images: Any, channels: int | None = None) -> None:
+    """Raise a `GrumoError` unless an input is float images (B, H, W, C), or a tree with some.
+
+    Args:
+        images: an array, or a tree of arrays of which those with four axes are images.
+        channels: how many there must be, of one array alone; None for any input.
+    """
+    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(images)]
+    pictures = [shape for shape in shapes if len(shape) == 4]
+    if not pictures or (channels and (len(shapes) > 1 or pictures[0][-1] != channels)):
+        found = ", ".join(map(str, shapes)) or "nothing"
+        expected = channels or "channels"
+        raise GrumoError(f"images have shape {found}; expected (batch, height, width, {expected})")
+    for dtype in (jnp.result_type(leaf) for leaf in jax.tree.leaves(images) if jnp.ndim(leaf) == 4):
+        if not jnp.issubdtype(dtype, jnp.floating):
+            raise GrumoError(f"images are {dtype}; expected float32 in [0, 1]: divide uint8 by 255")
