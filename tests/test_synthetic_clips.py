@@ -9,8 +9,8 @@ import pytest
 
 from grumo_jax import synthetic
 from grumo_jax.data import open_source, prepare
-from grumo_jax.data import synthetic as world
 from grumo_jax.errors import DataError
+from grumo_jax.synthetic import source as world
 from grumo_jax.synthetic.scene import groups, solids
 from grumo_jax.synthetic.source import SyntheticWorld, intrinsics, regions
 from grumo_jax.synthetic.take import BASELINE, INTERVAL, beside

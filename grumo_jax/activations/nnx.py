@@ -23,7 +23,7 @@ OUTPUTS = "grumo_outputs"
 """The attribute in which a watched module keeps its outputs."""
 
 
-class _Outputs(nnx.Intermediate):
+class _Outputs(nnx.Intermediate[Any]):
     """Outputs kept as module state, which NNX's lifted transforms carry out correctly.
 
     One entry for each call, None where the output is not wanted: the second call of a module
@@ -32,7 +32,7 @@ class _Outputs(nnx.Intermediate):
 
 
 def run(
-    graphdef: nnx.GraphDef,
+    graphdef: nnx.GraphDef[Any],
     state: Any,
     images: Any,
     kwargs: Mapping[str, Any],
@@ -57,7 +57,7 @@ def run(
     return output, {path: getattr(child, OUTPUTS).get_value() for path, child in watched.items()}
 
 
-def merge(graphdef: nnx.GraphDef, state: Any) -> Any:
+def merge(graphdef: nnx.GraphDef[Any], state: Any) -> Any:
     """A module of its own with this state, whose entries are paired by name.
 
     NNX pairs them by order, in which "10" of a state restored without a target, whose indices are
