@@ -10,7 +10,7 @@ from training_runs import run, stop_after
 
 from grumo_jax.errors import CheckpointError, GrumoError
 from grumo_jax.training.folder import open_run, read_settings, run_seal
-from grumo_jax.training.log import Table
+from grumo_jax.training.log import CsvLog
 from grumo_jax.training.loop import TrainingInterrupted
 from grumo_jax.training.saving import (
     _digest,
@@ -230,5 +230,5 @@ def test_a_line_that_is_no_row_of_a_log_is_named(tmp_path, text, number):
     file = tmp_path / "log.csv"
     file.write_text(text)
     with pytest.raises(GrumoError, match=rf"log\.csv: line {number} is no row of this log; move"):
-        Table(file, 9)
+        CsvLog(file, 9)
     assert file.read_text() == text
