@@ -22,7 +22,7 @@ from common import mistakes_in_one_sentence, write_text
 
 from grumo_jax import load_checkpoint
 from grumo_jax.data import KittiRaw
-from grumo_jax.data.kitti import Layout
+from grumo_jax.data.kitti import KittiLayout
 from grumo_jax.errors import GrumoError
 from grumo_jax.estimators import named_estimator
 from grumo_jax.evaluation import PROTOCOLS, evaluate
@@ -36,7 +36,7 @@ COLUMNS = ("errors.abs_rel", "errors.rmse", "errors.a1", "ause.abs_rel")
 
 def write_split(root: Path, drive: str, folder: Path) -> int:
     """Write the split files of a drive's first two thirds; return the first frame after them."""
-    frames = sorted(Layout(root).images(drive, 2))
+    frames = sorted(KittiLayout(root).images(drive, 2))
     if len(frames) < 9:
         raise GrumoError(f"{root / drive}: {len(frames)} frames; expected at least 9")
     last = frames[2 * len(frames) // 3]

@@ -21,9 +21,9 @@ from common import mistakes_in_one_sentence
 
 from grumo_jax.data.prepared import open_prepared
 from grumo_jax.training import Settings, Weights, preset, train, with_base_model
-from grumo_jax.training.settings import BaseModel
+from grumo_jax.training.settings import BaseModelName
 
-BASE_MODELS: dict[str, BaseModel] = {
+BASE_MODELS: dict[str, BaseModelName] = {
     "Base": "plain",
     "Post": "plain",
     "Log": "log",

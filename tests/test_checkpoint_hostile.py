@@ -145,7 +145,7 @@ def test_what_is_not_listed_is_not_read(copied, monkeypatch):
     for name in ("large", "d/large"):
         with (copied / name).open("wb") as stream:
             stream.truncate(2**40)
-    monkeypatch.setattr(checkpoint, "_hash_file", counted := Counted(checkpoint._hash_file))
+    monkeypatch.setattr(checkpoint, "hash_file", counted := Counted(checkpoint.hash_file))
     grumo_jax.load_checkpoint(copied)
     assert not [file for file in counted.files if file.name == "large"]
     large = json.loads((copied / CARD).read_text())["files"] | {"large": HASH}

@@ -22,6 +22,7 @@ from grumo_jax.estimators import named_estimator
 from grumo_jax.evaluation import read_results
 from grumo_jax.report import Summary
 from grumo_jax.synthetic.source import SyntheticWorld
+from grumo_jax.training.state import Networks
 
 FOLDER = Path(__file__).parents[1] / "experiments"
 FILES = sorted(f for f in FOLDER.glob("*.py") if '__name__ == "__main__"' in f.read_text())
@@ -353,6 +354,18 @@ def test_a_part_notices_that_its_source_changed(experiment):
     source.fingerprint = "after"
     assert part.fingerprint != before
     assert part.has_depth
+
+
+def test_the_demo_is_trained_by_the_library_on_streets_and_rooms(monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    demo = importlib.import_module("train_demo")
+    source = demo.StreetsAndRooms(16, seed=0)
+    assert [sum(i.startswith(kind) for i in source.ids) for kind in demo.KINDS] == [10, 6]
+    assert len({source.fingerprint, demo.StreetsAndRooms(16, seed=1).fingerprint}) == 2
+    shipped, _ = grumo_jax.load_checkpoint(grumo_jax.shipped_checkpoint("synthetic"))
+    model = Networks.of(demo.SETTINGS).depth
+    for name in ("encoder_widths", "decoder_widths", "input_size", "predict_uncertainty"):
+        assert getattr(model, name) == getattr(shipped, name)
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)

@@ -1,4 +1,4 @@
-"""Reading ahead: order, shards, resuming, damage, batches."""
+"""Reading ahead: order, shards, resuming, damage."""
 
 import itertools
 import subprocess
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from layouts import write_drive
 
-from grumo_jax.data import Batch, KittiRaw, Loaded, Problem, Sample, at_most, batches, load
+from grumo_jax.data import KittiRaw, Loaded, Problem, Sample, at_most, load
 from grumo_jax.data.sample import fingerprint
 from grumo_jax.errors import DataError
 
@@ -151,22 +151,6 @@ def test_stopping_early_leaves_no_thread_reading():
     time.sleep(0.1)
     assert len(source.read) == count < 100
     assert threading.active_count() < 50
-
-
-def test_batches():
-    items = list(load(Numbers(7, damaged=(2, 6)), lambda sample: {"image": sample.image}))
-    grouped = list(batches(items, 2))
-    assert [[item.index for item in batch.items] for batch in grouped] == [[0, 1], [3, 4], [5]]
-    assert [[p.index for p in batch.problems] for batch in grouped] == [[], [2], [6]]
-    stacked = grouped[1].stack()
-    assert stacked["image"].shape == (2, 2, 3, 3)
-    assert stacked["image"][:, 0, 0, 0].tolist() == [3, 4]
-    assert len(list(batches(items, 2, drop_last=True))) == 2
-    uneven = Batch((Loaded(0, "a", np.zeros(2)), Loaded(1, "b", np.zeros(3))))
-    with pytest.raises(DataError, match=r"differ in shape: a \(2,\), b \(3,\); resize or pad"):
-        uneven.stack()
-    with pytest.raises(DataError, match="batch size is 0"):
-        batches(items, 0)
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def test_a_drive_is_filmed_drawn_and_animated(scenes):
         assert np.isfinite(scene.error).all()
     # The camera of this clip follows a car.
     assert first.moving.any()
-    nothing_moves = showcase.Scene(
+    nothing_moves = showcase.DriveFrame(
         second.image, second.depth, second.uncertainty, second.error, np.zeros_like(second.moving)
     )
     figure = showcase.draw_drive([first, nothing_moves], "disparity")

@@ -11,7 +11,7 @@ from training_runs import SETTINGS, Fake, Small, flip_byte, last_state, rows, ru
 
 import grumo_jax
 from grumo_jax.training.folder import open_run
-from grumo_jax.training.log import RunLog, Table
+from grumo_jax.training.log import CsvLog, RunLog
 from grumo_jax.training.loop import TrainingInterrupted
 from grumo_jax.training.saving import load_latest, save_state
 from grumo_jax.training.settings import Settings
@@ -187,15 +187,15 @@ def test_folders_of_something_else_or_in_use_are_refused(tmp_path):
 
 def test_tables_are_cut_where_a_run_resumes(tmp_path):
     file = tmp_path / "log.csv"
-    table = Table(file)
+    table = CsvLog(file)
     for step in (1, 2, 3):
         table.append({"step": step, "loss": 0.1 * step})
     with file.open("a") as stream:
         stream.write("4,0.")
-    Table(file, 2).append({"step": 3, "loss": 7.0})
+    CsvLog(file, 2).append({"step": 3, "loss": 7.0})
     assert file.read_text() == "step,loss\n1,0.1\n2,0.2\n3,7\n"
     with pytest.raises(grumo_jax.GrumoError, match="has the columns step, loss"):
-        Table(file, 3).append({"step": 4, "a1": 7.0})
+        CsvLog(file, 3).append({"step": 4, "a1": 7.0})
 
 
 def test_event_files_can_be_read(tmp_path):

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from training_runs import run, stop_after
 
+from grumo_jax._internal.hashing import hash_bytes
 from grumo_jax.errors import CheckpointError, GrumoError
 from grumo_jax.training.folder import open_run, read_settings, run_seal
-from grumo_jax.training.log import Table
+from grumo_jax.training.log import CsvLog
 from grumo_jax.training.loop import TrainingInterrupted
 from grumo_jax.training.saving import (
-    _digest,
     latest_leaves,
     list_states,
     load_latest,
@@ -35,7 +35,7 @@ def forge_state(folder, step=2, run="", **arrays):
 
 
 def forge(folder, content, step=2, run=""):
-    digest = _digest(run.encode(), content)
+    digest = hash_bytes(run.encode(), content)
     file = folder / f"step_{step:09d}.state"
     file.write_bytes(f"grumo_jax training state 2 {digest} {run}\n".encode() + content)
     return file
@@ -230,5 +230,5 @@ def test_a_line_that_is_no_row_of_a_log_is_named(tmp_path, text, number):
     file = tmp_path / "log.csv"
     file.write_text(text)
     with pytest.raises(GrumoError, match=rf"log\.csv: line {number} is no row of this log; move"):
-        Table(file, 9)
+        CsvLog(file, 9)
     assert file.read_text() == text

@@ -63,6 +63,17 @@ def test_settings_that_cannot_be_are_explained(changes, message):
     assert "\n" not in str(caught.value)
 
 
+def test_settings_are_frozen_and_static_under_jit():
+    settings = Settings(size=[96, 320], epochs=3)
+    assert settings.size == (96, 320)
+    assert hash(settings) == hash(Settings(size=(96, 320), epochs=3.0))
+    assert jax.jit(lambda x, s: x * s.epochs, static_argnums=1)(2.0, settings) == 6
+    with pytest.raises(AttributeError):
+        settings.seed = 1
+    with pytest.raises(TypeError, match="lr"):
+        Settings(lr=1)
+
+
 def test_settings_survive_json():
     from grumo_jax.training.presets import PRESETS
 

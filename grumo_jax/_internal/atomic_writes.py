@@ -1,19 +1,23 @@
-"""Files that are written: all of one or nothing, and what a full disk does in one sentence."""
+"""Files and folders that are written: all of one or nothing, and what a full disk says of it."""
 
 import errno
-import hashlib
 import os
+import shutil
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from grumo_jax._internal.hashing import hash_bytes
 from grumo_jax._internal.locks import open_alone
 from grumo_jax.errors import GrumoError
 
 UNFINISHED = ".grumo."
 """How the names of files begin that are being written."""
+_NEW, _OLD, _LOCK = "new", "replaced.old", "lock"
+"""In the folder beside one that is being written."""
 
 
 def write_atomically(path: str | Path, write: Callable[[IO[bytes]], object]) -> None:
@@ -47,9 +51,66 @@ def write_atomically(path: str | Path, write: Callable[[IO[bytes]], object]) -> 
         raise
 
 
+@contextmanager
+def replacing_folder(path: Path, kind: type[GrumoError]) -> Iterator[Path]:
+    """Let the body make a folder beside `path`, and move it there: all of it or nothing.
+
+    A kill leaves what was at `path`; only between two renames at the very end does it leave that
+    beside it, in `.grumo.…`. The next call for `path` puts it back, and removes what else a kill
+    left.
+
+    Args:
+        path: the folder, which may be there already.
+        kind: class of the errors.
+
+    Yields:
+        The folder to make; its parent exists and is removed at the end.
+
+    Raises:
+        GrumoError: of that class, if another process is writing there, or nobody can.
+        OSError: if the system says so itself.
+    """
+    partial = unfinished(path)
+    with noticing_disk_problems(path, kind):
+        partial.mkdir(parents=True, exist_ok=True)
+        lock = open_alone(partial / _LOCK)
+        if lock is None:
+            raise kind(f"{path}: another process is saving there; let it finish")
+        with lock:
+            _clean_up(partial, path)
+            try:
+                yield partial / _NEW
+                if path.exists():
+                    path.rename(partial / _OLD)
+                (partial / _NEW).rename(path)  # if this fails, the old one is put back
+            finally:
+                _clean_up(partial, path)
+                shutil.rmtree(partial, ignore_errors=True)
+
+
+def _clean_up(partial: Path, path: Path) -> None:
+    """Put back what was moved away and has no successor yet, and remove the rest."""
+    if (partial / _OLD).exists() and not path.exists():
+        (partial / _OLD).rename(path)
+    for rest in partial.iterdir():
+        if rest.is_dir():
+            shutil.rmtree(rest, ignore_errors=True)
+
+
+def reserve(folder: Path, size: int) -> None:
+    """Find out whether a folder has room for so many bytes.
+
+    Raises:
+        OSError: if there is none, or not for this user.
+    """
+    with tempfile.TemporaryFile(dir=folder) as stream:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(stream.fileno(), 0, size)
+
+
 def unfinished(path: Path) -> Path:
     """Where that is made what will be at `path`: beside it, and always in the same place."""
-    mark = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:8]
+    mark = hash_bytes(os.fsencode(path.name))[:8]
     # A name may be as long as any can be, and then has no room for more.
     return path.with_name(f"{UNFINISHED}{mark}.{path.name[-48:]}")
 

@@ -4,11 +4,12 @@ A seal is a digest of a line and of the seal of the line before. So a line that 
 doubled, lost or moved is found when it is read, and known by its number.
 """
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping
 from typing import Any
+
+from grumo_jax._internal.hashing import hash_bytes, hash_json
 
 _DIGITS = 16
 _SEALED = re.compile(rb'(.*), "seal": "([0-9a-f]{%d})"\}\n' % _DIGITS, re.DOTALL)
@@ -79,11 +80,11 @@ def seal_of(content: Any) -> str:
     >>> seal_of({"a": 1, "b": 2}) == seal_of({"b": 2, "a": 1})
     True
     """
-    return _seal(json.dumps(content, sort_keys=True).encode(), "")
+    return hash_json(content)[:_DIGITS]
 
 
 def _seal(body: bytes, before: str) -> str:
-    return hashlib.sha256(before.encode() + body).hexdigest()[:_DIGITS]
+    return hash_bytes(before.encode(), body)[:_DIGITS]
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 import ast
 import dataclasses
 import functools
-import hashlib
 import inspect
 import re
 import textwrap
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from grumo_jax._internal.hashing import hash_bytes
 from grumo_jax.errors import GrumoError
 
 _LAMBDA = "<lambda>"
@@ -98,7 +98,7 @@ def _contents(cells: Iterable[Any]) -> list[Any]:
 
 
 def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:8]
+    return hash_bytes(content)[:8]
 
 
 def _source(function: FunctionType) -> str | None:

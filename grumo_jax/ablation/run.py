@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from grumo_jax._internal.hashing import content_hash
 from grumo_jax._internal.stable_description import stable_description
 from grumo_jax.ablation.grid import Grid
 from grumo_jax.ablation.sweep import ablate_settings
@@ -24,7 +25,6 @@ from grumo_jax.evaluation.protocol import Protocol
 from grumo_jax.evaluation.results import Results, Row
 from grumo_jax.evaluation.rows import plain
 from grumo_jax.evaluation.targets import Targets
-from grumo_jax.networks.checkpoint import content_hash
 from grumo_jax.networks.network import DepthNetwork, as_network
 from grumo_jax.references import GroundTruth
 

@@ -33,7 +33,7 @@ FARTHEST = 80.0
 
 
 @dataclass(frozen=True)
-class Scene:
+class DriveFrame:
     """A frame of the drive with what was estimated of it.
 
     Attributes:
@@ -51,23 +51,23 @@ class Scene:
     moving: np.ndarray
 
 
-def drive(predictor: Predictor, number: int) -> list[Scene]:
+def drive(predictor: Predictor, number: int) -> list[DriveFrame]:
     """Film a street on which others move, and estimate every frame."""
     take = SyntheticWorld("street/test").take(DRIVE)
     frames = (shoot(take, i * STEP, size=SIZES["street"]) for i in range(number))
     return [_estimate(predictor, frame) for frame in frames]
 
 
-def _estimate(predictor: Predictor, frame: Frame) -> Scene:
+def _estimate(predictor: Predictor, frame: Frame) -> DriveFrame:
     image, truth = to_uint8(frame.image), np.asarray(frame.depth)
     prediction = predictor(image, jax.random.key(0))
     known = (truth > 0) & (truth < FARTHEST)
     depth = prediction.depth * np.median(truth[known]) / np.median(prediction.depth[known])
     error = np.where(known, np.abs(depth - truth) / np.where(known, truth, 1), 0)
-    return Scene(image, depth, prediction.uncertainty, error, np.asarray(frame.moving))
+    return DriveFrame(image, depth, prediction.uncertainty, error, np.asarray(frame.moving))
 
 
-def draw_drive(scenes: Sequence[Scene], predicts: Any) -> Figure:
+def draw_drive(scenes: Sequence[DriveFrame], predicts: Any) -> Figure:
     """Draw image | disparity | uncertainty | error of some frames, one a row.
 
     What moves is outlined in the image; the error is drawn up to 50 % of the depth.
@@ -92,7 +92,7 @@ def draw_drive(scenes: Sequence[Scene], predicts: Any) -> Figure:
     return figure
 
 
-def animate(scenes: Sequence[Scene]) -> bytes:
+def animate(scenes: Sequence[DriveFrame]) -> bytes:
     """A GIF of the drive: the photo, and its uncertainty over it."""
     frames = [
         Image.fromarray(np.concatenate([s.image, to_uint8(overlay(s.image, s.uncertainty))]))

@@ -5,10 +5,8 @@ from grumo_jax.data.depth_files import write_depth_png as write_depth_png
 from grumo_jax.data.folder import ImageFolder as ImageFolder
 from grumo_jax.data.kitti import KittiRaw as KittiRaw
 from grumo_jax.data.kitti import velodyne_depth as velodyne_depth
-from grumo_jax.data.loading import Batch as Batch
 from grumo_jax.data.loading import Loaded as Loaded
 from grumo_jax.data.loading import Problem as Problem
-from grumo_jax.data.loading import batches as batches
 from grumo_jax.data.loading import load as load
 from grumo_jax.data.nyu import NyuFastDepth as NyuFastDepth
 from grumo_jax.data.nyu import center_crop as center_crop

@@ -1,11 +1,8 @@
 """Samples in order, read ahead by threads or processes, on top of grain."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
-
-import jax
-import numpy as np
 
 from grumo_jax.data.extras import need
 from grumo_jax.data.sample import Sample, Source
@@ -198,83 +195,3 @@ def _check_options(
     index, count = shard
     if not 0 <= index < count:
         raise DataError(f"shard is {shard}; expected (i, n) with 0 ≤ i < n")
-
-
-@dataclass(frozen=True)
-class Batch(Generic[T]):
-    """Consecutive samples.
-
-    Attributes:
-        items: those that were read.
-        problems: those that could not be, met while this batch was filled.
-
-    Example:
-        >>> items = Loaded(0, "a", 1.0), Loaded(2, "c", 3.0)
-        >>> batch = Batch(items, (Problem(1, "b", "b: damaged"),))
-        >>> batch.stack().tolist(), len(batch.problems)
-        ([1.0, 3.0], 1)
-    """
-
-    items: tuple[Loaded[T], ...]
-    problems: tuple[Problem, ...] = ()
-
-    def stack(self) -> Any:
-        """Stack the values: trees of arrays of equal shapes, with a new first axis.
-
-        Raises:
-            DataError: if shapes differ, as those of KITTI's full-size pictures do.
-        """
-        values = [item.value for item in self.items]
-        try:
-            return jax.tree.map(lambda *leaves: np.stack(leaves), *values)
-        except ValueError as error:
-            raise DataError(
-                "the samples of this batch differ in shape: "
-                f"{', '.join(_describe(item) for item in self.items)}; resize or pad them in "
-                "transform"
-            ) from error
-
-
-def batches(
-    items: Iterable[Loaded[T] | Problem], size: int, *, drop_last: bool = False
-) -> Iterator[Batch[T]]:
-    """Group what `load` yields into batches of `size` samples that were read.
-
-    Problems do not count: a batch is full although samples on the way to it were damaged. The
-    last batch may be smaller, or hold problems only.
-
-    Args:
-        items: from `load`.
-        size: samples of a batch.
-        drop_last: leave out a last batch that is smaller.
-
-    Raises:
-        DataError: if size is not positive.
-
-    >>> items = [Loaded(0, "a", 1.0), Problem(1, "b", "b: damaged"), Loaded(2, "c", 3.0)]
-    >>> [batch.stack().tolist() for batch in batches(items, 2)]
-    [[1.0, 3.0]]
-    """
-    if size < 1:
-        raise DataError(f"the batch size is {size}; expected 1 or more")
-    return _group(items, size, drop_last)
-
-
-def _group(items: Iterable[Loaded[T] | Problem], size: int, drop_last: bool) -> Iterator[Batch[T]]:
-    read: list[Loaded[T]] = []
-    problems: list[Problem] = []
-    for item in items:
-        if isinstance(item, Problem):
-            problems.append(item)
-            continue
-        read.append(item)
-        if len(read) == size:
-            yield Batch(tuple(read), tuple(problems))
-            read, problems = [], []
-    if (read or problems) and not drop_last:
-        yield Batch(tuple(read), tuple(problems))
-
-
-def _describe(item: Loaded[Any]) -> str:
-    shapes: Sequence[Any] = [np.shape(leaf) for leaf in jax.tree.leaves(item.value)]
-    return f"{item.id} {'; '.join(map(str, shapes))}"

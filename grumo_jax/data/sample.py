@@ -1,7 +1,5 @@
 """What every data set yields: one example, and the interface of a source of them."""
 
-import hashlib
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +7,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from grumo_jax._internal.hashing import hash_json
 from grumo_jax.data.encoding import decode_image
 from grumo_jax.errors import DataError
 
@@ -185,7 +184,7 @@ def fingerprint(name: str, ids: Sequence[str], facts: Iterable[str] = ()) -> str
     >>> fingerprint("nyu/val", ["a"]) == fingerprint("nyu/val", ["a"], ["a.h5 17"])
     False
     """
-    return hashlib.sha256(json.dumps([name, list(ids), list(facts)]).encode()).hexdigest()
+    return hash_json([name, list(ids), list(facts)])
 
 
 def describe_files(root: Path, paths: Iterable[Path]) -> Iterator[str]:

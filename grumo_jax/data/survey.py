@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from grumo_jax.data import nyu
-from grumo_jax.data.kitti.layout import Layout
+from grumo_jax.data.kitti.layout import KittiLayout
 from grumo_jax.data.kitti.raw import LACKING, collect_files, parse_id
 from grumo_jax.data.prepared.parts import PARTS
 from grumo_jax.errors import DataError
@@ -30,7 +30,7 @@ def survey(dataset: str, data_dir: str | Path) -> list[str]:
         raise DataError(f"{root}: no such folder; expected the original files of {dataset} in it")
     lines = list(_survey_kitti(root) if dataset == "kitti" else _survey_nyu(root))
     if not lines:
-        meant = Layout(root).misplaced() if dataset == "kitti" else nyu.misplaced(root)
+        meant = KittiLayout(root).misplaced() if dataset == "kitti" else nyu.misplaced(root)
         if meant:
             raise DataError(f"{root}: {meant}")
         what, source = ("KITTI's raw data", _RAW_PAGE) if dataset == "kitti" else _NYU
@@ -42,7 +42,7 @@ _NYU = ("FastDepth's packing of NYU Depth V2", NYU_SOURCE)
 
 
 def _survey_kitti(root: Path) -> Iterator[str]:
-    layout = Layout(root)
+    layout = KittiLayout(root)
     drives = layout.drives()
     for day in sorted({drive.split("/")[0] for drive in drives}):
         of_day = [drive for drive in drives if drive.startswith(day)]

@@ -107,8 +107,9 @@ class DropoutEnsemble(InferenceDropout):
     """Drop: mean and variance over passes of a network that was trained with dropout.
 
     The same passes as `InferenceDropout`'s, of which the mean is the prediction. `rate` and
-    `layers` must be what the network was trained with: by default the `dropout_rate` of the
-    model (0.2 where it knows none), and for `Monodepth2` the ten up-convolutions.
+    `layers` must be what the network was trained with: by default the model's
+    `Monodepth2.dropout_rate` (0.2 where it has none), and for `Monodepth2` the ten
+    up-convolutions.
 
     Example:
         >>> import grumo_jax

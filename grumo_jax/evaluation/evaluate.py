@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 
+from grumo_jax._internal.hashing import content_hash
 from grumo_jax._internal.stable_description import stable_description
 from grumo_jax.data import Source
 from grumo_jax.errors import GrumoError
@@ -19,7 +20,6 @@ from grumo_jax.evaluation.protocol import Protocol
 from grumo_jax.evaluation.results import Results, Row
 from grumo_jax.evaluation.rows import to_row
 from grumo_jax.evaluation.targets import Prepared
-from grumo_jax.networks.checkpoint import content_hash
 from grumo_jax.networks.network import DepthNetwork
 
 

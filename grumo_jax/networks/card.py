@@ -1,7 +1,6 @@
 """A checkpoint's card, `checkpoint.json`: what it says is checked before anything relies on it."""
 
 import dataclasses
-import hashlib
 import json
 import re
 import reprlib
@@ -12,6 +11,8 @@ from pathlib import Path, PurePosixPath
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
+from grumo_jax._internal.hashing import hash_json
+from grumo_jax._internal.sealed import parse_json
 from grumo_jax.errors import CheckpointError
 
 FORMAT = 1
@@ -81,7 +82,7 @@ def made_up(folder: Path, problem: str) -> CheckpointError:
 def seal(content: Mapping[str, Any]) -> str:
     """SHA-256 over the rest of the card, so that a change to it is noticed before it is used."""
     rest = {name: value for name, value in content.items() if name != "seal"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+    return hash_json(rest)
 
 
 def find_misfit(values: Mapping[str, Any], fields: Iterable[Any]) -> str | None:
@@ -156,9 +157,7 @@ def _parse(folder: Path) -> dict[str, Any]:
     if len(text) > LARGEST:
         raise CheckpointError(f"{folder}: damaged ({CARD} is larger than any card); copy it again")
     try:
-        content = json.loads(
-            text.decode(), object_pairs_hook=_without_doubles, parse_constant=_refuse
-        )
+        content = parse_json(text)
         sealed = isinstance(content, dict) and content.get("seal") == seal(content)
     except (ValueError, RecursionError) as error:
         raise CheckpointError(
@@ -167,14 +166,3 @@ def _parse(folder: Path) -> dict[str, Any]:
     if not sealed:
         raise CheckpointError(f"{folder}: damaged ({CARD} is not what was saved); copy it again")
     return content
-
-
-def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a name comes twice")
-    return found
-
-
-def _refuse(constant: str) -> Any:
-    raise ValueError(f"{constant} is no number of JSON's")

@@ -1,13 +1,8 @@
 """Checkpoints: an orbax directory that knows its model and notices any damage."""
 
 import dataclasses
-import hashlib
-import json
 import logging
 import math
-import os
-import shutil
-import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,12 +12,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from orbax import checkpoint as ocp
 from orbax.checkpoint import v1
 
-from grumo_jax._internal.atomic_writes import noticing_disk_problems, unfinished
-from grumo_jax._internal.locks import open_alone
+from grumo_jax._internal.atomic_writes import replacing_folder, reserve
+from grumo_jax._internal.hashing import content_hash, hash_file
 from grumo_jax.errors import CheckpointError, GrumoError, GrumoWarning
 from grumo_jax.networks.card import CARD as CARD
 from grumo_jax.networks.card import Card, find_misfit, made_up, read_card, write_card
@@ -36,8 +30,6 @@ Trained weights can hardly be compressed. Zeros can, and networks of zeros are s
 """
 
 MODELS: dict[str, type[Monodepth2]] = {"Monodepth2": Monodepth2}
-_NEW, _OLD, _LOCK = "new", "replaced.old", "lock"
-"""In the folder beside a checkpoint that is being saved."""
 _NOT_SAVED = ("parent", "name", "dtype")
 
 
@@ -94,16 +86,14 @@ def save_checkpoint(
         )
     _warn_of_unsound(path, variables)
     try:
-        with noticing_disk_problems(path, CheckpointError), _beside(path) as partial:
-            _reserve(partial, variables)
+        with replacing_folder(path, CheckpointError) as new:
+            # Where a disk is full, orbax says so in many ways at once.
+            reserve(new.parent, sum(x.nbytes for x in jax.tree.leaves(variables)) * 9 // 8 + 2**18)
             with _quiet_orbax():
-                _save_alone(partial / _NEW, variables)
+                _save_alone(new, variables)
             # Orbax notes the folder of whoever saved here, which is nobody else's business.
-            (partial / _NEW / "commit_success.txt").write_text(
-                "Checkpoint commit was successful.\n"
-            )
-            _write_card(partial / _NEW, model, variables)
-            _move_into_place(partial, path)
+            (new / "commit_success.txt").write_text("Checkpoint commit was successful.\n")
+            _write_card(new, model, variables)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be written ({error.strerror or error})") from error
 
@@ -184,23 +174,6 @@ def shipped_checkpoint(name: str) -> Path:
     return found[0]
 
 
-def content_hash(configuration: dict[str, Any], variables: Any) -> str:
-    """SHA-256 over the configuration and the name, dtype, shape and bytes of every leaf."""
-    digest = hashlib.sha256(json.dumps(configuration, sort_keys=True).encode())
-    leaves, _ = jax.tree.flatten_with_path(variables)
-    for key_path, leaf in sorted(leaves, key=lambda item: jax.tree_util.keystr(item[0])):
-        array = np.ascontiguousarray(_as_numbers(leaf))
-        digest.update(f"{jax.tree_util.keystr(key_path)} {array.dtype} {array.shape}".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()
-
-
-def _as_numbers(leaf: Any) -> Any:
-    """A leaf as it is, or the numbers of a PRNG key, such as those of an NNX network's dropout."""
-    is_key = isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-    return jax.random.key_data(leaf) if is_key else leaf
-
-
 def _write_card(path: Path, model: Monodepth2, variables: Any) -> None:
     configuration = _configuration(model)
     digest = content_hash(configuration, variables)
@@ -230,18 +203,13 @@ def _check_files(path: Path, expected: Mapping[str, str]) -> None:
     for name, digest in expected.items():
         if not (path / name).is_file():
             raise CheckpointError(f"{path}: incomplete ({name} is missing); copy it again")
-        if _hash_file(path / name) != digest:
+        if hash_file(path / name) != digest:
             raise CheckpointError(f"{path}: damaged ({name} is not what was saved); copy it again")
 
 
 def _file_hashes(path: Path) -> dict[str, str]:
     files = sorted(file for file in path.rglob("*") if file.is_file() and file.name != CARD)
-    return {file.relative_to(path).as_posix(): _hash_file(file) for file in files}
-
-
-def _hash_file(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return {file.relative_to(path).as_posix(): hash_file(file) for file in files}
 
 
 def _build_model(path: Path, card: Card) -> tuple[Monodepth2, Any]:
@@ -323,51 +291,6 @@ def _warn_of_unsound(path: Path, variables: Any) -> None:
             GrumoWarning,
             stacklevel=3,
         )
-
-
-@contextmanager
-def _beside(path: Path) -> Iterator[Path]:
-    """A folder for what is unfinished, without what a save that was killed has left there."""
-    partial = unfinished(path)
-    partial.mkdir(parents=True, exist_ok=True)
-    lock = open_alone(partial / _LOCK)
-    if lock is None:
-        raise CheckpointError(f"{path}: another process is saving there; let it finish")
-    with lock:
-        _clean_up(partial, path)
-        try:
-            yield partial
-        finally:
-            _clean_up(partial, path)
-            shutil.rmtree(partial, ignore_errors=True)
-
-
-def _clean_up(partial: Path, path: Path) -> None:
-    """Put back what was moved away and has no successor yet, and remove the rest."""
-    if (partial / _OLD).exists() and not path.exists():
-        (partial / _OLD).rename(path)
-    for rest in partial.iterdir():
-        if rest.is_dir():
-            shutil.rmtree(rest, ignore_errors=True)
-
-
-def _reserve(partial: Path, variables: Any) -> None:
-    """Find out whether there is room: where a disk is full, orbax reports it in many ways at once.
-
-    Raises:
-        OSError: if there is none, or not for this user.
-    """
-    size = sum(leaf.nbytes for leaf in jax.tree.leaves(variables)) * 9 // 8 + 2**18
-    with tempfile.TemporaryFile(dir=partial) as stream:
-        if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(stream.fileno(), 0, size)
-
-
-def _move_into_place(partial: Path, path: Path) -> None:
-    if path.exists():
-        path.rename(partial / _OLD)
-    # If it fails, the old one is put back.
-    (partial / _NEW).rename(path)
 
 
 def _save_alone(path: Path, variables: Any) -> None:

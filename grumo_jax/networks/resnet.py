@@ -1,6 +1,5 @@
 """ResNet encoder (He et al., CVPR 2016) in torchvision's form, without the classifier."""
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -25,13 +24,6 @@ BOTTLENECK_EXPANSION = 4
 def has_bottlenecks(num_layers: int) -> bool:
     """Whether the ResNet of that depth is built of 1×1-3×3-1×1 bottleneck blocks."""
     return num_layers >= 50
-
-
-def feature_widths(num_layers: int, widths: Sequence[int]) -> tuple[int, ...]:
-    """Channels of the five feature maps of a ResNet with the given stem and stage widths."""
-    stem, *stages = widths
-    expansion = BOTTLENECK_EXPANSION if has_bottlenecks(num_layers) else 1
-    return (stem, *(width * expansion for width in stages))
 
 
 def batch_norm(x: jax.Array, name: str, train: bool) -> jax.Array:

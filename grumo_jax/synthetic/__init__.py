@@ -5,7 +5,7 @@ from functools import partial
 import jax
 
 from grumo_jax.synthetic.camera import Camera as Camera
-from grumo_jax.synthetic.camera import Kind as Kind
+from grumo_jax.synthetic.camera import SceneKind as SceneKind
 from grumo_jax.synthetic.camera import check_kind
 from grumo_jax.synthetic.camera import make_camera as make_camera
 from grumo_jax.synthetic.camera import random_camera as random_camera
@@ -23,7 +23,7 @@ from grumo_jax.synthetic.take import motion as motion
 from grumo_jax.synthetic.take import shoot as shoot
 
 
-def random_scene(key: jax.Array, kind: Kind = "street") -> Scene:
+def random_scene(key: jax.Array, kind: SceneKind = "street") -> Scene:
     """A random scene.
 
     Args:
@@ -46,12 +46,12 @@ def random_scene(key: jax.Array, kind: Kind = "street") -> Scene:
 
 # Jitted here, so that a plain call is fast.
 @partial(jax.jit, static_argnums=1)
-def _random_scene(key: jax.Array, kind: Kind) -> Scene:
+def _random_scene(key: jax.Array, kind: SceneKind) -> Scene:
     return random_room(key) if kind == "room" else random_street(key)
 
 
 def random_frame(
-    key: jax.Array, *, kind: Kind = "street", size: tuple[int, int] = (192, 640)
+    key: jax.Array, *, kind: SceneKind = "street", size: tuple[int, int] = (192, 640)
 ) -> Frame:
     """Render a random scene from a random camera.
 

@@ -9,8 +9,8 @@ from flax import struct
 from grumo_jax.errors import GrumoError
 from grumo_jax.synthetic.vectors import Vector, componentwise
 
-Kind = Literal["street", "room"]
-KINDS: tuple[Kind, ...] = ("street", "room")
+SceneKind = Literal["street", "room"]
+KINDS: tuple[SceneKind, ...] = ("street", "room")
 """The kinds of scenes there are."""
 
 
@@ -84,7 +84,7 @@ def check_kind(kind: str) -> None:
         raise GrumoError(f"kind is {kind!r}; it must be one of {', '.join(map(repr, KINDS))}")
 
 
-def random_camera(key: jax.Array, kind: Kind = "street") -> Camera:
+def random_camera(key: jax.Array, kind: SceneKind = "street") -> Camera:
     """A camera as they are mounted on cars ("street") or held in a hand ("room").
 
     Args:

@@ -9,13 +9,13 @@ from grumo_jax.data.encoding import encode_png, to_uint8
 from grumo_jax.data.sample import Crop, EncodedSample, Sample, fingerprint
 from grumo_jax.errors import DataError
 from grumo_jax.synthetic import Frame, Take, camera_at, make_take, motion, random_scene, shoot
-from grumo_jax.synthetic.camera import Camera, Kind
+from grumo_jax.synthetic.camera import Camera, SceneKind
 from grumo_jax.synthetic.scene import WORLD
 from grumo_jax.synthetic.take import BASELINE, INTERVAL
 
 SEED = 4
 """Of all scenes: another one gives other clips, of the same kind."""
-SIZES: dict[Kind, tuple[int, int]] = {"street": (96, 320), "room": (96, 128)}
+SIZES: dict[SceneKind, tuple[int, int]] = {"street": (96, 320), "room": (96, 128)}
 """{kind: (height, width) of its frames}: the shapes of KITTI's and NYU's pictures."""
 NUMBERS = {"train": 4000, "val": 100, "test": 200}
 """{part: number of its clips}"""
@@ -62,7 +62,7 @@ class SyntheticWorld:
             raise DataError(
                 f"the synthetic world has no split {split!r}; there are: {', '.join(SPLITS)}"
             )
-        self.kind: Kind = "street" if split.startswith("street") else "room"
+        self.kind: SceneKind = "street" if split.startswith("street") else "room"
         self.part = split.partition("/")[2]
         self.name = f"synthetic/{split}"
         height, width = SIZES[self.kind] if size is None else size
@@ -133,7 +133,7 @@ def intrinsics(camera: Camera, size: tuple[int, int]) -> np.ndarray:
 
 
 @partial(jax.jit, static_argnames="kind")
-def _take(key: jax.Array, *, kind: Kind) -> Take:
+def _take(key: jax.Array, *, kind: SceneKind) -> Take:
     scene_key, camera_key = jax.random.split(key)
     return make_take(random_scene(scene_key, kind), camera_key, kind=kind)
 

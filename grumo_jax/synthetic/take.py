@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from grumo_jax.synthetic.camera import Camera, Kind, check_kind, make_camera, rotation_matrix
+from grumo_jax.synthetic.camera import Camera, SceneKind, check_kind, make_camera, rotation_matrix
 from grumo_jax.synthetic.render import Frame, render
 from grumo_jax.synthetic.scene import Dice, Scene, at_time
 
@@ -89,7 +89,7 @@ class Take:
     seed: jax.Array
 
 
-def make_take(scene: Scene, key: jax.Array, *, kind: Kind = "street") -> Take:
+def make_take(scene: Scene, key: jax.Array, *, kind: SceneKind = "street") -> Take:
     """Put a camera into a scene: on a car that drives, or in a hand.
 
     The cameras of all takes of a kind have the same focal length, and cars carry them at the same
@@ -118,7 +118,7 @@ def make_take(scene: Scene, key: jax.Array, *, kind: Kind = "street") -> Take:
 
 # Jitted here, so that a plain call is fast.
 @partial(jax.jit, static_argnums=2)
-def _make_take(scene: Scene, key: jax.Array, kind: Kind) -> Take:
+def _make_take(scene: Scene, key: jax.Array, kind: SceneKind) -> Take:
     draw = Dice(key)
     camera, trip = _by_car(draw, scene) if kind == "street" else _by_hand(draw)
     return Take(scene, camera, trip, _sensor(draw), (1e6 * draw.one()).astype(jnp.int32))

@@ -41,7 +41,7 @@ PIXELS_PER_FACT = 300
 """Errors of neighbouring pixels come from the same wrong depth, so many of them say one thing.
 Without it, constant depth would have cars pitch down rather than have the ground come closer."""
 
-State = tuple[jax.Array, jax.Array, jax.Array]
+Guess = tuple[jax.Array, jax.Array, jax.Array]
 """Motion (B, 4, 4), all turns so far (B, 3), changes of contrast and brightness (B, 2)."""
 
 Level = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
@@ -108,13 +108,13 @@ def _align(
     return state[0]
 
 
-def _gauss_newton(level: Level, state: State, steps: int) -> State:
+def _gauss_newton(level: Level, state: Guess, steps: int) -> Guess:
     target, source, depth, camera = level
     slopes = jnp.stack([source, *_slopes(source)], axis=-1)
     points = back_project(depth, camera)
     farthest = LARGEST_SHIFT * jnp.mean(depth, axis=(1, 2))[:, None]
 
-    def step(state: State, _: None) -> tuple[State, None]:
+    def step(state: Guess, _: None) -> tuple[Guess, None]:
         motion, turn, light = state
         moved = transform_points(points, motion)
         change = _solve(*_observe(target, slopes, moved, camera, light), turn)

@@ -1,5 +1,7 @@
 """What a training step sees of the data."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -7,6 +9,8 @@ from flax import struct
 from grumo_jax._internal.checks import check_images
 from grumo_jax.errors import GrumoError
 
+Arrays = dict[str, Any]
+"""Samples as they come from the data: pictures uint8, the rest float32; see `TrainingBatch`."""
 VIEWS = ("previous", "following", "stereo")
 """The other pictures of the scene there may be."""
 

@@ -9,10 +9,10 @@ from PIL import Image
 
 from grumo_jax.data import Loaded, Problem, Sample, Source, center_crop, half_size, load
 from grumo_jax.errors import DataError
+from grumo_jax.training.batch import Arrays
 from grumo_jax.training.settings import Settings
 from grumo_jax.training.state import make_objective
 
-Arrays = dict[str, np.ndarray]
 HOPELESS = 100
 """If so many samples cannot be used before the first that can, something is wrong with all."""
 

@@ -34,7 +34,7 @@ class RunLog:
 
     def __init__(self, folder: Path, step: int = 0):
         self.folder = folder
-        self._tables = {name: Table(folder / name, step) for name in (SCALARS, VALIDATION)}
+        self._tables = {name: CsvLog(folder / name, step) for name in (SCALARS, VALIDATION)}
         self._events = _Events(folder / EVENTS, step)
 
     def __enter__(self) -> "RunLog":
@@ -68,7 +68,7 @@ class RunLog:
         self._events.flush()
 
 
-class Table:
+class CsvLog:
     """A CSV file that rows are appended to, with a column "step".
 
     Args:

@@ -28,7 +28,7 @@ from grumo_jax.training.photometric import (
 
 Supervision = Literal["mono", "stereo", "mono_stereo", "depth"]
 Uncertainty = Literal["none", "log", "self", "repr"]
-Space = Literal["depth", "log_depth", "relative"]
+ErrorSpace = Literal["depth", "log_depth", "relative"]
 Resolution = Literal["full", "pyramid"]
 Terms = dict[str, jax.Array]
 
@@ -105,14 +105,14 @@ class Objective:
     ssim_weight: float = 0.85
     auto_mask: bool = True
     resolution: Resolution = "full"
-    space: Space = "depth"
+    space: ErrorSpace = "depth"
 
     def __post_init__(self) -> None:
         options = {
             "supervision": Supervision,
             "uncertainty": Uncertainty,
             "resolution": Resolution,
-            "space": Space,
+            "space": ErrorSpace,
         }
         for name, known in options.items():
             if (value := getattr(self, name)) not in get_args(known):

@@ -4,7 +4,7 @@ import dataclasses
 
 from grumo_jax.errors import GrumoError
 from grumo_jax.training.objectives import Supervision
-from grumo_jax.training.settings import BaseModel, Schedule, Settings
+from grumo_jax.training.settings import BaseModelName, ScheduleName, Settings
 
 _SUPERVISION: dict[str, Supervision] = {
     "mono": "mono",
@@ -83,14 +83,14 @@ def preset(name: str) -> Settings:
     return PRESETS[name]
 
 
-def with_base_model(settings: Settings, base_model: BaseModel) -> Settings:
+def with_base_model(settings: Settings, base_model: BaseModelName) -> Settings:
     """The same for another base model: "snap" brings its schedule along.
 
     Example:
         >>> with_base_model(PRESETS["kitti-mono"], "snap").schedule
         'cyclic'
     """
-    schedule: Schedule = settings.schedule
+    schedule: ScheduleName = settings.schedule
     if (schedule == "cyclic") != (base_model == "snap"):
         schedule = "cyclic" if base_model == "snap" else "step"
     return dataclasses.replace(settings, base_model=base_model, schedule=schedule)

@@ -1,6 +1,5 @@
 """Saving a run's state so that no kill and no damage costs more than a few steps."""
 
-import hashlib
 import io
 import os
 import re
@@ -13,6 +12,7 @@ import jax
 import numpy as np
 
 from grumo_jax._internal.atomic_writes import write_atomically
+from grumo_jax._internal.hashing import hash_bytes
 from grumo_jax.errors import CheckpointError
 
 _T = TypeVar("_T")
@@ -67,7 +67,7 @@ def save_state(
     archive = io.BytesIO()
     np.savez(archive, **{**arrays, _POSITIONS: np.array(positions, np.int64)})
     content = archive.getbuffer()
-    header = _MAGIC + f"2 {_digest(run.encode(), content)} {run}\n".encode()
+    header = _MAGIC + f"2 {hash_bytes(run.encode(), content)} {run}\n".encode()
     path = folder / f"step_{step:09d}{_SUFFIX}"
 
     def write(stream: IO[bytes]) -> None:
@@ -153,7 +153,7 @@ def read_leaves(file: Path) -> tuple[str, Mapping[str, np.ndarray]]:
     match = _HEADER.fullmatch(header)
     if match is None and header.startswith(_MAGIC):
         raise CheckpointError(f"{file}: written by another version of grumo_jax")
-    if match is None or match[1].decode() != _digest(match[2], content):
+    if match is None or match[1].decode() != hash_bytes(match[2], content):
         raise CheckpointError(f"{file}: damaged, since its content is not what was saved")
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
@@ -203,9 +203,3 @@ def _positions(file: Path, arrays: Mapping[str, np.ndarray]) -> tuple[int, ...]:
     if positions.min() < 0:
         raise CheckpointError(f"{file}: damaged, {positions.min()} samples cannot have been used")
     return tuple(positions.tolist())
-
-
-def _digest(run: bytes, content: Any) -> str:
-    digest = hashlib.sha256(run)
-    digest.update(content)
-    return digest.hexdigest()

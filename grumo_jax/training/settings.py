@@ -1,23 +1,87 @@
 """Everything that decides what a training run gives, as one frozen dataclass."""
 
 import dataclasses
+import functools
+import inspect
 import json
-import types
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from math import inf
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, ValidationError, ValidationInfo
+from pydantic.dataclasses import dataclass
 
 from grumo_jax._internal.sealed import parse_json
 from grumo_jax.errors import GrumoError
 from grumo_jax.networks.resnet import BLOCKS_PER_STAGE
-from grumo_jax.training.objectives import Resolution, Space, Supervision
+from grumo_jax.training.objectives import ErrorSpace, Resolution, Supervision
 
-BaseModel = Literal["plain", "log", "self", "repr", "drop", "boot", "snap"]
-Schedule = Literal["constant", "step", "cosine", "cyclic"]
-Motion = Literal["network", "alignment"]
+_C = TypeVar("_C", bound=type)
 
 
-@dataclass(frozen=True)
+def _range(expected: str, fits: Callable[[Any], bool]) -> AfterValidator:
+    """The values that a setting may have, and what a sentence calls them."""
+
+    def check(value: Any, info: ValidationInfo) -> Any:
+        if not fits(value):
+            raise GrumoError(f"the setting {info.field_name} is {value}; expected {expected}")
+        return value
+
+    return AfterValidator(check)
+
+
+_FROM_JSON = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
+_POSITIVE = _range("more than 0", lambda x: 0 < x < inf)
+_NOT_NEGATIVE = _range("0 or more", lambda x: 0 <= x < inf)
+
+BaseModelName = Literal["plain", "log", "self", "repr", "drop", "boot", "snap"]
+ScheduleName = Literal["constant", "step", "cosine", "cyclic"]
+MotionSource = Literal["network", "alignment"]
+Layers = Annotated[
+    int, _range(f"one of {', '.join(map(str, BLOCKS_PER_STAGE))}", BLOCKS_PER_STAGE.__contains__)
+]
+Widths = Annotated[
+    tuple[int, ...], _FROM_JSON, _range("five widths", lambda x: len(x) == 5 and min(x) > 0)
+]
+Share = Annotated[float, _range("0 to 1", lambda x: 0 <= x <= 1)]
+InnerShare = Annotated[float, _range("more than 0 and less than 1", lambda x: 0 < x < 1)]
+PositiveInt = Annotated[int, _POSITIVE]
+PositiveFloat = Annotated[float, _POSITIVE]
+Count = Annotated[int, _NOT_NEGATIVE]
+Amount = Annotated[float, _NOT_NEGATIVE]
+
+
+def _in_one_sentence(cls: _C) -> _C:
+    """Have a pydantic dataclass raise a `GrumoError` for the first value that it refuses.
+
+    A wrong call, such as with a name that does not exist, is a `TypeError`, as of any dataclass.
+    """
+    init: Any = cls.__init__  # type: ignore[misc]
+    signature = inspect.signature(cls)
+
+    @functools.wraps(init)
+    def checked(self: Any, *args: Any, **kwargs: Any) -> None:
+        given = signature.bind(*args, **kwargs).arguments
+        try:
+            init(self, **given)
+        except ValidationError as error:
+            raise _explain(error, given) from None
+
+    cls.__init__ = checked  # type: ignore[misc]
+    return cls
+
+
+def _explain(error: ValidationError, given: Mapping[str, Any]) -> GrumoError:
+    first = error.errors()[0]
+    if isinstance(ours := first.get("ctx", {}).get("error"), GrumoError):
+        return ours
+    name = str(first["loc"][0])
+    return GrumoError(f"the setting {name} is {given[name]!r}; expected {_describe(_TYPES[name])}")
+
+
+@_in_one_sentence
+@dataclass(frozen=True, config=ConfigDict(strict=True))
 class Settings:
     """What a training run's result depends on, apart from the data and the machine.
 
@@ -84,57 +148,87 @@ stereo, mono_stereo, depth
     """
 
     supervision: Supervision = "mono"
-    base_model: BaseModel = "plain"
+    base_model: BaseModelName = "plain"
     dataset: str = "kitti"
     train_split: str = "eigen_zhou/train"
     validation_split: str | None = "eigen_zhou/val"
-    size: tuple[int, int] = (192, 640)
+    size: Annotated[
+        tuple[int, int],
+        _FROM_JSON,
+        _range("multiples of 32", lambda x: all(n > 0 and n % 32 == 0 for n in x)),
+    ] = (192, 640)
     half_and_crop: bool = False
-    num_layers: int = 18
-    encoder_widths: tuple[int, ...] = (64, 64, 128, 256, 512)
-    decoder_widths: tuple[int, ...] = (16, 32, 64, 128, 256)
-    min_depth: float = 0.1
-    max_depth: float = 100.0
-    dropout_rate: float = 0.2
-    initial_depth: float | None = None
-    motion: Motion = "network"
-    initial_motion: float = 0.0
-    pose_layers: int = 18
-    pose_encoder_widths: tuple[int, ...] = (64, 64, 128, 256, 512)
-    pose_width: int = 256
+    num_layers: Layers = 18
+    encoder_widths: Widths = (64, 64, 128, 256, 512)
+    decoder_widths: Widths = (16, 32, 64, 128, 256)
+    min_depth: PositiveFloat = 0.1
+    max_depth: PositiveFloat = 100.0
+    dropout_rate: Annotated[float, _range("at least 0 and less than 1", lambda x: 0 <= x < 1)] = 0.2
+    initial_depth: PositiveFloat | None = None
+    motion: MotionSource = "network"
+    initial_motion: Amount = 0.0
+    pose_layers: Layers = 18
+    pose_encoder_widths: Widths = (64, 64, 128, 256, 512)
+    pose_width: PositiveInt = 256
     bfloat16: bool = False
-    batch_size: int = 12
-    epochs: float = 20.0
-    steps: int | None = None
-    learning_rate: float = 1e-4
-    schedule: Schedule = "step"
-    warmup_steps: int = 0
-    decay_at: float = 0.75
-    decay_factor: float = 0.1
-    cycles: int = 20
-    snapshots: int = 8
-    weight_decay: float = 0.0
-    gradient_clip: float | None = None
-    average_decay: float | None = None
-    statistics_batches: int = 0
-    smoothness_weight: float = 1e-3
+    batch_size: PositiveInt = 12
+    epochs: PositiveFloat = 20.0
+    steps: PositiveInt | None = None
+    learning_rate: PositiveFloat = 1e-4
+    schedule: ScheduleName = "step"
+    warmup_steps: Count = 0
+    decay_at: Share = 0.75
+    decay_factor: PositiveFloat = 0.1
+    cycles: PositiveInt = 20
+    snapshots: PositiveInt = 8
+    weight_decay: Amount = 0.0
+    gradient_clip: PositiveFloat | None = None
+    average_decay: InnerShare | None = None
+    statistics_batches: Count = 0
+    smoothness_weight: Amount = 1e-3
     auto_mask: bool = True
     resolution: Resolution = "full"
-    space: Space = "depth"
-    flip: float = 0.5
-    jitter: float = 0.5
-    brightness: float = 0.2
-    contrast: float = 0.2
-    saturation: float = 0.2
-    hue: float = 0.1
-    zoom: tuple[float, float] = (1.0, 1.0)
-    rotation_degrees: float = 0.0
-    seed: int = 0
+    space: ErrorSpace = "depth"
+    flip: Share = 0.5
+    jitter: Share = 0.5
+    brightness: Share = 0.2
+    contrast: Share = 0.2
+    saturation: Share = 0.2
+    hue: Annotated[float, _range("0 to 0.5", lambda x: 0 <= x <= 0.5)] = 0.1
+    zoom: Annotated[
+        tuple[float, float],
+        _FROM_JSON,
+        _range("(least, most), at least 1", lambda x: 1 <= x[0] <= x[1] < inf),
+    ] = (1.0, 1.0)
+    rotation_degrees: Annotated[float, _range("0 to 180", lambda x: 0 <= x <= 180)] = 0.0
+    seed: Annotated[int, _range("0 to 4294967295", lambda x: 0 <= x < 2**32)] = 0
 
     def __post_init__(self) -> None:
-        for name, kind in _TYPES.items():
-            object.__setattr__(self, name, _as_type(name, kind, getattr(self, name)))
-        _check_ranges(self)
+        if self.max_depth <= self.min_depth:
+            raise GrumoError(
+                f"max_depth is {self.max_depth}; expected more than min_depth, {self.min_depth}"
+            )
+        if self.half_and_crop and self.supervision != "depth":
+            raise GrumoError(
+                "half_and_crop is for supervision=depth; cameras do not follow the crop"
+            )
+        if self.rotation_degrees and self.supervision != "depth":
+            raise GrumoError("rotation_degrees is for supervision=depth; views do not turn with it")
+        depth = self.initial_depth if self.supervision != "depth" else None
+        if depth is not None and not self.min_depth < depth < self.max_depth:
+            raise GrumoError(
+                f"initial_depth is {depth}; expected between min_depth, {self.min_depth}, and "
+                f"max_depth, {self.max_depth}"
+            )
+        if self.snapshots > self.cycles:
+            raise GrumoError(
+                f"there are {self.cycles} cycles, too few to keep {self.snapshots} snapshots"
+            )
+        if (self.schedule == "cyclic") != (self.base_model == "snap"):
+            raise GrumoError(
+                f"the schedule {self.schedule} does not go with the base model {self.base_model}: "
+                "snapshots, and nothing else, are trained with schedule=cyclic"
+            )
 
     @property
     def predicts_uncertainty(self) -> bool:
@@ -220,45 +314,8 @@ def _read(text: str) -> Any:
     return text
 
 
-def _as_type(name: str, kind: Any, value: Any) -> Any:
-    """Check a value, and make tuples of lists and floats of whole numbers."""
-    result = _convert(kind, value)
-    if result is _WRONG:
-        raise GrumoError(f"the setting {name} is {value!r}; expected {_describe(kind)}")
-    return result
-
-
-_WRONG = object()
-
-
-def _convert(kind: Any, value: Any) -> Any:
-    if isinstance(kind, types.UnionType):
-        results = (_convert(option, value) for option in get_args(kind))
-        return next((result for result in results if result is not _WRONG), _WRONG)
-    if kind is types.NoneType:
-        return None if value is None else _WRONG
-    if get_origin(kind) is Literal:
-        return value if value in get_args(kind) else _WRONG
-    if get_origin(kind) is tuple:
-        return _convert_tuple(get_args(kind), value)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    return value if type(value) is kind else _WRONG
-
-
-def _convert_tuple(kinds: tuple[Any, ...], value: Any) -> Any:
-    if not isinstance(value, list | tuple):
-        return _WRONG
-    if kinds[-1] is Ellipsis:
-        kinds = (kinds[0],) * len(value)
-    if len(kinds) != len(value):
-        return _WRONG
-    results = tuple(_convert(k, v) for k, v in zip(kinds, value, strict=True))
-    return _WRONG if any(result is _WRONG for result in results) else results
-
-
 def _describe(kind: Any) -> str:
-    if isinstance(kind, types.UnionType):
+    if get_origin(kind) in (Union, UnionType):
         return " or ".join(map(_describe, get_args(kind)))
     if get_origin(kind) is Literal:
         return f"one of {', '.join(get_args(kind))}"
@@ -268,67 +325,3 @@ def _describe(kind: Any) -> str:
         return f"{number}numbers with commas between them"
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "a name"}
     return names.get(kind, "none")
-
-
-_RANGES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
-    (
-        "decay_at flip jitter brightness contrast saturation",
-        lambda x: 0 <= x <= 1,
-        "0 to 1",
-    ),
-    ("dropout_rate", lambda x: 0 <= x < 1, "at least 0 and less than 1"),
-    ("hue", lambda x: 0 <= x <= 0.5, "0 to 0.5"),
-    ("rotation_degrees", lambda x: 0 <= x <= 180, "0 to 180"),
-    (
-        "num_layers pose_layers",
-        lambda x: x in BLOCKS_PER_STAGE,
-        f"one of {', '.join(map(str, BLOCKS_PER_STAGE))}",
-    ),
-    (
-        "batch_size epochs steps learning_rate decay_factor gradient_clip cycles snapshots "
-        "pose_width min_depth max_depth initial_depth",
-        lambda x: 0 < x < float("inf"),
-        "more than 0",
-    ),
-    (
-        "initial_motion warmup_steps weight_decay statistics_batches smoothness_weight",
-        lambda x: 0 <= x < float("inf"),
-        "0 or more",
-    ),
-    ("average_decay", lambda x: 0 < x < 1, "more than 0 and less than 1"),
-    ("seed", lambda x: 0 <= x < 2**32, "0 to 4294967295"),
-    ("size", lambda x: all(n > 0 and n % 32 == 0 for n in x), "multiples of 32"),
-    ("zoom", lambda x: 1 <= x[0] <= x[1] < float("inf"), "(least, most), at least 1"),
-    (
-        "encoder_widths decoder_widths pose_encoder_widths",
-        lambda x: len(x) == 5 and min(x) > 0,
-        "five widths",
-    ),
-)
-
-
-def _check_ranges(s: Settings) -> None:
-    for names, fits, expected in _RANGES:
-        for name in names.split():
-            value = getattr(s, name)
-            if value is not None and not fits(value):
-                raise GrumoError(f"the setting {name} is {value}; expected {expected}")
-    if s.max_depth <= s.min_depth:
-        raise GrumoError(f"max_depth is {s.max_depth}; expected more than min_depth, {s.min_depth}")
-    if s.half_and_crop and s.supervision != "depth":
-        raise GrumoError("half_and_crop is for supervision=depth; cameras do not follow the crop")
-    if s.rotation_degrees and s.supervision != "depth":
-        raise GrumoError("rotation_degrees is for supervision=depth; views do not turn with it")
-    depth = s.initial_depth if s.supervision != "depth" else None
-    if depth is not None and not s.min_depth < depth < s.max_depth:
-        raise GrumoError(
-            f"initial_depth is {depth}; expected between min_depth, {s.min_depth}, and "
-            f"max_depth, {s.max_depth}"
-        )
-    if s.snapshots > s.cycles:
-        raise GrumoError(f"there are {s.cycles} cycles, too few to keep {s.snapshots} snapshots")
-    if (s.schedule == "cyclic") != (s.base_model == "snap"):
-        raise GrumoError(
-            f"the schedule {s.schedule} does not go with the base model {s.base_model}: snapshots, "
-            "and nothing else, are trained with schedule=cyclic"
-        )

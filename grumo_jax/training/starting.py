@@ -1,6 +1,5 @@
 """What a training starts from: random weights, an ImageNet encoder, or another network."""
 
-import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
+from grumo_jax._internal.hashing import hash_file
 from grumo_jax.errors import CheckpointError, WeightsError
 from grumo_jax.networks.checkpoint import checkpoint_hash, load_checkpoint
 from grumo_jax.networks.porting.monodepth2 import ENCODER_RULES
@@ -61,8 +61,7 @@ def hash_of_weights(path: str | Path | None) -> str | None:
     path = Path(path)
     file = list_states(path / STATES)[-1] if is_unfinished(path) else path
     if file.is_file():
-        with file.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        return hash_file(file)
     if file.suffix in (".pth", ".pt"):
         raise WeightsError(f"{file}: no such file")
     return checkpoint_hash(find_checkpoint(path))

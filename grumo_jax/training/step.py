@@ -15,7 +15,7 @@ from grumo_jax.networks.monodepth2 import DepthOutput, Monodepth2
 from grumo_jax.networks.resnet import MOMENTUM
 from grumo_jax.training.alignment import align_views
 from grumo_jax.training.augment import Augmented, Jitter, augment
-from grumo_jax.training.batch import VIEWS, TrainingBatch
+from grumo_jax.training.batch import VIEWS, Arrays, TrainingBatch
 from grumo_jax.training.devices import replicated
 from grumo_jax.training.geometry import frame_pairs, motions_from_poses
 from grumo_jax.training.settings import Settings
@@ -27,8 +27,6 @@ from grumo_jax.training.state import (
     make_schedule,
 )
 
-Arrays = dict[str, Any]
-"""A batch as it comes from the data: pictures uint8, the rest float32; see `TrainingBatch`."""
 Metrics = dict[str, jax.Array]
 Step = Callable[[TrainingState, Arrays, Any], tuple[TrainingState, Metrics]]
 

@@ -14,7 +14,8 @@ from grumo_jax.errors import DataError
 from grumo_jax.metrics import depth_errors
 from grumo_jax.metrics.masked import clip, is_depth, median_ratio
 from grumo_jax.networks.monodepth2 import STEREO_SCALE, Monodepth2
-from grumo_jax.training.feeding import Arrays, Chosen, Fit, stack
+from grumo_jax.training.batch import Arrays
+from grumo_jax.training.feeding import Chosen, Fit, stack
 from grumo_jax.training.geometry import frame_pairs
 from grumo_jax.training.log import draw_rows
 from grumo_jax.training.settings import Settings

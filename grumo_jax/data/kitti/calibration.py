@@ -13,7 +13,7 @@ import numpy as np
 from grumo_jax.data.encoding import read_bytes
 from grumo_jax.errors import DataError
 
-Camera = Literal[2, 3]
+CameraNumber = Literal[2, 3]
 """KITTI's colour cameras: 2 is the left one, 3 the right one."""
 _MOST_BYTES = 2**20
 _MOST_SIDE, _MOST_FOCAL, _MOST_METRES = 20_000, 1e6, 100.0
@@ -37,11 +37,11 @@ class Calibration:
     rectification: np.ndarray
     scanner_to_camera: np.ndarray | None = None
 
-    def intrinsics(self, camera: Camera) -> np.ndarray:
+    def intrinsics(self, camera: CameraNumber) -> np.ndarray:
         """Return float32 (3, 3), in pixels of the rectified picture."""
         return self.projections[camera][:, :3].astype(np.float32)
 
-    def stereo_offset(self, camera: Camera) -> float:
+    def stereo_offset(self, camera: CameraNumber) -> float:
         """Metres from this camera to the right, where the other colour camera is.
 
         P_rect holds −fx·b for a camera that lies b metres to the right of the reference camera.
@@ -53,7 +53,7 @@ class Calibration:
         # Rounded to float32, as prepared data store it.
         return float(np.float32(position(5 - camera) - position(camera)))
 
-    def scanner_to_pixels(self, camera: Camera) -> np.ndarray:
+    def scanner_to_pixels(self, camera: CameraNumber) -> np.ndarray:
         """Return float64 (3, 4): homogeneous scanner coordinates to homogeneous pixels.
 
         Raises:

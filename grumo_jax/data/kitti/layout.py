@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from grumo_jax.data.kitti.calibration import CAMERA_FILE, SCANNER_FILE, Camera
+from grumo_jax.data.kitti.calibration import CAMERA_FILE, SCANNER_FILE, CameraNumber
 from grumo_jax.data.levels import say_level
 
 DAY = re.compile(r"\d{4}_\d{2}_\d{2}")
@@ -20,7 +20,7 @@ _IMPROVED = (
 
 
 @dataclass
-class Layout:
+class KittiLayout:
     """Finds files below KITTI's raw folder; each folder is listed once, when first asked for.
 
     Drives are named with their day: "2011_09_26/2011_09_26_drive_0009_sync".
@@ -59,7 +59,7 @@ class Layout:
         files = (CAMERA_FILE, SCANNER_FILE) if scanner else (CAMERA_FILE,)
         return all((day / file).is_file() for file in files)
 
-    def images(self, drive: str, camera: Camera) -> dict[int, Path]:
+    def images(self, drive: str, camera: CameraNumber) -> dict[int, Path]:
         """{frame: picture}; of a PNG and a JPEG of the same frame, the PNG."""
         return self._list(f"{drive}/image_0{camera}/data", _PICTURES)
 
@@ -71,7 +71,7 @@ class Layout:
         """{frame: OXTS record of position, speed and so on}."""
         return self._list(f"{drive}/oxts/data", (".txt",))
 
-    def improved(self, drive: str, camera: Camera) -> dict[int, Path]:
+    def improved(self, drive: str, camera: CameraNumber) -> dict[int, Path]:
         """{frame: improved ground truth}, in any of the places where it is usually unpacked."""
         date, name = drive.split("/")
         found: dict[int, Path] = {}

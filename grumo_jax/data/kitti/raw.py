@@ -14,8 +14,8 @@ from grumo_jax.data.kitti.calibration import (
     Calibration,
     read_calibration,
 )
-from grumo_jax.data.kitti.layout import Layout
-from grumo_jax.data.kitti.splits import Frame, split_frames
+from grumo_jax.data.kitti.layout import KittiLayout
+from grumo_jax.data.kitti.splits import FrameId, split_frames
 from grumo_jax.data.kitti.velodyne import read_scan, velodyne_depth
 from grumo_jax.data.sample import Crop, EncodedSample, Sample, describe_files, fingerprint
 from grumo_jax.errors import DataError
@@ -147,7 +147,7 @@ class KittiRaw:
             ),
         )
 
-    def _calibration(self, frame: Frame) -> Calibration:
+    def _calibration(self, frame: FrameId) -> Calibration:
         day = frame.drive.split("/")[0]
         if day not in self._calibrations:
             self._calibrations[day] = read_calibration(self.root / day)
@@ -164,14 +164,14 @@ def _read_improved(file: Path) -> np.ndarray:
     return depth
 
 
-def parse_id(text: str) -> Frame:
+def parse_id(text: str) -> FrameId:
     """Turn an id back into a frame.
 
     >>> parse_id("2011_09_26/2011_09_26_drive_0009_sync 16 r").camera
     3
     """
     drive, number, side = text.split()
-    return Frame(drive, int(number), "l" if side == "l" else "r")
+    return FrameId(drive, int(number), "l" if side == "l" else "r")
 
 
 def collect_files(
@@ -185,7 +185,7 @@ def collect_files(
     Raises:
         DataError: if there is no such split, or its split file cannot be read.
     """
-    layout = Layout(root)
+    layout = KittiLayout(root)
     found: dict[str, dict[str, Path]] = {}
     gaps: dict[str, str] = {}
     for frame in split_frames(layout, split, split_files):
@@ -200,7 +200,7 @@ def collect_files(
     return found, gaps
 
 
-def _wanted(layout: Layout, frame: Frame, kind: str) -> dict[str, Path | None]:
+def _wanted(layout: KittiLayout, frame: FrameId, kind: str) -> dict[str, Path | None]:
     images, number = layout.images(frame.drive, frame.camera), frame.number
     wanted = {"image": images.get(number)}
     match kind:
@@ -218,7 +218,7 @@ def _wanted(layout: Layout, frame: Frame, kind: str) -> dict[str, Path | None]:
 
 def describe_empty(root: Path, split: str, gaps: Mapping[str, str]) -> str:
     """Say in one sentence that nothing of a split is there, and what is lacking most."""
-    if misplaced := Layout(root).misplaced():
+    if misplaced := KittiLayout(root).misplaced():
         return f"{root}: {misplaced}"
     # Frames of drives that were never downloaded say less than those that lack one thing.
     partial = {key: what for key, what in gaps.items() if what != "image"}

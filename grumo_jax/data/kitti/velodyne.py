@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from grumo_jax.data.encoding import read_bytes
-from grumo_jax.data.kitti.calibration import Calibration, Camera
+from grumo_jax.data.kitti.calibration import Calibration, CameraNumber
 from grumo_jax.errors import DataError
 
 _FLOATS_PER_POINT = 4
@@ -79,7 +79,7 @@ def velodyne_depth(
     points: np.ndarray,
     calibration: Calibration,
     *,
-    camera: Camera = 2,
+    camera: CameraNumber = 2,
     size: tuple[int, int] | None = None,
 ) -> np.ndarray:
     """Project a scan into a camera.
