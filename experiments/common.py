@@ -1,6 +1,6 @@
 """What the experiments share: options, networks, data, evaluation, and the files they write.
 
-An experiment is one table or figure: estimators of each base model that is there, evaluated in
+An experiment is one table: the papers' methods for each base model that is there, evaluated in
 one go, so that they share the network's passes, and a folder with tables, curves and a page.
 """
 
@@ -9,7 +9,7 @@ import dataclasses
 import math
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,31 +32,25 @@ from grumo_jax.synthetic.layouts import write_kitti, write_nyu
 Estimators = Mapping[str, Estimator]
 SPLITS = {"kitti": "eigen_benchmark", "nyu": "val"}
 """{data set: the split that the papers evaluate}"""
-SINGLE = ("Post", "Log", "Self")
-"""Base models that the post hoc methods are compared on."""
-ALL = (*SINGLE, "Drop", "Boot")
-"""Those, and the ones whose uncertainty takes training of its own."""
+BASE_MODELS = ("Post", "Log", "Self", "Drop", "Boot")
+"""Names of the checkpoints that are looked for; the last two need trainings of their own."""
+SAID = "Post, Log, Self, Drop or Boot_0, Boot_1, …"
+"""The same in words."""
 GENERATED_IMAGES = 8
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """One table or figure.
+    """One table.
 
     Attributes:
         about: the file's docstring, whose first line is the title.
-        estimators: (base model, network) → estimators by the name they have in the table.
-        protocol: the papers' protocol; None for one that is chosen on the command line.
-        base_models: names of the checkpoints that are looked for.
-        reference: the estimator that the others are compared with, image by image.
+        protocol: name of the papers' protocol.
         published: the papers' numbers, for official data and weights.
     """
 
     about: str
-    estimators: Callable[[str, Any], Estimators]
-    protocol: str | None = None
-    base_models: Sequence[str] = SINGLE
-    reference: str = "grad"
+    protocol: str
     published: Published = field(default_factory=dict)
 
     @property
@@ -89,14 +83,14 @@ def run_with(experiment: Experiment, options: argparse.Namespace) -> Path:
         GrumoError: if there is not one network, or no data.
     """
     protocol = choose_protocol(experiment, options)
-    networks, missing = find_networks(experiment, options)
+    networks, missing = find_networks(options)
     source = open_data(protocol, options)
     summaries = []
     for name, paths in networks.items():
         print(f"{name}: {len(source)} images", file=sys.stderr)
         model, variables = load_members(paths)
         results = evaluate(
-            with_baselines(experiment.estimators(name, model), model, len(paths)),
+            with_baselines(methods(name, model), model, len(paths)),
             variables,
             source,
             options.out / name / "results.jsonl",
@@ -122,13 +116,11 @@ def parse(experiment: Experiment, arguments: Sequence[str] | None) -> argparse.N
     parser = argparse.ArgumentParser(description=experiment.title)
     add = parser.add_argument
     add("--data-dir", type=Path, help="what `grumo prepare` was given")
-    add("--checkpoints", type=Path, help="folder of checkpoints called " + said(experiment))
+    add("--checkpoints", type=Path, help=f"folder of checkpoints called {SAID}")
     add("--generated", action="store_true", help="small generated data, the network that is here")
     add("--out", type=Path, help="folder for results; results/ and the file's name by default")
     add("--split", help="another split, such as velodyne for a few of KITTI's drives")
     add("--limit", type=int, help="evaluate so many images, at even distances")
-    if experiment.protocol is None:
-        add("--protocol", choices=("kitti-mono", "kitti-stereo", "nyu"), default="kitti-mono")
     add("--official", action="store_true",
         help="data and weights are the official ones: round as the papers' programs do, and put "
         "published numbers beside ours")  # fmt: skip
@@ -146,7 +138,7 @@ def parse(experiment: Experiment, arguments: Sequence[str] | None) -> argparse.N
 
 def choose_protocol(experiment: Experiment, options: argparse.Namespace) -> Protocol:
     """The protocol; generated data are scaled by the median, whatever the network was made for."""
-    protocol = PROTOCOLS[experiment.protocol or options.protocol]
+    protocol = PROTOCOLS[experiment.protocol]
     # The papers' programs pass KITTI's depth through 16-bit PNGs, and no other.
     rounded = options.official and dataset_of(protocol) == "kitti"
     protocol = dataclasses.replace(protocol, through_png16=rounded)
@@ -161,9 +153,7 @@ def dataset_of(protocol: Protocol) -> str:
     return "nyu" if protocol.name.startswith("nyu") else "kitti"
 
 
-def find_networks(
-    experiment: Experiment, options: argparse.Namespace
-) -> tuple[dict[str, list[Path]], list[str]]:
+def find_networks(options: argparse.Namespace) -> tuple[dict[str, list[Path]], list[str]]:
     """Checkpoints by base model, several for an ensemble, and the base models without any.
 
     A single member is no ensemble, and does not stand for one.
@@ -174,7 +164,7 @@ def find_networks(
     if options.generated:
         return {"synthetic": [shipped_checkpoint("synthetic")]}, []
     found, missing = dict[str, list[Path]](), list[str]()
-    for name in experiment.base_models:
+    for name in BASE_MODELS:
         path = options.checkpoints / name
         members = sorted(options.checkpoints.glob(f"{name}_[0-9]*"), key=member)
         if path.is_dir():
@@ -185,7 +175,7 @@ def find_networks(
             missing += [f"{name} (only {file.name})" for file in members] or [name]
     if not found:
         raise GrumoError(
-            f"{options.checkpoints}: no checkpoint called {said(experiment)}; `grumo convert` "
+            f"{options.checkpoints}: no checkpoint called {SAID}; `grumo convert` "
             "makes them of PyTorch's weights"
         )
     return found, missing
@@ -255,15 +245,9 @@ def describe_run(
         notes.append("Not all of the official data and weights, or no published numbers at hand.")
     parts = [f"# {experiment.title}", f"Command: `{shlex.join(sys.argv)}`"]
     parts.append(dataclasses.replace(table, notes=[*table.notes, *notes]).to_markdown())
-    gain = gain_table(summaries, experiment.reference)
+    gain = gain_table(summaries, "grad")
     parts += [gain.to_markdown()] if gain else []
     return "\n\n".join(part.strip() for part in parts) + "\n"
-
-
-def said(experiment: Experiment) -> str:
-    """The base models' names in words."""
-    names = [f"{n}_0, {n}_1, …" if n == "Boot" else n for n in experiment.base_models]
-    return " or ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def member(path: Path) -> int:
@@ -275,10 +259,3 @@ def member(path: Path) -> int:
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all."""
     write_atomically(path, lambda stream: stream.write(text.encode()))
-
-
-def decoder(model: Any) -> tuple[str, ...]:
-    """The decoder's convolutions in the papers' numbering: 0 … 9, and the head as 10."""
-    layers = as_network(model).decoder_layers
-    assert layers is not None, "checkpoints are of Monodepth2, which names its layers"
-    return layers

@@ -8,9 +8,9 @@ Time:    as kitti_mono.py.
 Table:   the KITTI table of both papers for S, with the same base models and methods.
 """
 
-from common import ALL, Experiment, methods, run
+from common import Experiment, run
 
-EXPERIMENT = Experiment(__doc__ or "", methods, protocol="kitti-stereo", base_models=ALL)
+EXPERIMENT = Experiment(__doc__ or "", "kitti-stereo")
 
 if __name__ == "__main__":
     run(EXPERIMENT)

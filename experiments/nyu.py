@@ -10,9 +10,9 @@ Table:   the NYU table of both papers: each base model with its own uncertainty 
          post hoc, next to dropout and an ensemble. grad-averaged is this library's.
 """
 
-from common import ALL, Experiment, methods, run
+from common import Experiment, run
 
-EXPERIMENT = Experiment(__doc__ or "", methods, protocol="nyu", base_models=ALL)
+EXPERIMENT = Experiment(__doc__ or "", "nyu")
 
 if __name__ == "__main__":
     run(EXPERIMENT)

@@ -53,9 +53,9 @@ def evaluate_methods(variables: Any, source: Source, folder: Path) -> None:
     estimators: dict[str, Estimator] = {name: named_estimator(name, NETWORK) for name in METHODS}
     estimators["grad, norm"] = GradientUncertainty.paper(NETWORK, reduction="norm")
     protocol = PROTOCOLS["kitti-mono"]
-    run = Run.of(estimators, variables, source, protocol, size=SIZE)
     progress = sys.stderr.isatty()
-    results = run.to_file(folder / "results.jsonl", ABOUT, workers=2, progress=progress)
+    run = Run.of(estimators, variables, source, protocol, about=ABOUT, size=SIZE, progress=progress)
+    results = run.to_file(folder / "results.jsonl")
     draw_pictures(run, results, 2, ["grad", "grad-averaged", "post", "var", "in-drop"])
     page, tables = write_report(folder, [summarize(results)])
     print(tables[0].to_markdown())

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 import jax
 import jax.numpy as jnp
 
+from grumo_jax._internal.checks import check_choice
 from grumo_jax._internal.precision import widen
 from grumo_jax.errors import GrumoError
 
@@ -161,12 +162,9 @@ def check_loss(loss: LossName | Loss, space: str, uncertainty_weight: float) -> 
 
     Of a traced weight nothing is known.
     """
-    if isinstance(loss, str) and loss not in LOSSES:
-        raise GrumoError(f"loss is {loss!r}; it must be one of {', '.join(map(repr, LOSSES))}")
-    if space not in get_args(Space):
-        raise GrumoError(
-            f"space is {space!r}; it must be one of {', '.join(map(repr, get_args(Space)))}"
-        )
+    if isinstance(loss, str):
+        check_choice("loss", loss, LOSSES)
+    check_choice("space", space, get_args(Space))
     if isinstance(uncertainty_weight, jax.core.Tracer):
         return
     if not 0 <= uncertainty_weight < float("inf"):

@@ -8,8 +8,8 @@ from typing import Any, Literal, get_args
 import jax
 import jax.numpy as jnp
 
+from grumo_jax._internal.checks import check_choice
 from grumo_jax._internal.precision import widen
-from grumo_jax.errors import GrumoError
 
 Reduction = Literal["max", "sum", "mean", "norm"]
 Combination = Literal["std", "max", "mean"]
@@ -112,11 +112,5 @@ def _root(squares: jax.Array) -> jax.Array:
 
 def check_score(reduction: str, combination: str) -> None:
     """Raise a `GrumoError` for a reduction or combination that does not exist."""
-    for name, value, known in (
-        ("reduction", reduction, get_args(Reduction)),
-        ("combine", combination, get_args(Combination)),
-    ):
-        if value not in known:
-            raise GrumoError(
-                f"{name} is {value!r}; it must be one of {', '.join(map(repr, known))}"
-            )
+    check_choice("reduction", reduction, get_args(Reduction))
+    check_choice("combine", combination, get_args(Combination))

@@ -20,11 +20,14 @@ jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+import numpy as np
 import pytest
 from helpers import TINY, SmallNet, draw_variables, need_shared, read_log_sigma
+from PIL import Image
 from results_files import found, write
 
 import grumo_jax
+from grumo_jax.data import ImageFolder
 
 
 @pytest.fixture(scope="session")
@@ -57,6 +60,23 @@ def small(images):
     """A network of another make that compiles in a moment, wrapped, and its variables."""
     network = grumo_jax.wrap(SmallNet(), log_sigma=read_log_sigma, predicts="disparity")
     return network, draw_variables(SmallNet(), images)
+
+
+@pytest.fixture(scope="session")
+def sparse_photos(tmp_path_factory):
+    """Five photos of two sizes with sparse depth; the last has none.
+
+    So few pixels that no two are as uncertain but for rounding, which could swap them.
+    """
+    root, rng = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
+    for i in range(5):
+        size = (40, 72) if i % 2 else (44, 80)
+        for kind in ("rgb", "depth"):
+            (root / kind).mkdir(exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (*size, 3), np.uint8)).save(root / "rgb" / f"{i}.png")
+        depth = rng.uniform(2, 40, size) * (rng.random(size) < 0.02) * (i != 4)
+        np.save(root / "depth" / f"{i}.npy", depth.astype(np.float32))
+    return ImageFolder(root / "rgb", root / "depth")
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from ablation_grids import grid_of, settings_of
 from PIL import Image
 
 from grumo_jax.ablation import Grid, Signal, Site, ablate
-from grumo_jax.data import ImageFolder
 from grumo_jax.errors import GrumoError, ResultsError
 from grumo_jax.evaluation import Protocol, evaluate
 from grumo_jax.evaluation.results import ResultsWriter
@@ -27,32 +26,15 @@ METRES = Protocol("test", limit_truth=True, crop=None, size=SIZE)
 # --- over a data set
 
 
-@pytest.fixture(scope="module")
-def source(tmp_path_factory):
-    """Five photos of two sizes with sparse depth; the last has none.
-
-    So few pixels that no two are as uncertain but for rounding, which could swap them.
-    """
-    root, rng = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
-    for i in range(5):
-        size = (40, 72) if i % 2 else (44, 80)
-        for kind in ("rgb", "depth"):
-            (root / kind).mkdir(exist_ok=True)
-        Image.fromarray(rng.integers(0, 256, (*size, 3), np.uint8)).save(root / "rgb" / f"{i}.png")
-        depth = rng.uniform(2, 40, size) * (rng.random(size) < 0.02) * (i != 4)
-        np.save(root / "depth" / f"{i}.npy", depth.astype(np.float32))
-    return ImageFolder(root / "rgb", root / "depth")
-
-
 GRID = grid_of(Signal("flip", (Flip(),)), Signal("both", (Flip(), Gray()), space="log_depth"))
 
 
 @pytest.fixture(scope="module")
-def run(small, source):
+def run(small, sparse_photos):
     def run(path, grid=GRID, **options):
         network, variables = small
         options = {"protocol": METRES, "devices": jax.devices()[:1], "batch_size": 2, **options}
-        options = {"source": source, "variables": variables, **options}
+        options = {"source": sparse_photos, "variables": variables, **options}
         return ablate(grid, network, path=path, **options)
 
     return run
@@ -64,13 +46,13 @@ def whole(run, tmp_path_factory):
 
 
 @pytest.mark.defaults
-def test_rows_are_what_evaluation_gives(whole, small, source, tmp_path):
+def test_rows_are_what_evaluation_gives(whole, small, sparse_photos, tmp_path):
     network, variables = small
     places = [(0, 0, 1), (1, 3, 0)]
     settings = dict(settings_of(GRID, network))
     estimators = {str(place): settings[place] for place in places}
     options = {"protocol": METRES, "devices": jax.devices()[:1]}
-    expected = evaluate(estimators, variables, source, tmp_path / "results.jsonl", **options)
+    expected = evaluate(estimators, variables, sparse_photos, tmp_path / "results.jsonl", **options)
     assert len(list(expected.rows())) == 5
     for row, other in zip(whole.rows(), expected.rows(), strict=True):
         assert (row["id"], row["size"]) == (other["id"], other["size"])
@@ -131,12 +113,14 @@ def test_a_grid_that_does_not_fit_leaves_no_file(run, small, tmp_path):
     assert not path.exists()
 
 
-def test_16_bit_files_are_of_disparity(small, source, tmp_path):
+def test_16_bit_files_are_of_disparity(small, sparse_photos, tmp_path):
     network, variables = small
     network = dataclasses.replace(network, predicts="depth")
     rounded = dataclasses.replace(METRES, name="kitti", through_png16=True)
     with pytest.raises(GrumoError, match="the network predicts depth; 16-bit files"):
-        ablate(GRID, network, variables, source, tmp_path / "results.jsonl", protocol=rounded)
+        ablate(
+            GRID, network, variables, sparse_photos, tmp_path / "results.jsonl", protocol=rounded
+        )
     assert not (tmp_path / "results.jsonl").exists()
 
 
@@ -169,18 +153,20 @@ def odd(small):
 
 
 @pytest.fixture(scope="module")
-def ablated(odd, small, source, tmp_path_factory):
+def ablated(odd, small, sparse_photos, tmp_path_factory):
     path = tmp_path_factory.mktemp("ablation") / "odd.jsonl"
     options = {"protocol": METRES, "devices": jax.devices()[:1], "batch_size": 2}
-    return ablate(ODD, odd, small[1], source, path, **options)
+    return ablate(ODD, odd, small[1], sparse_photos, path, **options)
 
 
 @pytest.mark.filterwarnings("ignore::grumo_jax.GrumoWarning")
-def test_depth_that_is_infinite_counts_as_in_evaluation(ablated, odd, small, source, tmp_path):
+def test_depth_that_is_infinite_counts_as_in_evaluation(
+    ablated, odd, small, sparse_photos, tmp_path
+):
     """A depth that is infinite is wrong in both, and the rest of the image has its score."""
     estimators = {"first": next(ODD.estimators(odd))}
     options = {"protocol": METRES, "devices": jax.devices()[:1]}
-    evaluated = evaluate(estimators, small[1], source, tmp_path / "e.jsonl", **options)
+    evaluated = evaluate(estimators, small[1], sparse_photos, tmp_path / "e.jsonl", **options)
     for row, other in zip(ablated.rows(), evaluated.rows(), strict=True):
         entry = other["estimators"]["first"]
         expected = entry["ause"]["abs_rel"]
@@ -282,7 +268,7 @@ def frames_of(axes):
     return [(round(p.get_y() + 0.5), round(p.get_x() + 0.5)) for p in axes.patches]
 
 
-def test_files_of_the_wrong_kind_are_refused(whole, small, source, tmp_path):
+def test_files_of_the_wrong_kind_are_refused(whole, small, sparse_photos, tmp_path):
     with pytest.raises(ResultsError, match="an ablation, not an evaluation; `grumo ablate` writes"):
         summarize(whole)
     path = tmp_path / "other.jsonl"

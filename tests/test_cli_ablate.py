@@ -61,6 +61,16 @@ def test_no_other_results_are_overwritten(grumo, command, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_preset_is_one_of_the_papers_tables(grumo, command, tmp_path):
+    code, out, err = grumo(*command, "--preset", "multi-layer", "--limit", "2")
+    assert (code, err) == (0, "")
+    assert "Best 10 of 13 settings: tiny, folder/rgb" in out
+    with (tmp_path / "out" / "settings.csv").open() as stream:
+        layers = {row["layer"] for row in csv.DictReader(stream)}
+    assert layers >= {"6 decoder/up_1_0/conv", "4, 6, 8, std", "all, max"}
+
+
+@pytest.mark.slow
 def test_damaged_images_are_named(grumo, command, tmp_path):
     (tmp_path / "rgb" / "b.png").write_bytes(b"no photo")
     few = ["--layer", "6", "--reduction", "max", "--reference", "flip", "--loss", "squared"]
@@ -83,6 +93,11 @@ def test_damaged_images_are_named(grumo, command, tmp_path):
         (["--loss", "l1"], "loss is 'l1'; it must be one of"),
         (["--space", "metres"], "space is 'metres'; it must be one of"),
         (["--combine", "sum"], "combine is 'sum'; it must be one of"),
+        (["--preset", "table"], "preset is 'table'; it must be one of 'layers', 'reductions',"),
+        (
+            ["--preset", "layers", "--layer", "6", "--weight", "1"],
+            "--preset makes all choices; leave out your own of layers, uncertainty_weights",
+        ),
     ],
 )
 def test_mistakes_get_one_sentence_and_leave_nothing(grumo, command, tmp_path, options, sentence):

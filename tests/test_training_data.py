@@ -14,8 +14,9 @@ from training_runs import (
     begin,
 )
 
+from grumo_jax.data import at_most
 from grumo_jax.errors import DataError
-from grumo_jax.training.feeding import Chosen, Fit, feed, resize_intrinsics
+from grumo_jax.training.feeding import Fit, feed, resize_intrinsics
 from grumo_jax.training.settings import Settings
 from grumo_jax.training.validation import Validation
 
@@ -103,10 +104,10 @@ def test_resized_cameras_see_the_same_points():
 
 
 def test_chosen_samples_are_spread():
-    chosen = Chosen.spread(Fake(10), 4)
+    chosen = at_most(Fake(10), 4)
     assert chosen.ids == ("frame 0", "frame 2", "frame 5", "frame 7")
     assert chosen[2].id == "frame 5"
-    assert len(Chosen.spread(Fake(2), 4)) == 2
+    assert len(at_most(Fake(2), 4)) == 2
 
 
 # Validation

@@ -1,6 +1,6 @@
 """Checks of what users give, and the sentences for what is wrong with it."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, TypeGuard
 
 import jax
@@ -17,6 +17,19 @@ def is_shape(value: object, length: int) -> TypeGuard[Sequence[int]]:
         and len(value) == length
         and all(isinstance(n, int | np.integer) and n >= 1 for n in value)
     )
+
+
+def check_choice(name: str, value: object, known: Collection[str]) -> None:
+    """Raise a `GrumoError` unless an option has one of the values that there are.
+
+    >>> check_choice("space", "metres", ("depth", "disparity"))
+    Traceback (most recent call last):
+    grumo_jax.errors.GrumoError: space is 'metres'; it must be one of 'depth', 'disparity'
+    """
+    # Others, such as arrays, may not be comparable at all.
+    if not (isinstance(value, str) and value in known):
+        choices = ", ".join(map(repr, known))
+        raise GrumoError(f"{name} is {value!r}; it must be one of {choices}")
 
 
 def check_images(images: Any, channels: int | None = None) -> None:

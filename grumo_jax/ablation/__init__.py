@@ -9,6 +9,8 @@ from grumo_jax.ablation.locations import depth_change as depth_change
 from grumo_jax.ablation.locations import error_change as error_change
 from grumo_jax.ablation.locations import uncertainty_change as uncertainty_change
 from grumo_jax.ablation.pixels import pixel_gradients as pixel_gradients
+from grumo_jax.ablation.presets import PRESETS as PRESETS
+from grumo_jax.ablation.presets import preset_grid as preset_grid
 from grumo_jax.ablation.run import ablate as ablate
 from grumo_jax.ablation.sweep import Measure as Measure
 from grumo_jax.ablation.sweep import ablate_settings as ablate_settings

@@ -170,7 +170,9 @@ class Grid:
         if "uncertainty" in losses:
             weight = max(uncertainty_weights) or 2.0
             signals.append(Signal("uncertainty", (), "uncertainty", uncertainty_weight=weight))
-        sites = _sites(_layer_names(network, variables, images, layers), combinations)
+        sites = single_sites(network, variables, images, layers)
+        together = tuple(site.layers[0] for site in sites)
+        sites += tuple(Site(f"together, {by}", together, by) for by in combinations)
         grid = cls(tuple(signals), sites, tuple(reductions))
         grid.check(network, variables, images)
         return grid
@@ -245,15 +247,11 @@ def _references_of(
     return {loss: tuple(references.values())}
 
 
-def _layer_names(network: Any, variables: Any, images: Any, layers: LayerNames) -> dict[str, str]:
-    """{name of the site: layer}, with its number where that is how it was given."""
-    return {
-        name if number is None else f"{number} {name}": name
+def single_sites(
+    network: DepthNetwork, variables: Any, images: Any, layers: LayerNames
+) -> tuple[Site, ...]:
+    """A site of each layer, with its number where that is how it was given."""
+    return tuple(
+        Site(name if number is None else f"{number} {name}", (name,))
         for number, name in number_layers(network, variables, images, layers)
-    }
-
-
-def _sites(layers: Mapping[str, str], combinations: Sequence[Combination]) -> tuple[Site, ...]:
-    single = [Site(name, (layer,)) for name, layer in layers.items()]
-    together = [Site(f"together, {by}", tuple(layers.values()), by) for by in combinations]
-    return (*single, *together)
+    )

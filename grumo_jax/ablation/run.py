@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ from grumo_jax.data import Source
 from grumo_jax.errors import GrumoError
 from grumo_jax.estimators import GradientUncertainty
 from grumo_jax.estimators.views import depth_form
-from grumo_jax.evaluation.batches import Batches, Item
+from grumo_jax.evaluation.batches import Batches, Item, RunOptions
 from grumo_jax.evaluation.definitions import definitions
 from grumo_jax.evaluation.measure import measure_uncertainty
 from grumo_jax.evaluation.protocol import Protocol
@@ -39,13 +39,7 @@ def ablate(
     path: str | Path,
     *,
     protocol: Protocol,
-    about: Mapping[str, Any] | None = None,
-    size: tuple[int, int] | None = None,
-    batch_size: int | None = None,
-    devices: Sequence[jax.Device] | None = None,
-    seed: int = 0,
-    workers: int = 2,
-    progress: bool = False,
+    **options: Unpack[RunOptions],
 ) -> Results:
     """Measure AUSE and AURG of every setting of a grid on every image of a source.
 
@@ -58,8 +52,7 @@ def ablate(
     Args:
         grid: the settings; `Grid.of` makes one.
         model, variables: the network.
-        source, path, protocol, about, size, batch_size, devices, seed, workers, progress: see
-            `evaluate`.
+        source, path, protocol, options: see `evaluate`.
 
     Returns:
         The finished results; `grumo_jax.report.summarize_ablation` reads them.
@@ -88,14 +81,10 @@ def ablate(
         True
     """
     network = as_network(model)
-    batches = Batches.of(
-        network, source, protocol, size=size, batch_size=batch_size, devices=devices
-    )
-    run = _Run(grid, network, batches.on_all_devices(variables), batches, seed)
+    batches = Batches.of(network, source, protocol, **options)
+    run = _Run(grid, network, batches.on_all_devices(variables), batches)
     run.check()
-    return batches.to_file(
-        path, run.configuration(about or {}), run.rows, workers=workers, progress=progress
-    )
+    return batches.to_file(path, run.configuration(), run.rows)
 
 
 @dataclass(frozen=True)
@@ -106,19 +95,17 @@ class _Run:
     network: DepthNetwork
     variables: Any
     batches: Batches
-    seed: int
 
-    def configuration(self, about: Mapping[str, Any]) -> dict[str, Any]:
+    def configuration(self) -> dict[str, Any]:
         """All that decides what the numbers are."""
         return {
-            **about,
             **self.batches.configuration(),
             "variables": content_hash({}, self.variables)[:16],
             "signals": {signal.name: stable_description(signal) for signal in self.grid.signals},
             "sites": {site.name: stable_description(site) for site in self.grid.sites},
             "reductions": list(self.grid.reductions),
             "definitions": definitions({"grad": GradientUncertainty}),
-            "seed": self.seed,
+            "seed": self.batches.seed,
         }
 
     def check(self) -> None:
@@ -164,7 +151,7 @@ class _Run:
                 variables,
                 images,
                 partial(_measure_one, self.network, targets, self.batches.protocol),
-                jax.random.key(self.seed),
+                jax.random.key(self.batches.seed),
             )
 
         return measure

@@ -1,45 +1,33 @@
 """`grumo ablate`: every setting of Grad over a data set, in one pass."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from grumo_jax._internal.hosts import is_first, join
-from grumo_jax.cli.ground_truth import (
-    BatchSizeOption,
-    DataDirOption,
-    DatasetOption,
-    DepthDirOption,
-    DepthScaleOption,
-    LimitOption,
-    PairOption,
-    Png16Option,
-    ProtocolOption,
-    SeedOption,
-    SplitOption,
-    check_folder,
-    choose_protocol,
-    open_with_depth,
-    report_problems,
-)
+from grumo_jax._internal.hosts import is_first
+from grumo_jax.cli.measuring import MeasuringOptions, Opened, report_problems
 from grumo_jax.cli.messages import say, say_table
-from grumo_jax.cli.options import HostsOption, WorkersOption
+from grumo_jax.cli.options import with_options
 from grumo_jax.errors import GrumoError
 
 RESULTS = "ablation.jsonl"
 
 
+@with_options
 def ablate(
     checkpoint: Annotated[Path, typer.Argument(help="Checkpoint directory.")],
-    dataset: DatasetOption,
-    data_dir: DataDirOption,
-    protocol: ProtocolOption,
+    *,
     out: Annotated[Path, typer.Option(help="Folder for results, tables and plots.")] = Path(
         "ablation"
     ),
-    split: SplitOption = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="layers, reductions, references, losses, multi-layer: the papers' table of that "
+            "name, in place of --layer to --weight."
+        ),
+    ] = None,
     layer: Annotated[
         list[str] | None,
         typer.Option(help="Name, or number of a decoder convolution; all of these by default."),
@@ -72,18 +60,7 @@ def ablate(
         list[float] | None,
         typer.Option(help="Of log σ; 2 by default where the network predicts it."),
     ] = None,
-    base_model: Annotated[
-        str | None, typer.Option(help="Name in tables; the checkpoint's by default.")
-    ] = None,
-    depth_dir: DepthDirOption = None,
-    depth_scale: DepthScaleOption = 256,
-    pair: PairOption = "name",
-    limit: LimitOption = None,
-    batch_size: BatchSizeOption = None,
-    png16: Png16Option = False,
-    seed: SeedOption = 0,
-    workers: WorkersOption = 2,
-    hosts: HostsOption = None,
+    options: MeasuringOptions,
 ) -> None:
     """Measure every combination of layers, reductions, references and losses, in one pass.
 
@@ -97,17 +74,10 @@ def ablate(
     """
     # Importing these takes time that other commands need not spend.
     from grumo_jax.ablation import ablate as run
-    from grumo_jax.evaluation.checkpoints import describe_checkpoints
-    from grumo_jax.networks.checkpoint import load_checkpoint
     from grumo_jax.report import summarize_ablation, write_ablation
 
-    check_folder(out, "results.jsonl")
-    if hosts:
-        join(hosts)
-    chosen = choose_protocol(protocol, dataset, png16)
-    source = open_with_depth(dataset, data_dir, split, depth_dir, depth_scale, pair, limit)
-    model, variables = load_checkpoint(checkpoint)
-    options = {
+    opened = options.open([checkpoint], out, "results.jsonl")
+    choices = {
         "layers": layer,
         "combinations": combine,
         "reductions": reduction,
@@ -116,21 +86,15 @@ def ablate(
         "spaces": space,
         "uncertainty_weights": weight,
     }
+    given = {name: chosen for name, chosen in choices.items() if chosen}
     results = run(
-        _grid(model, variables, chosen.size, options),
-        model,
-        variables,
-        source,
+        _grid(opened, preset, given),
+        opened.model,
+        opened.variables,
+        opened.source,
         out / RESULTS,
-        protocol=chosen,
-        about={
-            "base_model": base_model or checkpoint.resolve().name,
-            "checkpoint": describe_checkpoints([checkpoint]),
-        },
-        batch_size=batch_size,
-        seed=seed,
-        workers=workers,
-        progress=sys.stderr.isatty(),
+        protocol=opened.protocol,
+        **opened.options,
     )
     if not is_first():
         return
@@ -150,13 +114,17 @@ def _named_references(names: list[str]) -> dict[str, Any]:
     return {name: NAMED_REFERENCES[name] for name in names}
 
 
-def _grid(model: Any, variables: Any, size: tuple[int, int], options: dict[str, Any]) -> Any:
-    """The grid of the options that were given."""
+def _grid(opened: Opened, preset: str | None, given: dict[str, Any]) -> Any:
+    """The preset's grid, or that of the choices that were given, as `Grid.of` takes them."""
     import jax
 
-    from grumo_jax.ablation import Grid
+    from grumo_jax.ablation import Grid, preset_grid
 
-    height, width = model.input_size or size
+    height, width = opened.model.input_size or opened.protocol.size
     images = jax.ShapeDtypeStruct((1, height, width, 3), "float32")
-    given = {name: value for name, value in options.items() if value}
-    return Grid.of(model, variables, images, **given)
+    place = opened.model, opened.variables, images
+    if preset is None:
+        return Grid.of(*place, **given)
+    if given:
+        raise GrumoError(f"--preset makes all choices; leave out your own of {', '.join(given)}")
+    return preset_grid(preset, *place)

@@ -1,8 +1,11 @@
 """Options that commands of different kinds have."""
 
+import functools
+import inspect
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -17,6 +20,26 @@ HostsOption = Annotated[
     ),
 ]
 WorkersOption = Annotated[int, typer.Option(min=0, help="Threads that read images ahead.")]
+
+
+def with_options(command: Callable[..., None]) -> Callable[..., None]:
+    """A command whose last parameter is a dataclass, with the dataclass's fields as its options.
+
+    Fields are declared as typer's parameters are. What is required stands first in --help, then
+    the command's own options, then the fields.
+    """
+    *own, last = inspect.signature(command).parameters.values()
+    fields = inspect.signature(last.annotation).parameters
+
+    @functools.wraps(command)
+    def unfolded(**given: Any) -> None:
+        options = last.annotation(**{name: given.pop(name) for name in fields})
+        command(**given, **{last.name: options})
+
+    parameters = [p.replace(kind=p.KEYWORD_ONLY) for p in (*own, *fields.values())]
+    parameters.sort(key=lambda parameter: parameter.default is not parameter.empty)
+    vars(unfolded)["__signature__"] = inspect.Signature(parameters)
+    return unfolded
 
 
 def check_out(out: Path) -> None:

@@ -5,6 +5,7 @@ from typing import Literal
 
 import jax.numpy as jnp
 
+from grumo_jax._internal.checks import check_choice
 from grumo_jax.activations import apply_model
 from grumo_jax.errors import GrumoError
 from grumo_jax.estimators.base import Estimate, Estimator, Inputs, normalized_estimate
@@ -30,8 +31,7 @@ class LearnedUncertainty(Estimator):
     head: Literal["log_sigma", "error"] = "log_sigma"
 
     def __post_init__(self) -> None:
-        if self.head not in ("log_sigma", "error"):
-            raise GrumoError(f'head is {self.head!r}; it must be "log_sigma" or "error"')
+        check_choice("head", self.head, ("log_sigma", "error"))
         if self.network.log_sigma is None:
             raise GrumoError(
                 "the network predicts no uncertainty; use Monodepth2(predict_uncertainty=True), "

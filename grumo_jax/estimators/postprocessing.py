@@ -6,7 +6,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from grumo_jax.errors import GrumoError
+from grumo_jax._internal.checks import check_choice
 from grumo_jax.estimators.base import Estimate, Estimator, Inputs, predict_depth
 from grumo_jax.references import Flip, ImageReference
 
@@ -41,10 +41,7 @@ class PostProcessing(Estimator):
     difference: Literal["predicted", "depth"] = "predicted"
 
     def __post_init__(self) -> None:
-        if self.difference not in ("predicted", "depth"):
-            raise GrumoError(
-                f'difference is {self.difference!r}; it must be "predicted" or "depth"'
-            )
+        check_choice("difference", self.difference, ("predicted", "depth"))
 
     @property
     def views(self) -> tuple[ImageReference, ...]:

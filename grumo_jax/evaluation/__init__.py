@@ -1,5 +1,6 @@
 """Evaluation: from estimators and a data set to a results file."""
 
+from grumo_jax.evaluation.batches import RunOptions as RunOptions
 from grumo_jax.evaluation.evaluate import evaluate as evaluate
 from grumo_jax.evaluation.protocol import PROTOCOLS as PROTOCOLS
 from grumo_jax.evaluation.protocol import Protocol as Protocol

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import jax
 import numpy as np
@@ -28,6 +28,36 @@ ToRows = Callable[[Sequence[Item]], list[Row]]
 """Makes rows of at most `Batches.batch_size` images."""
 
 
+class RunOptions(TypedDict, total=False):
+    """What may be left open of a run over a data set: keywords of `evaluate` and `ablate`.
+
+    Attributes:
+        about: what else to note in the results file, such as the checkpoint; a difference in it
+            is a difference in configuration.
+        size: (height, width) of the network's input; by default what the network was trained
+            at, or what the protocol says.
+        batch_size: images of all devices together, no more than there are, rounded up to a
+            multiple of their number; by default 1 for each CPU and 8 for each accelerator.
+        devices: to share the images between; all local ones by default.
+        seed: of what is drawn, 0 by default; all images get the same draw.
+        workers: threads that read and resize ahead, 2 by default.
+        progress: show a bar with rate and remaining time on standard error.
+
+    Example:
+        >>> quick: RunOptions = {"size": (96, 320), "batch_size": 1}
+        >>> sorted(quick)
+        ['batch_size', 'size']
+    """
+
+    about: Mapping[str, Any] | None
+    size: tuple[int, int] | None
+    batch_size: int | None
+    devices: Sequence[jax.Device] | None
+    seed: int
+    workers: int
+    progress: bool
+
+
 @dataclass(frozen=True)
 class Batches:
     """How a data set is gone through, with everything decided.
@@ -42,6 +72,7 @@ class Batches:
         size: (height, width) of the network's input.
         batch_size: images of a batch, of all processes together.
         sharding: how a process shares its part of a batch between its devices.
+        about, seed, workers, progress: see `RunOptions`.
     """
 
     source: Source
@@ -49,6 +80,10 @@ class Batches:
     size: tuple[int, int]
     batch_size: int
     sharding: NamedSharding
+    about: Mapping[str, Any]
+    seed: int
+    workers: int
+    progress: bool
 
     @classmethod
     def of(
@@ -57,11 +92,15 @@ class Batches:
         source: Source,
         protocol: Protocol,
         *,
+        about: Mapping[str, Any] | None = None,
         size: tuple[int, int] | None = None,
         batch_size: int | None = None,
         devices: Sequence[jax.Device] | None = None,
+        seed: int = 0,
+        workers: int = 2,
+        progress: bool = False,
     ) -> "Batches":
-        """Decide what was left open; see `evaluate`.
+        """Decide what was left open; see `RunOptions`.
 
         Raises:
             GrumoError: for a batch of no images, no devices, or a protocol that does not fit the
@@ -85,11 +124,16 @@ class Batches:
             size or network.input_size or protocol.size,
             -(-batch_size // everywhere) * everywhere,
             NamedSharding(mesh, PartitionSpec("data")),
+            about or {},
+            seed,
+            workers,
+            progress,
         )
 
     def configuration(self) -> dict[str, Any]:
-        """All that decides what the numbers are, but for what is computed."""
+        """All that decides what the numbers are, but for what is computed and its seed."""
         return {
+            **self.about,
             "dataset": self.source.name,
             "fingerprint": self.source.fingerprint,
             "images": len(self.source),
@@ -121,13 +165,7 @@ class Batches:
         return self._share(batch_targets(self._filled(prepared), self.protocol, size))
 
     def to_file(
-        self,
-        path: str | Path,
-        configuration: Mapping[str, Any],
-        to_rows: ToRows,
-        *,
-        workers: int,
-        progress: bool,
+        self, path: str | Path, configuration: Mapping[str, Any], to_rows: ToRows
     ) -> Results:
         """Make a row of every image that the results file does not hold yet.
 
@@ -143,12 +181,12 @@ class Batches:
             start = len(self.source) if done == len(self.source) else self._batch_of(done)
             place = jax.process_index(), jax.process_count()
             mine = start // place[1]
-            items = load(self.source, self.prepare, workers=workers, shard=place, start=mine)
+            items = load(self.source, self.prepare, workers=self.workers, shard=place, start=mine)
             bar = tqdm(
                 total=len(self.source),
                 initial=start,
                 unit="image",
-                disable=not (progress and writer),
+                disable=not (self.progress and writer),
             )
             with bar:
                 for first in range(start, len(self.source), self.batch_size):

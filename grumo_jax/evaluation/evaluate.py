@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import jax
 
@@ -13,7 +13,7 @@ from grumo_jax._internal.stable_description import stable_description
 from grumo_jax.data import Source
 from grumo_jax.errors import GrumoError
 from grumo_jax.estimators import Estimate, Estimator, estimate_together
-from grumo_jax.evaluation.batches import Batches, Item
+from grumo_jax.evaluation.batches import Batches, Item, RunOptions
 from grumo_jax.evaluation.definitions import definitions
 from grumo_jax.evaluation.measure import Measures, measure
 from grumo_jax.evaluation.protocol import Protocol
@@ -30,13 +30,7 @@ def evaluate(
     path: str | Path,
     *,
     protocol: Protocol,
-    about: Mapping[str, Any] | None = None,
-    size: tuple[int, int] | None = None,
-    batch_size: int | None = None,
-    devices: Sequence[jax.Device] | None = None,
-    seed: int = 0,
-    workers: int = 2,
-    progress: bool = False,
+    **options: Unpack[RunOptions],
 ) -> Results:
     """Evaluate estimators of one network on every image of a source.
 
@@ -51,16 +45,7 @@ def evaluate(
         source: the images and their ground truth.
         path: the results file (JSON lines), made or continued.
         protocol: which pixels count, and how depth becomes metres.
-        about: what else to note in the file, such as the checkpoint; a difference in it is a
-            difference in configuration.
-        size: (height, width) of the network's input; by default what the network was trained
-            at, or what the protocol says.
-        batch_size: images of all devices together, no more than there are, rounded up to a
-            multiple of their number; by default 1 for each CPU and 8 for each accelerator.
-        devices: to share the images between; all local ones by default.
-        seed: of what estimators draw; all images get the same draw.
-        workers: threads that read and resize ahead.
-        progress: show a bar with rate and remaining time on standard error.
+        options: keywords of `RunOptions`, such as size, batch_size, seed, progress.
 
     Returns:
         The finished results.
@@ -86,17 +71,7 @@ def evaluate(
         >>> results.finished
         True
     """
-    run = Run.of(
-        estimators,
-        variables,
-        source,
-        protocol,
-        size=size,
-        batch_size=batch_size,
-        devices=devices,
-        seed=seed,
-    )
-    return run.to_file(path, about or {}, workers=workers, progress=progress)
+    return Run.of(estimators, variables, source, protocol, **options).to_file(path)
 
 
 @dataclass(frozen=True)
@@ -107,13 +82,11 @@ class Run:
         estimators: by name.
         variables: on all devices.
         batches: the data set, and how it is gone through.
-        seed: of what estimators draw.
     """
 
     estimators: dict[str, Estimator]
     variables: Any
     batches: Batches
-    seed: int
 
     @classmethod
     def of(
@@ -122,39 +95,28 @@ class Run:
         variables: Any,
         source: Source,
         protocol: Protocol,
-        *,
-        size: tuple[int, int] | None = None,
-        batch_size: int | None = None,
-        devices: Sequence[jax.Device] | None = None,
-        seed: int = 0,
+        **options: Unpack[RunOptions],
     ) -> "Run":
         """Decide what was left open; see `evaluate`."""
         if not estimators:
             raise GrumoError("there is no estimator to evaluate; name at least one")
         network = next(iter(estimators.values())).network
-        batches = Batches.of(
-            network, source, protocol, size=size, batch_size=batch_size, devices=devices
-        )
-        return cls(dict(estimators), batches.on_all_devices(variables), batches, seed)
+        batches = Batches.of(network, source, protocol, **options)
+        return cls(dict(estimators), batches.on_all_devices(variables), batches)
 
-    def configuration(self, about: Mapping[str, Any]) -> dict[str, Any]:
+    def configuration(self) -> dict[str, Any]:
         """All that decides what the numbers are."""
         return {
-            **about,
             **self.batches.configuration(),
             "variables": content_hash({}, self.variables)[:16],
             "estimators": {name: describe(e) for name, e in self.estimators.items()},
             "definitions": definitions(self.estimators),
-            "seed": self.seed,
+            "seed": self.batches.seed,
         }
 
-    def to_file(
-        self, path: str | Path, about: Mapping[str, Any], *, workers: int, progress: bool
-    ) -> Results:
+    def to_file(self, path: str | Path) -> Results:
         """Evaluate what the results file does not hold yet."""
-        return self.batches.to_file(
-            path, self.configuration(about), self.rows, workers=workers, progress=progress
-        )
+        return self.batches.to_file(path, self.configuration(), self.rows)
 
     @property
     def network(self) -> DepthNetwork:
@@ -172,7 +134,7 @@ class Run:
 
     def estimate(self, prepared: Sequence[Prepared]) -> dict[str, Estimate]:
         """Depth and uncertainty by estimator, of at most a batch of images."""
-        images, key = self.batches.images(prepared), jax.random.key(self.seed)
+        images, key = self.batches.images(prepared), jax.random.key(self.batches.seed)
         return estimate_together(self.estimators, self.variables, images, key)
 
     def measure(

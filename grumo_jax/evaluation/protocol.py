@@ -4,6 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from grumo_jax._internal.checks import check_choice
 from grumo_jax.data import Sample, center_crop, half_size
 from grumo_jax.errors import GrumoError
 from grumo_jax.networks.monodepth2 import STEREO_SCALE
@@ -52,8 +53,7 @@ class Protocol:
     bands: tuple[float, ...] = (0.0, 10.0, 20.0, 40.0, 80.0)
 
     def __post_init__(self) -> None:
-        if self.median_of not in ("evaluated", "known"):
-            raise GrumoError(f'median_of is {self.median_of!r}; it must be "evaluated" or "known"')
+        check_choice("median_of", self.median_of, ("evaluated", "known"))
         if self.through_png16 and not self.name.startswith("kitti"):
             raise GrumoError(
                 f"the protocol {self.name} has no 16-bit files; only KITTI's programs write them"

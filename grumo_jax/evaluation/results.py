@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from grumo_jax._internal.differences import list_differences
 from grumo_jax._internal.locks import lock_file
 from grumo_jax._internal.sealed import parse_json, seal_line, unseal_line
 from grumo_jax.errors import ResultsError
@@ -277,10 +278,7 @@ def _no_results(path: Path) -> ResultsError:
 
 def _check_same(path: Path, stored: dict[str, Any], given: dict[str, Any]) -> None:
     """Refuse to mix numbers that do not belong together, and say what differs."""
-    differences = [
-        f"{name} was {_short(before)} and is now {_short(now)}"
-        for name, before, now in _differences(stored, given)
-    ]
+    differences = list(list_differences(stored, given))
     if len(differences) > MOST_SAID:
         differences[MOST_SAID:] = [f"and {len(differences) - MOST_SAID} more differences"]
     if differences:
@@ -288,20 +286,3 @@ def _check_same(path: Path, stored: dict[str, Any], given: dict[str, Any]) -> No
             f"{path}: holds results of another configuration ({'; '.join(differences)}); choose "
             "another file, or delete this one"
         )
-
-
-def _differences(
-    stored: dict[str, Any], given: dict[str, Any], path: str = ""
-) -> Iterator[tuple[str, Any, Any]]:
-    """(dotted name, stored, given) of all that differs."""
-    for name in {**stored, **given}:
-        before, now = stored.get(name), given.get(name)
-        if isinstance(before, dict) and isinstance(now, dict):
-            yield from _differences(before, now, f"{path}{name}: ")
-        elif before != now:
-            yield f"{path}{name}", before, now
-
-
-def _short(value: Any, limit: int = 120) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= limit else text[: limit - 1] + "…"

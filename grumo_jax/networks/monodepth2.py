@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax import struct
 
-from grumo_jax._internal.checks import check_images
+from grumo_jax._internal.checks import check_choice, check_images
 from grumo_jax.errors import GrumoError
 from grumo_jax.networks.decoder import UP_CONVS, DepthDecoder
 from grumo_jax.networks.network import DepthNetwork
@@ -198,8 +198,7 @@ class Monodepth2(nn.Module):
 
     def _check_configuration(self) -> None:
         widths, size = (*self.encoder_widths, *self.decoder_widths), self.input_size
-        if self.output not in ("disparity", "depth"):
-            raise GrumoError(f'output is {self.output!r}; it must be "disparity" or "depth"')
+        check_choice("output", self.output, ("disparity", "depth"))
         if len(self.encoder_widths) != 5 or len(self.decoder_widths) != 5 or 0 not in self.scales:
             raise GrumoError(
                 f"encoder_widths {self.encoder_widths} and decoder_widths {self.decoder_widths} "

@@ -9,7 +9,7 @@ from typing import Any, Literal, overload
 import jax
 import jax.numpy as jnp
 
-from grumo_jax._internal.checks import is_shape
+from grumo_jax._internal.checks import check_choice, is_shape
 from grumo_jax._internal.precision import widen
 from grumo_jax.errors import GrumoError
 from grumo_jax.networks.layouts import Layout
@@ -170,8 +170,8 @@ def wrap(
         >>> network.predicts
         'depth'
     """
-    if predicts not in ("depth", "disparity", None):
-        raise GrumoError(f'predicts is {predicts!r}; it must be "depth" or "disparity"')
+    if predicts is not None:
+        check_choice("predicts", predicts, ("depth", "disparity"))
     for layout in (layouts or {}).values():
         if not isinstance(layout, Layout):
             raise GrumoError(f"a layout is {layout!r}; expected FeatureMap(…) or Tokens(…)")

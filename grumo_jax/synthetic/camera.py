@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from grumo_jax.errors import GrumoError
+from grumo_jax._internal.checks import check_choice
 from grumo_jax.synthetic.vectors import Vector, componentwise
 
 SceneKind = Literal["street", "room"]
@@ -80,8 +80,7 @@ def make_camera(
 
 def check_kind(kind: str) -> None:
     """Refuse what is neither a street nor a room."""
-    if kind not in KINDS:
-        raise GrumoError(f"kind is {kind!r}; it must be one of {', '.join(map(repr, KINDS))}")
+    check_choice("kind", kind, KINDS)
 
 
 def random_camera(key: jax.Array, kind: SceneKind = "street") -> Camera:

@@ -208,39 +208,3 @@ def resume_position(positions: Sequence[int], shard: tuple[int, int]) -> int:
 def stack(items: Sequence[Loaded[Arrays]]) -> Arrays:
     """Samples' arrays with a new first axis."""
     return {name: np.stack([item.value[name] for item in items]) for name in items[0].value}
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """Some samples of a source, as a source.
-
-    Attributes:
-        source: the whole.
-        indices: of the samples.
-    """
-
-    source: Source
-    indices: tuple[int, ...]
-
-    @classmethod
-    def spread(cls, source: Source, number: int) -> "Chosen":
-        """So many samples, spread evenly; all of them if there are no more."""
-        number = min(number, len(source))
-        return cls(source, tuple(i * len(source) // number for i in range(number)))
-
-    def __getattr__(self, name: str) -> Any:
-        # Pickling asks for attributes before there are any.
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return getattr(self.source, name)
-
-    @property
-    def ids(self) -> tuple[str, ...]:
-        """The ids of the chosen ones."""
-        return tuple(self.source.ids[i] for i in self.indices)
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, index: int) -> Sample:
-        return self.source[self.indices[index]]

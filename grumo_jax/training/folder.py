@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from grumo_jax._internal.atomic_writes import write_atomically
+from grumo_jax._internal.differences import list_differences
 from grumo_jax._internal.locks import lock_file
 from grumo_jax._internal.sealed import parse_json, seal_of
 from grumo_jax.errors import GrumoError
@@ -118,18 +119,9 @@ def _check_identity(folder: Path, identity: Mapping[str, Any]) -> None:
         text = json.dumps({**identity, _SEAL: seal_of(identity)}, indent=1) + "\n"
         write_atomically(file, lambda stream: stream.write(text.encode()))
         return
-    stored = _read_identity(folder)
-    differences = [
-        f"{name} was {_show(stored, name)} and is now {_show(identity, name)}"
-        for name in {**stored, **identity}
-        if _show(stored, name) != _show(identity, name)
-    ]
-    if differences:
+    found = list_differences(_read_identity(folder), identity, missing="not recorded")
+    if differences := "; ".join(found):
         raise GrumoError(
-            f"{folder}: holds a run of other settings ({'; '.join(differences)}); choose "
+            f"{folder}: holds a run of other settings ({differences}); choose "
             "another folder, or give the same settings to resume it"
         )
-
-
-def _show(identity: Mapping[str, Any], name: str) -> str:
-    return json.dumps(identity[name], sort_keys=True) if name in identity else "not recorded"

@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 import jax
 import jax.numpy as jnp
 
+from grumo_jax._internal.checks import check_choice
 from grumo_jax.errors import GrumoError
 from grumo_jax.networks.monodepth2 import DepthOutput
 from grumo_jax.scores import bilinear
@@ -108,16 +109,10 @@ class Objective:
     space: ErrorSpace = "depth"
 
     def __post_init__(self) -> None:
-        options = {
-            "supervision": Supervision,
-            "uncertainty": Uncertainty,
-            "resolution": Resolution,
-            "space": ErrorSpace,
-        }
-        for name, known in options.items():
-            if (value := getattr(self, name)) not in get_args(known):
-                names = ", ".join(map(repr, get_args(known)))
-                raise GrumoError(f"{name} is {value!r}; it must be one of {names}")
+        check_choice("supervision", self.supervision, get_args(Supervision))
+        check_choice("uncertainty", self.uncertainty, get_args(Uncertainty))
+        check_choice("resolution", self.resolution, get_args(Resolution))
+        check_choice("space", self.space, get_args(ErrorSpace))
         check_within("smoothness_weight", self.smoothness_weight, 0, 1e6)
         check_within("ssim_weight", self.ssim_weight, 0, 1)
 

@@ -9,13 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from grumo_jax._internal.hosts import exchange, interleave
-from grumo_jax.data import Loaded, Problem, Source, load
+from grumo_jax.data import Loaded, Problem, Source, at_most, load
 from grumo_jax.errors import DataError
 from grumo_jax.metrics import depth_errors
 from grumo_jax.metrics.masked import clip, is_depth, median_ratio
 from grumo_jax.networks.monodepth2 import STEREO_SCALE, Monodepth2
 from grumo_jax.training.batch import Arrays
-from grumo_jax.training.feeding import Chosen, Fit, stack
+from grumo_jax.training.feeding import Fit, stack
 from grumo_jax.training.geometry import frame_pairs
 from grumo_jax.training.log import draw_rows
 from grumo_jax.training.settings import Settings
@@ -107,11 +107,10 @@ class Validation:
         """The images in batches of one size, the last one filled up, and which of them count."""
         training = Fit.of(self.settings)
         fit = Fit(training.size, half_and_crop=training.half_and_crop, depth=True)
-        chosen = Chosen.spread(self.source, self.number)
         items, reason = list[Loaded[Arrays]](), "no image has valid depth"
         fit = fit if self.source.has_depth else training
         place = jax.process_index(), jax.process_count()
-        for item in load(chosen, fit, workers=self.workers, shard=place):
+        for item in load(at_most(self.source, self.number), fit, workers=self.workers, shard=place):
             if isinstance(item, Problem):
                 reason = item.sentence
             elif "depth" not in item.value or _counts(item.value["depth"], self.settings).any():
