@@ -65,9 +65,7 @@ class Predictor:
     Example:
         >>> import jax, jax.numpy as jnp, numpy as np
         >>> import grumo_jax
-        >>> model = grumo_jax.Monodepth2(
-        ...     encoder_widths=(8, 8, 8, 16, 16), decoder_widths=(4, 4, 8, 8, 8)
-        ... )
+        >>> model = grumo_jax.Monodepth2.tiny()
         >>> variables = model.init(jax.random.key(0), jnp.zeros((1, 32, 64, 3)))
         >>> predictor = grumo_jax.Predictor(
         ...     grumo_jax.GradientUncertainty(model), variables, size=(32, 64)

@@ -21,7 +21,7 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 import pytest
-from helpers import TINY, SmallNet, draw_variables, need_shared, read_log_sigma
+from helpers import SmallNet, draw_variables, need_shared, read_log_sigma
 from results_files import found, write
 
 import grumo_jax
@@ -40,7 +40,7 @@ def images():
 @pytest.fixture(scope="session")
 def tiny(images):
     """A small Monodepth2 with a second head, and its variables."""
-    model = grumo_jax.Monodepth2(predict_uncertainty=True, **TINY)
+    model = grumo_jax.Monodepth2.tiny(predict_uncertainty=True)
     return model, draw_variables(model, images)
 
 

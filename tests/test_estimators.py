@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
-from helpers import TINY, SmallNet, assert_trees_close, draw_variables, read_log_sigma
+from helpers import SmallNet, assert_trees_close, draw_variables, read_log_sigma
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import grumo_jax
@@ -250,7 +250,7 @@ def test_recipes_are_one_line(small, images):
 
 
 def test_dropout_ensemble_takes_the_models_own_rate():
-    models = [grumo_jax.Monodepth2(dropout_rate=rate, **TINY) for rate in (0.5, 0.0)]
+    models = [grumo_jax.Monodepth2.tiny(dropout_rate=rate) for rate in (0.5, 0.0)]
     assert grumo_jax.DropoutEnsemble(models[0]).used_rate == 0.5
     assert grumo_jax.DropoutEnsemble(models[0], rate=0.1).used_rate == 0.1
     assert grumo_jax.DropoutEnsemble(models[1]).used_rate == 0.2
@@ -258,7 +258,7 @@ def test_dropout_ensemble_takes_the_models_own_rate():
 
 
 def test_wrap_keeps_what_the_network_says_of_itself():
-    model = grumo_jax.Monodepth2(predict_uncertainty=True, **TINY)
+    model = grumo_jax.Monodepth2.tiny(predict_uncertainty=True)
     described = model.as_depth_network()
     assert grumo_jax.wrap(model) == described
     assert grumo_jax.wrap(grumo_jax.wrap(model)) == described

@@ -152,7 +152,7 @@ def test_the_weight_may_be_differentiated(small, images):
 
 
 def test_weight_without_log_sigma_is_explained(images):
-    model = grumo_jax.Monodepth2(encoder_widths=(8, 8, 8, 16, 16), decoder_widths=(4, 4, 8, 8, 8))
+    model = grumo_jax.Monodepth2.tiny()
     variables = draw_variables(model, images)
     estimator = grumo_jax.GradientUncertainty(model, uncertainty_weight=2.0)
     with pytest.raises(grumo_jax.GrumoError, match="the network predicts no log σ"):

@@ -32,9 +32,7 @@ def name_layers(model: Any, variables: Any, images: Any, layers: LayerNames) -> 
     Example:
         >>> import jax, jax.numpy as jnp
         >>> import grumo_jax
-        >>> model = grumo_jax.Monodepth2(
-        ...     encoder_widths=(8, 8, 8, 16, 16), decoder_widths=(4, 4, 8, 8, 8)
-        ... )
+        >>> model = grumo_jax.Monodepth2.tiny()
         >>> images = jnp.zeros((1, 32, 64, 3))
         >>> variables = jax.eval_shape(model.init, jax.random.key(0), images)
         >>> name_layers(model, variables, images, [6, "encoder/conv1"])
@@ -51,8 +49,7 @@ def number_layers(
     Example:
         >>> import jax, jax.numpy as jnp
         >>> import grumo_jax
-        >>> model = grumo_jax.Monodepth2()
-        >>> images = jax.ShapeDtypeStruct((1, 192, 640, 3), jnp.float32)
+        >>> model, images = grumo_jax.Monodepth2.tiny(), jnp.zeros((1, 32, 64, 3))
         >>> variables = jax.eval_shape(model.init, jax.random.key(0), images)
         >>> number_layers(model, variables, images, (6, "decoder/head_0"))
         [('6', 'decoder/up_1_0/conv'), (None, 'decoder/head_0')]

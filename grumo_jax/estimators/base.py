@@ -177,18 +177,13 @@ def estimate_together(
         GrumoError: if the estimators are of different networks; as `Estimator.__call__`.
 
     Example:
-        >>> import jax, jax.numpy as jnp
+        >>> import jax.numpy as jnp
         >>> from flax import linen as nn
         >>> import grumo_jax
-        >>> model = nn.Sequential([nn.Conv(8, (3, 3)), nn.relu, nn.Conv(1, (3, 3)), nn.softplus])
-        >>> images = jax.random.uniform(jax.random.key(0), (1, 32, 64, 3))
-        >>> variables = model.init(jax.random.key(1), images)
-        >>> both = {
-        ...     "grad": grumo_jax.GradientUncertainty(model),
-        ...     "post": grumo_jax.PostProcessing(model),
-        ... }
-        >>> list(grumo_jax.estimate_together(both, variables, images))
-        ['grad', 'post']
+        >>> model = nn.Sequential([lambda images: 1 + images.mean(axis=-1)])
+        >>> both = {"post": grumo_jax.PostProcessing(model), "row": grumo_jax.RowBaseline(model)}
+        >>> list(grumo_jax.estimate_together(both, {}, jnp.zeros((1, 32, 64, 3))))
+        ['post', 'row']
     """
     several = tuple(estimators.values())
     results = _checked_call(several, variables, images, key, ground_truth)

@@ -24,10 +24,10 @@ class Ensemble(Estimator):
         >>> import jax, jax.numpy as jnp
         >>> from flax import linen as nn
         >>> import grumo_jax
-        >>> model = nn.Sequential([nn.Conv(8, (3, 3)), nn.relu, nn.Conv(1, (3, 3)), nn.softplus])
-        >>> images = jax.random.uniform(jax.random.key(0), (1, 32, 64, 3))
-        >>> members = [model.init(jax.random.key(seed), images) for seed in range(2)]
+        >>> network, images = nn.Conv(1, (1, 1)), jnp.ones((1, 32, 64, 3))
+        >>> members = [network.init(jax.random.key(seed), images) for seed in range(2)]
         >>> stacked = grumo_jax.stack_variables(members)
+        >>> model = grumo_jax.wrap(network, depth=jnp.exp)
         >>> grumo_jax.Ensemble(model)(stacked, images).depth.shape
         (1, 32, 64)
 

@@ -95,9 +95,7 @@ class GradientUncertainty(Estimator):
     Example:
         >>> import jax, jax.numpy as jnp
         >>> import grumo_jax
-        >>> model = grumo_jax.Monodepth2(
-        ...     encoder_widths=(8, 8, 8, 16, 16), decoder_widths=(4, 4, 8, 8, 8)
-        ... )
+        >>> model = grumo_jax.Monodepth2.tiny()
         >>> images = jax.random.uniform(jax.random.key(0), (1, 32, 64, 3))
         >>> variables = jax.jit(model.init)(jax.random.key(1), images)
         >>> estimate = grumo_jax.GradientUncertainty(model)(variables, images)

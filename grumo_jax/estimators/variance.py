@@ -31,15 +31,13 @@ class TestTimeVariance(Estimator):
         references: one or several augmentations beside the plain image; the papers' by default.
 
     Example:
-        >>> import jax, jax.numpy as jnp
+        >>> import jax.numpy as jnp
         >>> from flax import linen as nn
         >>> import grumo_jax
-        >>> model = nn.Sequential([nn.Conv(8, (3, 3)), nn.relu, nn.Conv(1, (3, 3)), nn.softplus])
-        >>> images = jax.random.uniform(jax.random.key(0), (1, 32, 64, 3))
-        >>> variables = model.init(jax.random.key(1), images)
-        >>> estimator = grumo_jax.TestTimeVariance(model)
-        >>> estimator(variables, images, jax.random.key(2)).uncertainty.shape
-        (1, 32, 64)
+        >>> model = nn.Sequential([lambda images: jnp.cumsum(images[..., 0], axis=-1)])
+        >>> estimator = grumo_jax.TestTimeVariance(model, references=grumo_jax.Flip())
+        >>> estimator({}, jnp.ones((1, 1, 3, 3))).raw
+        Array([[[2., 0., 2.]]], dtype=float32)
 
     Reference: Hornauer & Belagiannis, ECCV 2022, section 4 (baseline "Var").
     """
