@@ -59,6 +59,18 @@ def normalize(maps: jax.Array, limits: jax.Array | None = None) -> jax.Array:
     return jnp.where(jnp.isnan(above), above, jnp.clip(above, 0, 1))
 
 
+def to_maps(scores: jax.Array, size: tuple[int, int]) -> tuple[jax.Array, jax.Array]:
+    """A layer's scores (…, h, w) as maps (…, H, W): min-maxed to [0, 1], and as they are.
+
+    Example:
+        >>> to_maps(jnp.array([[1.0, 3.0]]), (1, 2))
+        (Array([[0., 1.]], dtype=float32), Array([[1., 3.]], dtype=float32))
+    """
+    # Min-max is affine and so commutes with bilinear resizing: one resize serves both maps.
+    resized = resize(scores, size)
+    return normalize(resized, limits=scores), resized
+
+
 def resize(maps: jax.Array, size: tuple[int, int]) -> jax.Array:
     """Resize maps (…, h, w) bilinearly, in float32 or wider: see `bilinear`.
 

@@ -2,21 +2,21 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
-from grumo_jax._internal.vmap_or_loop import vmap_or_loop
 from grumo_jax.activations import LayerNames, choose_layers, name_layers
 from grumo_jax.errors import GrumoError
-from grumo_jax.estimators.backward import one_by_one, outputs_vjp
+from grumo_jax.estimators.backward import loss_gradients
 from grumo_jax.estimators.base import Estimate, Estimator, Inputs
-from grumo_jax.estimators.views import depth_form, reference_depths
+from grumo_jax.estimators.draws import number
+from grumo_jax.estimators.views import reference_depths
 from grumo_jax.losses import Loss, LossName, Space, check_loss, consistency_loss, may_count
-from grumo_jax.networks.layouts import find_layout
-from grumo_jax.networks.network import DepthNetwork, as_network
+from grumo_jax.networks.network import as_network
 from grumo_jax.references import (
     PAPER_REFERENCES,
     Flip,
@@ -31,9 +31,8 @@ from grumo_jax.scores import (
     Reduction,
     check_score,
     combine,
-    normalize,
     reduce_channels,
-    resize,
+    to_maps,
 )
 
 
@@ -185,85 +184,51 @@ class GradientUncertainty(Estimator):
         """The image references."""
         return tuple(r for r in self.references if isinstance(r, ImageReference))
 
+    @property
+    def loss_options(self) -> dict[str, Any]:
+        """What `consistency_loss` takes beside depths."""
+        return {
+            "loss": self.loss,
+            "space": self.space,
+            "uncertainty_weight": self.uncertainty_weight,
+        }
+
     def estimate(self, inputs: Inputs) -> GradientEstimate:
         """See `Estimator.__call__`."""
+        network, variables, images = self.network, inputs.variables, inputs.images
         references = self.reference_depths(inputs)
-        depth, losses, gradients = self._gradients(inputs.variables, inputs.images, references)
-        scores = {
-            name: reduce_channels(gradient, self.reduction) for name, gradient in gradients.items()
-        }
-        uncertainty, raw = self._maps(scores, depth.shape[1:])
+        depth, (losses,), gradients = loss_gradients(
+            network,
+            variables,
+            images,
+            self.layer_names(variables, images),
+            [partial(consistency_loss, references=references, **self.loss_options)],
+            log_sigma=may_count(self.uncertainty_weight),
+        )
+        scores = {name: reduce_channels(g, self.reduction) for name, g in gradients.items()}
+        height, width = depth.shape[1:]
+        maps = [to_maps(score, (height, width)) for score in scores.values()]
+        # Over layers, then over references.
+        uncertainty, raw = (
+            jnp.mean(combine(jnp.stack(several), self.combine), axis=0)
+            for several in zip(*maps, strict=True)
+        )
         return GradientEstimate(depth, uncertainty, raw, references, losses, scores)
 
     def reference_depths(self, inputs: Inputs) -> jax.Array:
         """What predictions are compared with (B, R, H, W)."""
-        images = inputs.images
-        if not self.references:
-            depth = depth_form(self.network, inputs.variables, images)
-            return jnp.zeros((depth.shape[0], 0, *depth.shape[1:]), depth.dtype)
         return reference_depths(
             self.network,
             inputs.variables,
-            images,
-            self.references,
+            inputs.images,
+            number(self.references),
             inputs.key,
             ground_truth=inputs.ground_truth,
             views=inputs.views,
         )
-
-    def _gradients(
-        self, variables: Any, images: jax.Array, references: jax.Array
-    ) -> tuple[jax.Array, jax.Array, dict[str, jax.Array]]:
-        """Depth (B, H, W), losses (B, L), and gradients {layer: (L, B, h, w, C)}."""
-        layers = self.layer_names(variables, images)
-        outputs, pull_back = outputs_vjp(
-            self.network, variables, images, layers, log_sigma=may_count(self.uncertainty_weight)
-        )
-
-        def losses_of(depth: jax.Array, log_sigma: jax.Array | None) -> jax.Array:
-            return consistency_loss(
-                depth,
-                log_sigma,
-                references,
-                loss=self.loss,
-                space=self.space,
-                uncertainty_weight=self.uncertainty_weight,
-            )
-
-        losses, to_outputs = jax.vjp(losses_of, *outputs)
-        gradients = vmap_or_loop(lambda one: pull_back(to_outputs(one)), one_by_one(losses))
-        return outputs[0], losses, to_maps(self.network, gradients, images)
 
     def layer_names(self, variables: Any, images: jax.Array) -> tuple[str, ...]:
         """The layers that the gradient is taken at."""
         if self.layers is None:
             return choose_layers(self.network, variables, images, "gradient")
         return name_layers(self.network, variables, images, self.layers)
-
-    def _maps(
-        self, scores: dict[str, jax.Array], size: tuple[int, ...]
-    ) -> tuple[jax.Array, jax.Array]:
-        """Scores {layer: (L, B, h, w)} to the normalised and the raw map (B, H, W)."""
-        height, width = size
-        resized = {name: resize(score, (height, width)) for name, score in scores.items()}
-        # Min-max is affine and so commutes with bilinear resizing: one resize serves both maps.
-        normalized = [normalize(resized[name], limits=score) for name, score in scores.items()]
-        return self._combine(normalized), self._combine(list(resized.values()))
-
-    def _combine(self, maps: list[jax.Array]) -> jax.Array:
-        """Maps (L, B, H, W) of each layer to one (B, H, W): over layers, then over references."""
-        return jnp.mean(combine(jnp.stack(maps), self.combine), axis=0)
-
-
-def to_maps(network: DepthNetwork, gradients: dict[str, Any], images: Any) -> dict[str, jax.Array]:
-    """Gradients {layer: (L, B, …)} of activations as those of feature maps (L, B, h, w, C).
-
-    Raises:
-        LayerError: for a layer that is no feature map of the images, see `find_layout`.
-    """
-    maps = {}
-    for name, gradient in gradients.items():
-        one = jax.eval_shape(lambda g: jax.tree.map(lambda x: x[0], g), gradient)
-        layout = find_layout(name, one, network.declared_layout(name), images)
-        maps[name] = jax.vmap(layout.to_map)(gradient)
-    return maps
