@@ -11,7 +11,7 @@ Table:   the papers' ablation of the augmentation that the reference depth is ma
          strengths of the latter are this library's, since the papers' are not known.
 
 Left out: ground truth as the reference (the papers' oracle), which `evaluate` cannot give to
-estimators. `GradientUncertainty(model, reference=GroundTruth())` serves for single images.
+estimators. `GradientUncertainty(model, references=GroundTruth())` serves for single images.
 """
 
 from typing import Any
@@ -34,7 +34,7 @@ REFERENCES: dict[str, Any] = {
 def settings(name: str, model: Any) -> Estimators:
     """One estimator for each reference."""
     return {
-        what: GradientUncertainty.paper(model, reference=reference)
+        what: GradientUncertainty.paper(model, references=reference)
         for what, reference in REFERENCES.items()
     }
 

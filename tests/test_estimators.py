@@ -17,7 +17,7 @@ KEY = jax.random.key(7)
 MAKERS = {
     "grad": grumo_jax.GradientUncertainty.paper,
     "averaged": lambda model: grumo_jax.GradientUncertainty.averaged(
-        model, layers=("up2", "up1"), reference=(grumo_jax.Flip(), grumo_jax.FeatureDropout())
+        model, layers=("up2", "up1"), references=(grumo_jax.Flip(), grumo_jax.FeatureDropout())
     ),
     "post": grumo_jax.PostProcessing,
     "var": grumo_jax.TestTimeVariance,
@@ -180,7 +180,7 @@ def test_ground_truth_as_reference(small, images, space):
     oracle = grumo_jax.GradientUncertainty(
         model,
         layers="heads",
-        reference=grumo_jax.GroundTruth(),
+        references=grumo_jax.GroundTruth(),
         space=space,
         reduction="norm",
     )
@@ -199,7 +199,7 @@ def test_depth_may_be_smaller_than_the_images(images):
     network = grumo_jax.wrap(SmallNet(), depth=half("depth"), log_sigma=half("log_sigma"))
     variables = draw_variables(SmallNet(), images)
     truth = jnp.full((3, 16, 32), 2.0)
-    oracle = grumo_jax.GradientUncertainty(network, reference=grumo_jax.GroundTruth())
+    oracle = grumo_jax.GradientUncertainty(network, references=grumo_jax.GroundTruth())
     both = {1: oracle, 0: grumo_jax.GradientUncertainty.uncertainty_only(network)}
     estimates = grumo_jax.estimate_together(both, variables, images, ground_truth=truth)
     for references, estimate in estimates.items():
@@ -273,7 +273,7 @@ def test_one_name_is_as_good_as_a_tuple_of_one(small, images):
         lambda names: grumo_jax.InferenceDropout(network, layers=names, samples=2),
         lambda names: grumo_jax.GradientUncertainty(network, layers=names),
         lambda names: grumo_jax.GradientUncertainty(
-            network, reference=grumo_jax.FeatureNoise(layers=names)
+            network, references=grumo_jax.FeatureNoise(layers=names)
         ),
     )
     for make in makers:

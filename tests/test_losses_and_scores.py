@@ -130,8 +130,8 @@ def test_resize_has_half_pixel_centres_and_no_antialiasing():
             ({"uncertainty_weight": w}, f"uncertainty_weight is {w}; it must be finite and at lea")
             for w in (-1.0, float("nan"), float("inf"))
         ),
-        ({"reference": ()}, "reference is empty; name at least one"),
-        ({"reference": "flip"}, "'flip' is no reference; expected an ImageReference"),
+        ({"references": ()}, "references is empty; name at least one"),
+        ({"references": "flip"}, "'flip' is no reference; expected an ImageReference"),
         ({"layers": []}, "layers is empty; name at least one"),
     ],
 )

@@ -110,14 +110,14 @@ def test_users_own_reference(small, images):
             return jnp.roll(maps, -self.pixels, axis=2)
 
     model, variables = small
-    estimator = jax.jit(grumo_jax.GradientUncertainty(model, reference=Shift()))
+    estimator = jax.jit(grumo_jax.GradientUncertainty(model, references=Shift()))
     estimate = estimator(variables, images)
     assert 0 < estimate.uncertainty.mean() < 1
 
 
 def test_errors_name_the_problem(small, images):
     model, variables = small
-    oracle = grumo_jax.GradientUncertainty(model, reference=grumo_jax.GroundTruth())
+    oracle = grumo_jax.GradientUncertainty(model, references=grumo_jax.GroundTruth())
     with pytest.raises(grumo_jax.GrumoError, match=r"ground_truth=depth"):
         oracle(variables, images)
     with pytest.raises(grumo_jax.GrumoError, match=r"\(3, 8, 8\); expected \(3, 32, 64\)"):
@@ -130,7 +130,7 @@ def test_errors_name_the_problem(small, images):
         with pytest.raises(grumo_jax.GrumoError, match=message):
             make()
     with pytest.raises(grumo_jax.GrumoError, match="'flip' is no reference"):
-        grumo_jax.GradientUncertainty(model, reference=("flip",))
+        grumo_jax.GradientUncertainty(model, references=("flip",))
 
 
 # --- what is drawn
@@ -186,7 +186,7 @@ def test_unknown_ground_truth_is_no_nan(small, images):
     """So that `jax_debug_nans` finds the user's own."""
     network, variables = small
     truth = jnp.ones((3, 32, 64)).at[:, :4].set(0.0)
-    grad = grumo_jax.GradientUncertainty(network, reference=grumo_jax.GroundTruth())
+    grad = grumo_jax.GradientUncertainty(network, references=grumo_jax.GroundTruth())
     with jax.debug_nans(True):
         estimate = grad(variables, images, ground_truth=truth)
     assert jnp.isinf(estimate.reference_depth[:, 0, :4]).all()

@@ -16,6 +16,7 @@ from grumo_jax.references import (
     NAMED_REFERENCES,
     PAPER_REFERENCES,
     Reference,
+    as_references,
     check_reference,
 )
 from grumo_jax.scores import Combination, Reduction, check_score
@@ -44,8 +45,7 @@ class Signal:
     uncertainty_weight: float = 0.0
 
     def __post_init__(self) -> None:
-        if isinstance(self.references, Reference):
-            object.__setattr__(self, "references", (self.references,))
+        object.__setattr__(self, "references", as_references(self.references))
         check_loss(self.loss, self.space, self.uncertainty_weight)
         for reference in self.references:
             check_reference(reference)
@@ -213,7 +213,7 @@ class Grid:
             yield GradientUncertainty(
                 model,
                 layers=site.layers,
-                reference=signal.references or PAPER_REFERENCES,
+                references=signal.references or PAPER_REFERENCES,
                 loss=signal.loss,
                 space=signal.space,
                 reduction=reduction,

@@ -1,7 +1,7 @@
 """Grad: the size of the consistency loss's gradient at decoder activations."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -24,6 +24,7 @@ from grumo_jax.references import (
     ImageReference,
     Noise,
     Reference,
+    as_references,
     check_reference,
 )
 from grumo_jax.scores import (
@@ -81,7 +82,7 @@ class GradientUncertainty(Estimator):
         layers: names of activations (`activation_shapes` lists them), or numbers of decoder
             convolutions, see `name_layers`; "decoder" for all of those; None for the one that
             `choose_layers` takes, layer 6 of `Monodepth2`.
-        reference: one `Reference` or several.
+        references: one `Reference` or several; kept as a tuple.
         loss, space, uncertainty_weight: see `consistency_loss`.
         reduction: over channels: "max", "sum", "mean" (signed) or "norm" (L2).
         combine: over layers: "mean", or as the papers do: "std" (the official program's) or "max"
@@ -106,7 +107,7 @@ class GradientUncertainty(Estimator):
     """
 
     layers: LayerNames | None = None
-    reference: Reference | Sequence[Reference] = field(default_factory=Flip)
+    references: Reference | Sequence[Reference] = (Flip(),)
     loss: LossName | Loss = "squared"
     space: Space = "depth"
     reduction: Reduction = "max"
@@ -118,13 +119,14 @@ class GradientUncertainty(Estimator):
         check_score(self.reduction, self.combine)
         if not isinstance(self.layers, str | int | Sequence | None):
             raise GrumoError(f"layers is {self.layers!r}; expected names or numbers of layers")
-        for name in ("layers", "reference"):
-            value = getattr(self, name)
-            if isinstance(value, Sequence) and not isinstance(value, str):
-                if not value:
-                    raise GrumoError(f"{name} is empty; name at least one")
-                object.__setattr__(self, name, tuple(value))
-        for reference in self.references:
+        references = as_references(self.references)
+        object.__setattr__(self, "references", references)
+        if not isinstance(self.layers, str | int | None):
+            object.__setattr__(self, "layers", tuple(self.layers))
+        for name in ("layers", "references"):
+            if getattr(self, name) == ():
+                raise GrumoError(f"{name} is empty; name at least one")
+        for reference in references:
             check_reference(reference)
 
     @classmethod
@@ -140,7 +142,7 @@ class GradientUncertainty(Estimator):
     @classmethod
     def variance(cls, model: Any, **options: Any) -> "GradientUncertainty":
         """The papers' variance loss, over the prediction and all four image references."""
-        return cls(model, **{"loss": "variance", "reference": PAPER_REFERENCES, **options})
+        return cls(model, **{"loss": "variance", "references": PAPER_REFERENCES, **options})
 
     @classmethod
     def uncertainty_only(cls, model: Any, **options: Any) -> "GradientUncertainty":
@@ -156,33 +158,30 @@ class GradientUncertainty(Estimator):
         drive, where it ranks errors far better than `paper`; on data kept back it is a gamble, and
         mostly worse on rmse (`docs/results.md`).
         The term of log σ is `paper`'s. It costs five to seven forward passes, depending on the
-        network, where `paper` costs 2.1 to 2.7; with `reference=Flip()` little more than that.
+        network, where `paper` costs 2.1 to 2.7; with `references=Flip()` little more than that.
         """
         recipe = {
             "layers": "decoder",
-            "reference": (Flip(), Gray(), Noise()),
+            "references": (Flip(), Gray(), Noise()),
             "space": "log_depth",
             "combine": "mean",
         }
         return cls.paper(model, **{**recipe, **options})
 
     @property
-    def references(self) -> tuple[Reference, ...]:
-        """The references as a tuple; none where the loss does not look at them."""
-        if self.loss == "uncertainty":
-            return ()
-        reference = self.reference
-        return reference if isinstance(reference, tuple) else (reference,)
+    def used_references(self) -> tuple[Reference, ...]:
+        """The references; none where the loss does not look at them."""
+        return () if self.loss == "uncertainty" else as_references(self.references)
 
     @property
     def needs_key(self) -> bool:
         """Whether a reference draws random numbers."""
-        return any(reference.draws for reference in self.references)
+        return any(reference.draws for reference in self.used_references)
 
     @property
     def views(self) -> tuple[ImageReference, ...]:
         """The image references."""
-        return tuple(r for r in self.references if isinstance(r, ImageReference))
+        return tuple(r for r in self.used_references if isinstance(r, ImageReference))
 
     @property
     def loss_options(self) -> dict[str, Any]:
@@ -221,7 +220,7 @@ class GradientUncertainty(Estimator):
             self.network,
             inputs.variables,
             inputs.images,
-            number(self.references),
+            number(self.used_references),
             inputs.key,
             ground_truth=inputs.ground_truth,
             views=inputs.views,

@@ -14,10 +14,7 @@ from grumo_jax.estimators.base import (
     predict_depth,
 )
 from grumo_jax.estimators.draws import number
-from grumo_jax.references import (
-    PAPER_REFERENCES,
-    ImageReference,
-)
+from grumo_jax.references import PAPER_REFERENCES, ImageReference, as_references
 
 
 @dataclass(frozen=True)
@@ -47,7 +44,7 @@ class TestTimeVariance(Estimator):
     references: ImageReference | Sequence[ImageReference] = PAPER_REFERENCES
 
     def __post_init__(self) -> None:
-        references = self.views
+        references = as_references(self.references)
         if not references or not all(isinstance(r, ImageReference) for r in references):
             raise GrumoError(
                 f"references are {references}; expected image references, such as (Flip(), Gray())"
@@ -57,8 +54,7 @@ class TestTimeVariance(Estimator):
     @property
     def views(self) -> tuple[ImageReference, ...]:
         """The augmentations, as a tuple."""
-        references = self.references
-        return (references,) if isinstance(references, ImageReference) else tuple(references)
+        return as_references(self.references)
 
     @property
     def needs_key(self) -> bool:
