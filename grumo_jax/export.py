@@ -25,7 +25,7 @@ from grumo_jax._internal.files import open_regular
 from grumo_jax.errors import CheckpointError, GrumoError
 from grumo_jax.estimators import Estimate, Estimator
 from grumo_jax.estimators.base import check_call
-from grumo_jax.networks.network import as_names
+from grumo_jax.networks.network import Variables, as_names
 
 _SEAL = hashlib.sha256
 _NOT_EXPORTED = "{}: no exported estimator, or damaged; `grumo export` writes them"
@@ -95,7 +95,7 @@ class Exported:
 def export_estimator(
     path: str | Path,
     estimator: Estimator,
-    variables: Any,
+    variables: Variables,
     shape: Sequence[int],
     *,
     platforms: str | Sequence[str] = PLATFORMS,

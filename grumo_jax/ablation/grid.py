@@ -11,7 +11,7 @@ from grumo_jax.errors import GrumoError
 from grumo_jax.estimators import GradientUncertainty
 from grumo_jax.losses import Loss, LossName, Space, check_loss
 from grumo_jax.networks.layouts import find_layout
-from grumo_jax.networks.network import DepthNetwork, as_names, as_network
+from grumo_jax.networks.network import DepthNetwork, Model, Variables, as_names, as_network
 from grumo_jax.references import (
     NAMED_REFERENCES,
     PAPER_REFERENCES,
@@ -118,8 +118,8 @@ class Grid:
     @classmethod
     def of(
         cls,
-        model: Any,
-        variables: Any,
+        model: Model,
+        variables: Variables,
         images: Any,
         *,
         layers: LayerNames = "decoder",
@@ -175,7 +175,7 @@ class Grid:
         grid.check(network, variables, images)
         return grid
 
-    def check(self, network: DepthNetwork, variables: Any, images: Any) -> None:
+    def check(self, network: DepthNetwork, variables: Variables, images: Any) -> None:
         """Check that the grid fits a network, without running anything.
 
         Args:
@@ -207,7 +207,7 @@ class Grid:
             "reductions": list(self.reductions),
         }
 
-    def estimators(self, model: Any) -> Iterator[GradientUncertainty]:
+    def estimators(self, model: Model) -> Iterator[GradientUncertainty]:
         """The estimator of each setting, in the order of the axes, the last one fastest."""
         for signal, site, reduction in itertools.product(self.signals, self.sites, self.reductions):
             yield GradientUncertainty(
@@ -245,7 +245,9 @@ def _references_of(
     return {loss: tuple(references.values())}
 
 
-def _layer_names(network: Any, variables: Any, images: Any, layers: LayerNames) -> dict[str, str]:
+def _layer_names(
+    network: Any, variables: Variables, images: Any, layers: LayerNames
+) -> dict[str, str]:
     """{name of the site: layer}, with its number where that is how it was given."""
     return {
         name if number is None else f"{number} {name}": name

@@ -1,7 +1,6 @@
 """What single pixels of the output contribute to Grad: their own losses' gradients."""
 
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,12 +13,13 @@ from grumo_jax.estimators import GradientUncertainty, Inputs
 from grumo_jax.estimators.backward import outputs_vjp
 from grumo_jax.estimators.base import check_call, shared_views
 from grumo_jax.losses import may_count, pixel_losses
+from grumo_jax.networks.network import Variables
 from grumo_jax.scores import Reduction, check_score, reduce_channels
 
 
 def pixel_gradients(
     estimator: GradientUncertainty,
-    variables: Any,
+    variables: Variables,
     images: jax.Array,
     pixels: jax.Array,
     key: jax.Array | None = None,

@@ -16,7 +16,7 @@ from grumo_jax.estimators.backward import Losses, loss_gradients
 from grumo_jax.estimators.draws import Numbered, number
 from grumo_jax.estimators.views import reference_depths
 from grumo_jax.losses import Loss, LossName, Space, consistency_loss
-from grumo_jax.networks.network import DepthNetwork, as_network
+from grumo_jax.networks.network import DepthNetwork, Model, Variables, as_network
 from grumo_jax.scores import Reduction, combine, reduce_channels, to_maps
 
 Measure = Callable[[jax.Array, jax.Array], Any]
@@ -25,8 +25,8 @@ Measure = Callable[[jax.Array, jax.Array], Any]
 
 def ablate_settings(
     grid: Grid,
-    model: Any,
-    variables: Any,
+    model: Model,
+    variables: Variables,
     images: jax.Array,
     measure: Measure,
     key: jax.Array | None = None,
@@ -110,7 +110,7 @@ def distinct_terms(signals: Iterable[Signal]) -> list[_Term]:
 def _gradients(
     grid: Grid,
     network: DepthNetwork,
-    variables: Any,
+    variables: Variables,
     images: jax.Array,
     key: jax.Array | None,
     ground_truth: jax.Array | None,

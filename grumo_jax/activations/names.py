@@ -10,13 +10,15 @@ import numpy as np
 from grumo_jax.activations.calls import Call, find_calls, list_calls
 from grumo_jax.activations.choose import choose_layers
 from grumo_jax.errors import LayerError
-from grumo_jax.networks.network import as_network
+from grumo_jax.networks.network import Model, Variables, as_network
 
 LayerNames = str | int | Sequence[str | int]
 """As `name_layers` takes them."""
 
 
-def name_layers(model: Any, variables: Any, images: Any, layers: LayerNames) -> tuple[str, ...]:
+def name_layers(
+    model: Model, variables: Variables, images: Any, layers: LayerNames
+) -> tuple[str, ...]:
     """Names of layers that may have been given by number.
 
     Args:
@@ -42,7 +44,7 @@ def name_layers(model: Any, variables: Any, images: Any, layers: LayerNames) -> 
 
 
 def number_layers(
-    model: Any, variables: Any, images: Any, layers: LayerNames
+    model: Model, variables: Variables, images: Any, layers: LayerNames
 ) -> list[tuple[str | None, str]]:
     """Like `name_layers`: (number, name) of each, the number None where a name was given.
 
@@ -82,7 +84,7 @@ def number_layers(
 
 
 def find_layers(
-    model: Any, variables: Any, images: Any, layers: LayerNames, kwargs: Mapping[str, Any]
+    model: Model, variables: Variables, images: Any, layers: LayerNames, kwargs: Mapping[str, Any]
 ) -> dict[str, Call]:
     """The calls of layers given by name or number, in that order.
 

@@ -12,7 +12,7 @@ from grumo_jax._internal.vmap_or_loop import vmap_or_loop
 from grumo_jax.activations import activation_vjp
 from grumo_jax.errors import LayerError
 from grumo_jax.networks.layouts import find_layout
-from grumo_jax.networks.network import DepthNetwork
+from grumo_jax.networks.network import DepthNetwork, Variables
 
 Outputs = tuple[jax.Array, jax.Array | None]
 """Depth and log σ, (B, H, W) each, float32 or wider; or their cotangents."""
@@ -26,7 +26,7 @@ NEAR_ZERO = 1e-6
 
 def loss_gradients(
     network: DepthNetwork,
-    variables: Any,
+    variables: Variables,
     images: jax.Array,
     layers: Sequence[str],
     losses: Sequence[Losses],
@@ -56,7 +56,7 @@ def loss_gradients(
 
 def outputs_vjp(
     network: DepthNetwork,
-    variables: Any,
+    variables: Variables,
     images: jax.Array,
     layers: Sequence[str],
     *,

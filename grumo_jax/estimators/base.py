@@ -16,7 +16,7 @@ from grumo_jax.errors import GrumoError
 from grumo_jax.estimators.draws import number
 from grumo_jax.estimators.values import Values, check_key, check_values, summarize
 from grumo_jax.estimators.views import Views, predict_views
-from grumo_jax.networks.network import DepthNetwork, as_network
+from grumo_jax.networks.network import DepthNetwork, Model, Variables, as_network
 from grumo_jax.references import ImageReference
 from grumo_jax.scores import normalize
 
@@ -62,7 +62,7 @@ class Inputs:
         (1, 32, 64, 3)
     """
 
-    variables: Any
+    variables: Variables
     images: jax.Array
     key: Any
     ground_truth: jax.Array | None
@@ -102,7 +102,7 @@ class Estimator(abc.ABC):
                 [0.5, 0.5]]], dtype=float32)
     """
 
-    model: Any
+    model: Model
     definition: ClassVar[int] = 1
 
     @property
@@ -126,7 +126,7 @@ class Estimator(abc.ABC):
 
     def __call__(
         self,
-        variables: Any,
+        variables: Variables,
         images: jax.Array,
         key: jax.Array | None = None,
         *,
@@ -156,7 +156,7 @@ class Estimator(abc.ABC):
 
 def estimate_together(
     estimators: Mapping[str, Estimator],
-    variables: Any,
+    variables: Variables,
     images: jax.Array,
     key: jax.Array | None = None,
     *,
@@ -192,7 +192,7 @@ def estimate_together(
 
 def _checked_call(
     estimators: tuple[Estimator, ...],
-    variables: Any,
+    variables: Variables,
     images: jax.Array,
     key: jax.Array | None,
     ground_truth: jax.Array | None,
@@ -257,7 +257,7 @@ def _as_static(estimator: Estimator) -> Estimator | _ByIdentity:
 @partial(jax.jit, static_argnums=0)
 def _compiled(
     static: tuple[Estimator | _ByIdentity, ...],
-    variables: Any,
+    variables: Variables,
     images: jax.Array,
     key: Any,
     ground_truth: jax.Array | None,
@@ -271,7 +271,7 @@ def _compiled(
 
 
 def shared_views(
-    estimators: Sequence[Estimator], variables: Any, images: jax.Array, key: Any
+    estimators: Sequence[Estimator], variables: Variables, images: jax.Array, key: Any
 ) -> Views:
     """The predictions from augmented images that any of the estimators needs, each made once."""
     # Numbered within each estimator; the plain pass needs no such care, since XLA finds that it
@@ -280,7 +280,7 @@ def shared_views(
     return predict_views(estimators[0].network, variables, images, list(needed), key)
 
 
-def predict_depth(network: DepthNetwork, variables: Any, images: jax.Array) -> jax.Array:
+def predict_depth(network: DepthNetwork, variables: Variables, images: jax.Array) -> jax.Array:
     """Plain depth (B, H, W)."""
     return network.read_depth(apply_model(network, variables, images))
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from grumo_jax.activations import apply_model
 from grumo_jax.errors import GrumoError
 from grumo_jax.estimators.base import Estimate, Estimator, Inputs, normalized_estimate
+from grumo_jax.networks.network import Variables
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Ensemble(Estimator):
                 "grumo_jax.stack_variables([variables, …])"
             )
 
-        def one_member(variables: Any) -> tuple[jax.Array, jax.Array]:
+        def one_member(variables: Variables) -> tuple[jax.Array, jax.Array]:
             output = apply_model(network, variables, images)
             quantity = network.to_quantity(network.read_depth(output))
             s = network.read_log_sigma(output)

@@ -16,7 +16,7 @@ from grumo_jax.estimators.base import Estimate, Estimator, Inputs
 from grumo_jax.estimators.draws import number
 from grumo_jax.estimators.views import reference_depths
 from grumo_jax.losses import Loss, LossName, Space, check_loss, consistency_loss, may_count
-from grumo_jax.networks.network import as_network
+from grumo_jax.networks.network import Model, Variables, as_network
 from grumo_jax.references import (
     PAPER_REFERENCES,
     Flip,
@@ -130,7 +130,7 @@ class GradientUncertainty(Estimator):
             check_reference(reference)
 
     @classmethod
-    def paper(cls, model: Any, **options: Any) -> "GradientUncertainty":
+    def paper(cls, model: Model, **options: Any) -> "GradientUncertainty":
         """The papers' recipe: flip, squared loss in depth, layer 6, max; w = 2 with log σ.
 
         Of several layers, pass `combine="std"` for what the official program does. Of Repr, whose
@@ -140,17 +140,17 @@ class GradientUncertainty(Estimator):
         return cls(model, **{"uncertainty_weight": 2.0 if has_log_sigma else 0.0, **options})
 
     @classmethod
-    def variance(cls, model: Any, **options: Any) -> "GradientUncertainty":
+    def variance(cls, model: Model, **options: Any) -> "GradientUncertainty":
         """The papers' variance loss, over the prediction and all four image references."""
         return cls(model, **{"loss": "variance", "references": PAPER_REFERENCES, **options})
 
     @classmethod
-    def uncertainty_only(cls, model: Any, **options: Any) -> "GradientUncertainty":
+    def uncertainty_only(cls, model: Model, **options: Any) -> "GradientUncertainty":
         """The term w · mean(σ²) alone, for networks that predict log σ (the papers' "none")."""
         return cls(model, **{"loss": "uncertainty", "uncertainty_weight": 2.0, **options})
 
     @classmethod
-    def averaged(cls, model: Any, **options: Any) -> "GradientUncertainty":
+    def averaged(cls, model: Model, **options: Any) -> "GradientUncertainty":
         """Log depth, averaged over all decoder layers and three references; not the papers'.
 
         Many weak scores averaged into one. In log depth an error counts in proportion to the
@@ -226,7 +226,7 @@ class GradientUncertainty(Estimator):
             views=inputs.views,
         )
 
-    def layer_names(self, variables: Any, images: jax.Array) -> tuple[str, ...]:
+    def layer_names(self, variables: Variables, images: jax.Array) -> tuple[str, ...]:
         """The layers that the gradient is taken at."""
         if self.layers is None:
             return choose_layers(self.network, variables, images, "gradient")

@@ -14,7 +14,7 @@ from grumo_jax.activations.edits import edit_in_layout
 from grumo_jax.activations.names import as_layers, find_layers
 from grumo_jax.errors import GrumoError
 from grumo_jax.estimators.draws import Numbered, reference_key
-from grumo_jax.networks.network import DepthNetwork
+from grumo_jax.networks.network import DepthNetwork, Variables
 from grumo_jax.references import (
     FeatureReference,
     GroundTruth,
@@ -23,7 +23,9 @@ from grumo_jax.references import (
 )
 
 
-def depth_form(network: DepthNetwork, variables: Any, images: jax.Array) -> jax.ShapeDtypeStruct:
+def depth_form(
+    network: DepthNetwork, variables: Variables, images: jax.Array
+) -> jax.ShapeDtypeStruct:
     """Shape (B, H, W) and dtype of the plain depth, which may be smaller than the images."""
     return jax.eval_shape(
         lambda v, x: network.read_depth(apply_model(network, v, x)), variables, images
@@ -47,7 +49,7 @@ Views = Mapping[tuple[ImageReference, int], jax.Array]
 
 def predict_views(
     network: DepthNetwork,
-    variables: Any,
+    variables: Variables,
     images: jax.Array,
     numbered: Sequence[Numbered],
     key: jax.Array | None,
@@ -66,7 +68,7 @@ def predict_views(
 
 def reference_depths(
     network: DepthNetwork,
-    variables: Any,
+    variables: Variables,
     images: jax.Array,
     numbered: Sequence[Numbered],
     key: jax.Array | None = None,
@@ -112,7 +114,7 @@ def reference_depths(
 
 def _feature_depth(
     network: DepthNetwork,
-    variables: Any,
+    variables: Variables,
     images: jax.Array,
     reference: FeatureReference,
     key: jax.Array,

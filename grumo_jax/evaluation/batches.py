@@ -20,7 +20,7 @@ from grumo_jax.evaluation.protocol import Protocol
 from grumo_jax.evaluation.results import Results, ResultsWriter, Row, read_results
 from grumo_jax.evaluation.rows import problem_row
 from grumo_jax.evaluation.targets import Prepare, Prepared, Targets, batch_targets
-from grumo_jax.networks.network import DepthNetwork
+from grumo_jax.networks.network import DepthNetwork, Variables
 from grumo_jax.version import __version__
 
 Item = Loaded[Prepared]
@@ -108,7 +108,7 @@ class Batches:
         """What makes of a sample what is batched."""
         return Prepare(self.protocol, self.size)
 
-    def on_all_devices(self, variables: Any) -> Any:
+    def on_all_devices(self, variables: Variables) -> Any:
         """Copy a network's variables to every device."""
         return jax.device_put(variables, NamedSharding(self.sharding.mesh, PartitionSpec()))
 
