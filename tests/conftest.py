@@ -23,8 +23,14 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 import pytest
 from helpers import SmallNet, draw_variables, need_shared, read_log_sigma
 from results_files import found, write
+from shape_checks import check_calls
 
 import grumo_jax
+
+
+def pytest_collection_finish():
+    # Not before, since examples are looked for in functions as their modules define them.
+    check_calls()
 
 
 @pytest.fixture(scope="session")

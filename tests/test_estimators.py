@@ -9,6 +9,7 @@ import pytest
 from flax import linen as nn
 from helpers import SmallNet, assert_trees_close, draw_variables, read_log_sigma
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from shape_checks import check_fields
 
 import grumo_jax
 
@@ -57,6 +58,7 @@ def estimated(request, small, images, batch):
 
 def test_estimate_is_well_formed(estimated, batch):
     estimator, _, estimate = estimated
+    check_fields(estimate)
     for field in (estimate.depth, estimate.uncertainty, estimate.raw):
         assert field.shape == batch.shape[:3]
         assert field.dtype == jnp.float32

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import jax
 from flax import struct
+from jaxtyping import Array, Float
 
 from grumo_jax._internal.checks import check_images
 from grumo_jax.activations import apply_model
@@ -42,9 +43,9 @@ class Estimate:
         ((2, 32, 64), (2, 32, 64))
     """
 
-    depth: jax.Array
-    uncertainty: jax.Array
-    raw: jax.Array
+    depth: Float[Array, "batch height width"]
+    uncertainty: Float[Array, "batch height width"]
+    raw: Float[Array, "batch height width"]
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jaxtyping import Array, Float
 
 from grumo_jax.activations import LayerNames, choose_layers, name_layers
 from grumo_jax.errors import GrumoError
@@ -60,9 +61,9 @@ class GradientEstimate(Estimate):
         {'layers_0': (1, 2, 32, 64)}
     """
 
-    reference_depth: jax.Array
-    loss: jax.Array
-    layer_scores: dict[str, jax.Array]
+    reference_depth: Float[Array, "batch references height width"]
+    loss: Float[Array, "batch losses"]
+    layer_scores: dict[str, Float[Array, "losses batch _ _"]]
 
 
 @dataclass(frozen=True)
