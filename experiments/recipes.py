@@ -63,8 +63,8 @@ def recipes(model: Any) -> dict[str, Estimator]:
         "all layers, std": grad(layers="decoder", combine="std"),
         "all layers, mean": grad(**everywhere),
         "log depth, all layers": grad(**everywhere, **log),
-        "log depth, 3 references": grad(reference=THREE, **log),
-        "log depth, all layers, 5 references": grad(**everywhere, reference=FIVE, **log),
+        "log depth, 3 references": grad(references=THREE, **log),
+        "log depth, all layers, 5 references": grad(**everywhere, references=FIVE, **log),
         "averaged, norm": GradientUncertainty.averaged(model, reduction="norm"),
         "averaged": GradientUncertainty.averaged(model),
     }
@@ -126,7 +126,7 @@ def costs(model: Any, variables: Any, size: tuple[int, int]) -> Table:
     for name, estimator in recipes(model).items():
         # One by one, since XLA counts the body of a loop over references once.
         def once(v: Any, x: Any, estimator: Any = estimator) -> Any:
-            parts = [dataclasses.replace(estimator, reference=r) for r in estimator.references]
+            parts = [dataclasses.replace(estimator, references=r) for r in estimator.references]
             return [part(v, x, key).uncertainty for part in parts]
 
         rows.append([name, flops(once) / forward])

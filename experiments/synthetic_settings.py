@@ -40,10 +40,10 @@ def settings(model: Any, variables: Any) -> dict[str, GradientUncertainty]:
         "without log σ": {},
         "log depth": {"space": "log_depth"},
         "disparity": {"space": "disparity"},
-        "gray": {"reference": Gray()},
-        "noise": {"reference": Noise()},
-        "rotate": {"reference": Rotate()},
-        "feature dropout": {"reference": FeatureDropout()},
+        "gray": {"references": Gray()},
+        "noise": {"references": Noise()},
+        "rotate": {"references": Rotate()},
+        "feature dropout": {"references": FeatureDropout()},
         **{f"layer {number}": {"layers": layer} for number, layer in enumerate(layers)},
     }
     plain = {name: GradientUncertainty(model, **change) for name, change in changes.items()}

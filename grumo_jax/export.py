@@ -25,7 +25,7 @@ from grumo_jax._internal.files import open_regular
 from grumo_jax.errors import CheckpointError, GrumoError
 from grumo_jax.estimators import Estimate, Estimator
 from grumo_jax.estimators.base import check_call
-from grumo_jax.networks.network import as_names
+from grumo_jax.networks.network import Variables, as_names
 
 _SEAL = hashlib.sha256
 _NOT_EXPORTED = "{}: no exported estimator, or damaged; `grumo export` writes them"
@@ -95,7 +95,7 @@ class Exported:
 def export_estimator(
     path: str | Path,
     estimator: Estimator,
-    variables: Any,
+    variables: Variables,
     shape: Sequence[int],
     *,
     platforms: str | Sequence[str] = PLATFORMS,
@@ -115,17 +115,15 @@ def export_estimator(
 
     Example:
         >>> import tempfile
-        >>> import jax
+        >>> import jax.numpy as jnp
         >>> from flax import linen as nn
         >>> import grumo_jax
-        >>> model = nn.Sequential([nn.Conv(8, (3, 3)), nn.relu, nn.Conv(1, (3, 3)), nn.softplus])
-        >>> images = jax.random.uniform(jax.random.key(0), (1, 32, 64, 3))
-        >>> variables = model.init(jax.random.key(1), images)
-        >>> grad = grumo_jax.GradientUncertainty(model)
+        >>> model = nn.Sequential([lambda images: 1 + images.mean(axis=-1)])
+        >>> post = grumo_jax.PostProcessing(model)
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     path = export_estimator(f"{folder}/grad.jaxexport", grad, variables, (1, 32, 64))
+        ...     path = export_estimator(f"{folder}/post.jaxexport", post, {}, (1, 32, 64))
         ...     exported = load_exported(path)
-        >>> exported(images).uncertainty.shape
+        >>> exported(jnp.zeros((1, 32, 64, 3))).uncertainty.shape
         (1, 32, 64)
     """
     if not (is_shape(shape, 3) or is_shape(shape, 4)):

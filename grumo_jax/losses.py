@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from grumo_jax._internal.checks import check_choice
 from grumo_jax._internal.precision import widen
@@ -19,18 +20,27 @@ Loss = Callable[[jax.Array, jax.Array], jax.Array]
 """(prediction (B, H, W), references (B, R, H, W)) → losses (B, L)."""
 
 
-def squared(prediction: jax.Array, references: jax.Array) -> jax.Array:
+def squared(
+    prediction: Float[Array, "batch height width"],
+    references: Float[Array, "batch references height width"],
+) -> Float[Array, "batch references height width"]:
     """Squared difference to each reference: (B, H, W), (B, R, H, W) → (B, R, H, W)."""
     return jnp.square(prediction[:, None] - references)
 
 
-def variance(prediction: jax.Array, references: jax.Array) -> jax.Array:
+def variance(
+    prediction: Float[Array, "batch height width"],
+    references: Float[Array, "batch references height width"],
+) -> Float[Array, "batch 1 height width"]:
     """Unbiased variance over prediction and references: (B, H, W), (B, R, H, W) → (B, 1, H, W)."""
     together = jnp.concatenate([prediction[:, None], references], axis=1)
     return jnp.var(together, axis=1, ddof=1)[:, None]
 
 
-def no_difference(prediction: jax.Array, references: jax.Array) -> jax.Array:
+def no_difference(
+    prediction: Float[Array, "batch height width"],
+    references: Float[Array, "batch references height width"],
+) -> Float[Array, "batch 1 height width"]:
     """Zero: the uncertainty term stands alone. (B, H, W), (B, R, H, W) → (B, 1, H, W)."""
     return jnp.zeros_like(prediction)[:, None]
 
@@ -43,7 +53,7 @@ LOSSES: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
 """Each pixel's own losses; what is back-propagated is their mean."""
 
 
-def to_space(depth: jax.Array, space: Space) -> jax.Array:
+def to_space(depth: Float[Array, "*shape"], space: Space) -> Float[Array, "*shape"]:
     """Depth, positive for another space, to where predictions are compared; any shape."""
     if space == "depth":
         return depth
@@ -51,14 +61,14 @@ def to_space(depth: jax.Array, space: Space) -> jax.Array:
 
 
 def consistency_loss(
-    depth: jax.Array,
-    log_sigma: jax.Array | None,
-    references: jax.Array,
+    depth: Float[Array, "batch height width"],
+    log_sigma: Float[Array, "batch height width"] | None,
+    references: Float[Array, "batch references height width"],
     *,
     loss: LossName | Loss = "squared",
     space: Space = "depth",
-    uncertainty_weight: float = 0.0,
-) -> jax.Array:
+    uncertainty_weight: float | jax.Array = 0.0,
+) -> Float[Array, "batch losses"]:
     """Each image's auxiliary losses.
 
     L = mean((d − d_ref)²) + w · mean(σ²), σ = exp(s), means over pixels. Pixels where d, d_ref or
@@ -98,14 +108,14 @@ def consistency_loss(
 
 
 def pixel_losses(
-    depth: jax.Array,
-    log_sigma: jax.Array | None,
-    references: jax.Array,
+    depth: Float[Array, "batch height width"],
+    log_sigma: Float[Array, "batch height width"] | None,
+    references: Float[Array, "batch references height width"],
     *,
     loss: LossName = "squared",
     space: Space = "depth",
-    uncertainty_weight: float = 0.0,
-) -> jax.Array:
+    uncertainty_weight: float | jax.Array = 0.0,
+) -> Float[Array, "batch losses height width"]:
     """Each pixel's own losses (B, L, H, W), of which `consistency_loss` is the mean.
 
     Args:
@@ -146,7 +156,7 @@ def may_count(weight: float | jax.Array) -> bool:
     return isinstance(weight, jax.core.Tracer) or bool(weight)
 
 
-def _sigma_squared(log_sigma: jax.Array | None, weight: float) -> jax.Array:
+def _sigma_squared(log_sigma: jax.Array | None, weight: float | jax.Array) -> jax.Array:
     if log_sigma is None:
         raise GrumoError(
             f"uncertainty_weight is {weight} but the network predicts no log σ; set it to 0, or "
@@ -157,7 +167,7 @@ def _sigma_squared(log_sigma: jax.Array | None, weight: float) -> jax.Array:
     return jnp.where(finite, jnp.exp(2 * jnp.where(finite, log_sigma, 0)), 0)
 
 
-def check_loss(loss: LossName | Loss, space: str, uncertainty_weight: float) -> None:
+def check_loss(loss: LossName | Loss, space: str, uncertainty_weight: float | jax.Array) -> None:
     """Raise a `GrumoError` for an unknown loss or space, a wrong weight, or an empty loss.
 
     Of a traced weight nothing is known.

@@ -3,7 +3,6 @@
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +13,7 @@ from grumo_jax.errors import GrumoError
 from grumo_jax.estimators import Estimate, Estimator
 from grumo_jax.images import resize_photo
 from grumo_jax.networks.monodepth2 import STRIDE
-from grumo_jax.networks.network import DepthNetwork
+from grumo_jax.networks.network import DepthNetwork, Variables
 from grumo_jax.scores import resize
 
 LARGEST = 1024
@@ -65,9 +64,7 @@ class Predictor:
     Example:
         >>> import jax, jax.numpy as jnp, numpy as np
         >>> import grumo_jax
-        >>> model = grumo_jax.Monodepth2(
-        ...     encoder_widths=(8, 8, 8, 16, 16), decoder_widths=(4, 4, 8, 8, 8)
-        ... )
+        >>> model = grumo_jax.Monodepth2.tiny()
         >>> variables = model.init(jax.random.key(0), jnp.zeros((1, 32, 64, 3)))
         >>> predictor = grumo_jax.Predictor(
         ...     grumo_jax.GradientUncertainty(model), variables, size=(32, 64)
@@ -78,7 +75,7 @@ class Predictor:
     """
 
     estimator: Estimator
-    variables: Any
+    variables: Variables
     size: tuple[int, int] | None = None
     batch_size: int = 1
 

@@ -33,8 +33,9 @@ Reference: Hornauer & Belagiannis, "Gradient-based Uncertainty for Monocular Dep
 ECCV 2022, section 3.2; the feature augmentations: TPAMI 2025.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -281,10 +282,16 @@ class GroundTruth(Reference):
 
     Example:
         >>> import grumo_jax
-        >>> oracle = grumo_jax.GradientUncertainty(grumo_jax.Monodepth2(), reference=GroundTruth())
-        >>> oracle.reference
-        GroundTruth()
+        >>> oracle = grumo_jax.GradientUncertainty(grumo_jax.Monodepth2(), references=GroundTruth())
+        >>> oracle.references
+        (GroundTruth(),)
     """
+
+
+def as_references(references: Any) -> tuple[Any, ...]:
+    """One reference or several as a tuple, of which nothing is checked; see `check_reference`."""
+    several = isinstance(references, Iterable) and not isinstance(references, str)
+    return tuple(references) if several else (references,)
 
 
 def check_strength(name: str, value: float, below: float = float("inf")) -> None:

@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from grumo_jax._internal.checks import check_choice
 from grumo_jax._internal.precision import widen
@@ -18,7 +19,9 @@ HUGE, LARGEST = 2.0**120, 2.0**90
 """What stands for NaN while maps are resized, and the largest score there can be."""
 
 
-def reduce_channels(gradients: jax.Array, reduction: Reduction = "max") -> jax.Array:
+def reduce_channels(
+    gradients: Float[Array, "*maps channels"], reduction: Reduction = "max"
+) -> Float[Array, "*maps"]:
     """Gradients (…, C) to one value (…): signed max, sum or mean, or the L2 norm, in float32.
 
     Example:
@@ -32,7 +35,9 @@ def reduce_channels(gradients: jax.Array, reduction: Reduction = "max") -> jax.A
     return reduce(gradients, axis=-1)
 
 
-def normalize(maps: jax.Array, limits: jax.Array | None = None) -> jax.Array:
+def normalize(
+    maps: Float[Array, "*maps height width"], limits: Float[Array, "*maps _ _"] | None = None
+) -> Float[Array, "*maps height width"]:
     """Min-max each map (…, H, W) to [0, 1], in float32 or wider; a constant map gives 0.
 
     What is not finite does not set the limits: NaN stays NaN, infinity becomes 1, its opposite 0.
@@ -59,7 +64,23 @@ def normalize(maps: jax.Array, limits: jax.Array | None = None) -> jax.Array:
     return jnp.where(jnp.isnan(above), above, jnp.clip(above, 0, 1))
 
 
-def resize(maps: jax.Array, size: tuple[int, int]) -> jax.Array:
+def to_maps(
+    scores: Float[Array, "*maps h w"], size: tuple[int, int]
+) -> tuple[Float[Array, "*maps height width"], Float[Array, "*maps height width"]]:
+    """A layer's scores (…, h, w) as maps (…, H, W): min-maxed to [0, 1], and as they are.
+
+    Example:
+        >>> to_maps(jnp.array([[1.0, 3.0]]), (1, 2))
+        (Array([[0., 1.]], dtype=float32), Array([[1., 3.]], dtype=float32))
+    """
+    # Min-max is affine and so commutes with bilinear resizing: one resize serves both maps.
+    resized = resize(scores, size)
+    return normalize(resized, limits=scores), resized
+
+
+def resize(
+    maps: Float[Array, "*maps h w"], size: tuple[int, int]
+) -> Float[Array, "*maps height width"]:
     """Resize maps (…, h, w) bilinearly, in float32 or wider: see `bilinear`.
 
     NaN where a pixel draws from one that is not finite, and nowhere else.
@@ -78,12 +99,16 @@ def resize(maps: jax.Array, size: tuple[int, int]) -> jax.Array:
     return jnp.where(maps > LARGEST, jnp.nan, maps)
 
 
-def bilinear(maps: jax.Array, size: tuple[int, int]) -> jax.Array:
+def bilinear(
+    maps: Float[Array, "*maps h w"], size: tuple[int, int]
+) -> Float[Array, "*maps height width"]:
     """Resize maps (…, h, w): half-pixel centres, no antialiasing."""
     return jax.image.resize(maps, (*maps.shape[:-2], *size), "bilinear", antialias=False)
 
 
-def combine(maps: jax.Array, combination: Combination = "mean") -> jax.Array:
+def combine(
+    maps: Float[Array, " layers *maps"], combination: Combination = "mean"
+) -> Float[Array, "*maps"]:
     """Layers' maps (L, …) to one (…): population standard deviation, max or mean.
 
     One layer is its own combination.

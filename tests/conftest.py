@@ -22,12 +22,18 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 import numpy as np
 import pytest
-from helpers import TINY, SmallNet, draw_variables, need_shared, read_log_sigma
+from helpers import SmallNet, draw_variables, need_shared, read_log_sigma
 from PIL import Image
 from results_files import found, write
+from shape_checks import check_calls
 
 import grumo_jax
 from grumo_jax.data import ImageFolder
+
+
+def pytest_collection_finish():
+    # Not before, since examples are looked for in functions as their modules define them.
+    check_calls()
 
 
 @pytest.fixture(scope="session")
@@ -43,7 +49,7 @@ def images():
 @pytest.fixture(scope="session")
 def tiny(images):
     """A small Monodepth2 with a second head, and its variables."""
-    model = grumo_jax.Monodepth2(predict_uncertainty=True, **TINY)
+    model = grumo_jax.Monodepth2.tiny(predict_uncertainty=True)
     return model, draw_variables(model, images)
 
 

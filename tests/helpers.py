@@ -11,7 +11,6 @@ from flax import linen as nn
 
 GOLDEN = Path(__file__).parent / "golden"
 SHARED = Path(__file__).parents[2] / "shared"
-TINY = {"encoder_widths": (8, 8, 8, 16, 16), "decoder_widths": (4, 4, 8, 8, 8)}
 
 
 def need_shared(*parts):

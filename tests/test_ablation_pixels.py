@@ -18,8 +18,8 @@ ALL = np.stack(np.meshgrid(np.arange(16), np.arange(32), indexing="ij"), -1).res
 @pytest.mark.parametrize(
     "options",
     [
-        {"layers": ("up2", "up1"), "reference": (Flip(), Gray()), "uncertainty_weight": 2.0},
-        {"loss": "variance", "reference": (Flip(), Noise()), "space": "log_depth"},
+        {"layers": ("up2", "up1"), "references": (Flip(), Gray()), "uncertainty_weight": 2.0},
+        {"loss": "variance", "references": (Flip(), Noise()), "space": "log_depth"},
         pytest.param({"loss": "uncertainty", "uncertainty_weight": 1.0}, marks=pytest.mark.slow),
     ],
 )
@@ -68,7 +68,7 @@ def test_worked_out_by_hand():
 
 def test_reductions_chunks_and_transforms(small, images):
     network, variables = small
-    estimator = grumo_jax.GradientUncertainty(network, layers="up2", reference=(Flip(), Gray()))
+    estimator = grumo_jax.GradientUncertainty(network, layers="up2", references=(Flip(), Gray()))
     pixels = ALL[3::125]
 
     def run(images, **options):
@@ -101,7 +101,7 @@ def test_reductions_chunks_and_transforms(small, images):
         ({"reduction": "median"}, "reduction is 'median'; it must be one of 'max'"),
         ({"loss": lambda d, r: d[:, 0]}, "need not be a mean over pixels"),
         ({"layers": "up9"}, "there is no layer 'up9'"),
-        ({"reference": Noise()}, "draws random numbers: pass a key"),
+        ({"references": Noise()}, "draws random numbers: pass a key"),
     ],
 )
 def test_mistakes_are_said(small, images, options, said):

@@ -237,7 +237,7 @@ def test_what_is_no_map_is_not_dropped_by_columns(references, images):
     variables = draw_variables(model, images)
     drop = grumo_jax.InferenceDropout(model, layers="first", samples=2)
     if references:
-        drop = grumo_jax.GradientUncertainty(model, layers="down", reference=references)
+        drop = grumo_jax.GradientUncertainty(model, layers="down", references=references)
     with pytest.raises(LayerError, match="layer 'first' is no feature map"):
         drop(variables, images, jax.random.key(0))
 

@@ -87,7 +87,7 @@ def test_estimators_take_an_nnx_network(net, images):
     references = (grumo_jax.Flip(), grumo_jax.FeatureNoise(layers=("down",)))
     estimators = {
         "grad": grumo_jax.GradientUncertainty(graphdef),
-        "averaged": grumo_jax.GradientUncertainty.averaged(graphdef, reference=references),
+        "averaged": grumo_jax.GradientUncertainty.averaged(graphdef, references=references),
         "in-drop": grumo_jax.InferenceDropout(graphdef, samples=3),
     }
     estimates = grumo_jax.estimate_together(estimators, state, images, jax.random.key(0))

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
-from helpers import TINY, SmallNet, assert_trees_close, draw_variables, read_log_sigma
+from helpers import SmallNet, assert_trees_close, draw_variables, read_log_sigma
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from shape_checks import check_fields
 
 import grumo_jax
 
@@ -17,7 +18,7 @@ KEY = jax.random.key(7)
 MAKERS = {
     "grad": grumo_jax.GradientUncertainty.paper,
     "averaged": lambda model: grumo_jax.GradientUncertainty.averaged(
-        model, layers=("up2", "up1"), reference=(grumo_jax.Flip(), grumo_jax.FeatureDropout())
+        model, layers=("up2", "up1"), references=(grumo_jax.Flip(), grumo_jax.FeatureDropout())
     ),
     "post": grumo_jax.PostProcessing,
     "var": grumo_jax.TestTimeVariance,
@@ -57,6 +58,7 @@ def estimated(request, small, images, batch):
 
 def test_estimate_is_well_formed(estimated, batch):
     estimator, _, estimate = estimated
+    check_fields(estimate)
     for field in (estimate.depth, estimate.uncertainty, estimate.raw):
         assert field.shape == batch.shape[:3]
         assert field.dtype == jnp.float32
@@ -180,7 +182,7 @@ def test_ground_truth_as_reference(small, images, space):
     oracle = grumo_jax.GradientUncertainty(
         model,
         layers="heads",
-        reference=grumo_jax.GroundTruth(),
+        references=grumo_jax.GroundTruth(),
         space=space,
         reduction="norm",
     )
@@ -199,7 +201,7 @@ def test_depth_may_be_smaller_than_the_images(images):
     network = grumo_jax.wrap(SmallNet(), depth=half("depth"), log_sigma=half("log_sigma"))
     variables = draw_variables(SmallNet(), images)
     truth = jnp.full((3, 16, 32), 2.0)
-    oracle = grumo_jax.GradientUncertainty(network, reference=grumo_jax.GroundTruth())
+    oracle = grumo_jax.GradientUncertainty(network, references=grumo_jax.GroundTruth())
     both = {1: oracle, 0: grumo_jax.GradientUncertainty.uncertainty_only(network)}
     estimates = grumo_jax.estimate_together(both, variables, images, ground_truth=truth)
     for references, estimate in estimates.items():
@@ -250,7 +252,7 @@ def test_recipes_are_one_line(small, images):
 
 
 def test_dropout_ensemble_takes_the_models_own_rate():
-    models = [grumo_jax.Monodepth2(dropout_rate=rate, **TINY) for rate in (0.5, 0.0)]
+    models = [grumo_jax.Monodepth2.tiny(dropout_rate=rate) for rate in (0.5, 0.0)]
     assert grumo_jax.DropoutEnsemble(models[0]).used_rate == 0.5
     assert grumo_jax.DropoutEnsemble(models[0], rate=0.1).used_rate == 0.1
     assert grumo_jax.DropoutEnsemble(models[1]).used_rate == 0.2
@@ -258,7 +260,7 @@ def test_dropout_ensemble_takes_the_models_own_rate():
 
 
 def test_wrap_keeps_what_the_network_says_of_itself():
-    model = grumo_jax.Monodepth2(predict_uncertainty=True, **TINY)
+    model = grumo_jax.Monodepth2.tiny(predict_uncertainty=True)
     described = model.as_depth_network()
     assert grumo_jax.wrap(model) == described
     assert grumo_jax.wrap(grumo_jax.wrap(model)) == described
@@ -273,7 +275,7 @@ def test_one_name_is_as_good_as_a_tuple_of_one(small, images):
         lambda names: grumo_jax.InferenceDropout(network, layers=names, samples=2),
         lambda names: grumo_jax.GradientUncertainty(network, layers=names),
         lambda names: grumo_jax.GradientUncertainty(
-            network, reference=grumo_jax.FeatureNoise(layers=names)
+            network, references=grumo_jax.FeatureNoise(layers=names)
         ),
     )
     for make in makers:

@@ -35,7 +35,7 @@ def forward_passes():
 def averaged(network):
     """`grad-averaged`, its references unrolled: XLA counts the body of a loop over them once."""
     whole = grumo_jax.GradientUncertainty.averaged(network)
-    parts = [dataclasses.replace(whole, reference=r) for r in whole.references]
+    parts = [dataclasses.replace(whole, references=r) for r in whole.references]
     return lambda v, x, key: [part(v, x, key).uncertainty for part in parts]
 
 
@@ -64,7 +64,7 @@ def test_all_layers_cost_what_the_earliest_costs(forward_passes):
 @pytest.mark.slow
 def test_feature_references_share_the_encoder(forward_passes):
     cost = forward_passes(
-        lambda model: grumo_jax.GradientUncertainty(model, reference=grumo_jax.FeatureDropout())
+        lambda model: grumo_jax.GradientUncertainty(model, references=grumo_jax.FeatureDropout())
     )
     assert cost < 1.8
 

@@ -152,8 +152,8 @@ def estimates(case):
     layers = [model.decoder_layers[k] for k in (4, 6, 8)]
     estimators = {
         "layers": grad(layers=layers, combine="std"),
-        "references": grad(reference=references[1:]),
-        "variance": grad(reference=references, loss="variance"),
+        "references": grad(references=references[1:]),
+        "variance": grad(references=references, loss="variance"),
         "post": grumo_jax.PostProcessing(model),
         "test_time": grumo_jax.TestTimeVariance(model, references=references),
     }

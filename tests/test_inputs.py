@@ -31,7 +31,7 @@ class Pair(nn.Module):
 
 ESTIMATORS = [
     grumo_jax.PostProcessing,
-    lambda model: grumo_jax.GradientUncertainty(model, reference=(Flip(), Noise())),
+    lambda model: grumo_jax.GradientUncertainty(model, references=(Flip(), Noise())),
     lambda model: grumo_jax.TestTimeVariance(model, references=(Flip(), Noise())),
     lambda model: grumo_jax.InferenceDropout(model, samples=2),
     grumo_jax.RowBaseline,
@@ -54,7 +54,7 @@ def test_gray_says_why_not():
     with pytest.raises(
         GrumoError, match=r"Gray\(\) makes red, green and blue .* 4 channels; leave"
     ):
-        grumo_jax.GradientUncertainty(Net(), reference=Gray())(variables, images)
+        grumo_jax.GradientUncertainty(Net(), references=Gray())(variables, images)
 
 
 @pytest.mark.parametrize("make", ESTIMATORS)
@@ -268,7 +268,7 @@ def test_what_a_network_once_kept_of_itself_is_no_hindrance(images):
 
 def test_ground_truth_is_an_array(small, images):
     network, variables = small
-    oracle = grumo_jax.GradientUncertainty(network, reference=grumo_jax.GroundTruth())
+    oracle = grumo_jax.GradientUncertainty(network, references=grumo_jax.GroundTruth())
     for wrong, found in (([1.0, 2.0], "is a list"), (images, r"has shape \(3, 32, 64, 3\)")):
         with pytest.raises(GrumoError, match=f"ground_truth {found}; expected an array"):
             oracle(variables, images, ground_truth=wrong)

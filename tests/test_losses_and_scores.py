@@ -130,8 +130,8 @@ def test_resize_has_half_pixel_centres_and_no_antialiasing():
             ({"uncertainty_weight": w}, f"uncertainty_weight is {w}; it must be finite and at lea")
             for w in (-1.0, float("nan"), float("inf"))
         ),
-        ({"reference": ()}, "reference is empty; name at least one"),
-        ({"reference": "flip"}, "'flip' is no reference; expected an ImageReference"),
+        ({"references": ()}, "references is empty; name at least one"),
+        ({"references": "flip"}, "'flip' is no reference; expected an ImageReference"),
         ({"layers": []}, "layers is empty; name at least one"),
     ],
 )
@@ -152,7 +152,7 @@ def test_the_weight_may_be_differentiated(small, images):
 
 
 def test_weight_without_log_sigma_is_explained(images):
-    model = grumo_jax.Monodepth2(encoder_widths=(8, 8, 8, 16, 16), decoder_widths=(4, 4, 8, 8, 8))
+    model = grumo_jax.Monodepth2.tiny()
     variables = draw_variables(model, images)
     estimator = grumo_jax.GradientUncertainty(model, uncertainty_weight=2.0)
     with pytest.raises(grumo_jax.GrumoError, match="the network predicts no log σ"):

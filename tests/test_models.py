@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import TINY, draw_variables
+from helpers import draw_variables
 
 import grumo_jax
 
@@ -34,7 +34,7 @@ def test_output_is_a_frozen_pytree(tiny, images):
 @pytest.fixture(scope="module")
 def training(images):
     """A network that predicts depth, in training mode: variables, (variables, key) → result."""
-    model = grumo_jax.Monodepth2(output="depth", scales=(0,), dropout_rate=0.5, **TINY)
+    model = grumo_jax.Monodepth2.tiny(output="depth", scales=(0,), dropout_rate=0.5)
 
     @jax.jit
     def train(variables, key):
@@ -113,6 +113,6 @@ def test_bfloat16_network_gives_float32_depth_near_by(tiny, images, output):
     ],
 )
 def test_errors_name_the_problem(change, shape, dtype, message):
-    model = grumo_jax.Monodepth2(**{**TINY, **change})
+    model = grumo_jax.Monodepth2.tiny(**change)
     with pytest.raises(grumo_jax.GrumoError, match=message):
         jax.eval_shape(model.init, jax.random.key(0), jnp.zeros(shape, dtype))

@@ -80,7 +80,7 @@ def test_any_layer_and_any_reference(network, weights, kitti):
         grumo_jax.FeatureDropout(),
         grumo_jax.FeatureNoise(),
     )
-    estimator = grumo_jax.GradientUncertainty.averaged(network, reference=references)
+    estimator = grumo_jax.GradientUncertainty.averaged(network, references=references)
     estimate = estimator(weights, kitti[:1], jax.random.key(0))
     layers = grumo_jax.choose_layers(network, weights, kitti[:1], "decoder")
     assert set(estimate.layer_scores) == set(layers)

@@ -1,4 +1,5 @@
 import zlib
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -64,7 +65,10 @@ def test_rotating_there_and_back_keeps_the_middle(degrees, size):
     assert np.all(np.abs(np.asarray(back)[middle] - (y + 100 * x)[middle]) <= 202)
 
 
-predict = jax.jit(views.reference_depths, static_argnums=(0, 3))
+@partial(jax.jit, static_argnums=(0, 3))
+def predict(network, variables, images, references, key=None, **options):
+    inside = (network, variables, images)
+    return views.reference_depths(*inside, draws.number(references), key, **options)
 
 
 def test_reference_depths_are_predictions_on_augmented_images(small, images):
@@ -106,14 +110,14 @@ def test_users_own_reference(small, images):
             return jnp.roll(maps, -self.pixels, axis=2)
 
     model, variables = small
-    estimator = jax.jit(grumo_jax.GradientUncertainty(model, reference=Shift()))
+    estimator = jax.jit(grumo_jax.GradientUncertainty(model, references=Shift()))
     estimate = estimator(variables, images)
     assert 0 < estimate.uncertainty.mean() < 1
 
 
 def test_errors_name_the_problem(small, images):
     model, variables = small
-    oracle = grumo_jax.GradientUncertainty(model, reference=grumo_jax.GroundTruth())
+    oracle = grumo_jax.GradientUncertainty(model, references=grumo_jax.GroundTruth())
     with pytest.raises(grumo_jax.GrumoError, match=r"ground_truth=depth"):
         oracle(variables, images)
     with pytest.raises(grumo_jax.GrumoError, match=r"\(3, 8, 8\); expected \(3, 32, 64\)"):
@@ -126,7 +130,7 @@ def test_errors_name_the_problem(small, images):
         with pytest.raises(grumo_jax.GrumoError, match=message):
             make()
     with pytest.raises(grumo_jax.GrumoError, match="'flip' is no reference"):
-        grumo_jax.GradientUncertainty(model, reference=("flip",))
+        grumo_jax.GradientUncertainty(model, references=("flip",))
 
 
 # --- what is drawn
@@ -182,7 +186,7 @@ def test_unknown_ground_truth_is_no_nan(small, images):
     """So that `jax_debug_nans` finds the user's own."""
     network, variables = small
     truth = jnp.ones((3, 32, 64)).at[:, :4].set(0.0)
-    grad = grumo_jax.GradientUncertainty(network, reference=grumo_jax.GroundTruth())
+    grad = grumo_jax.GradientUncertainty(network, references=grumo_jax.GroundTruth())
     with jax.debug_nans(True):
         estimate = grad(variables, images, ground_truth=truth)
     assert jnp.isinf(estimate.reference_depth[:, 0, :4]).all()

@@ -22,8 +22,9 @@ from training_runs import (
 )
 
 import grumo_jax
+from grumo_jax._internal.meshes import replicated, shared
 from grumo_jax.networks import checkpoint
-from grumo_jax.training.devices import make_mesh, replicated, shared
+from grumo_jax.training.devices import make_mesh
 from grumo_jax.training.feeding import Fit
 from grumo_jax.training.loop import TrainingDiverged, TrainingInterrupted
 from grumo_jax.training.settings import Settings

@@ -11,11 +11,12 @@ from grumo_jax.errors import GrumoError
 from grumo_jax.estimators import GradientUncertainty
 from grumo_jax.losses import Loss, LossName, Space, check_loss
 from grumo_jax.networks.layouts import find_layout
-from grumo_jax.networks.network import DepthNetwork, as_names, as_network
+from grumo_jax.networks.network import DepthNetwork, Model, Variables, as_names, as_network
 from grumo_jax.references import (
     NAMED_REFERENCES,
     PAPER_REFERENCES,
     Reference,
+    as_references,
     check_reference,
 )
 from grumo_jax.scores import Combination, Reduction, check_score
@@ -44,8 +45,7 @@ class Signal:
     uncertainty_weight: float = 0.0
 
     def __post_init__(self) -> None:
-        if isinstance(self.references, Reference):
-            object.__setattr__(self, "references", (self.references,))
+        object.__setattr__(self, "references", as_references(self.references))
         check_loss(self.loss, self.space, self.uncertainty_weight)
         for reference in self.references:
             check_reference(reference)
@@ -118,8 +118,8 @@ class Grid:
     @classmethod
     def of(
         cls,
-        model: Any,
-        variables: Any,
+        model: Model,
+        variables: Variables,
         images: Any,
         *,
         layers: LayerNames = "decoder",
@@ -177,7 +177,7 @@ class Grid:
         grid.check(network, variables, images)
         return grid
 
-    def check(self, network: DepthNetwork, variables: Any, images: Any) -> None:
+    def check(self, network: DepthNetwork, variables: Variables, images: Any) -> None:
         """Check that the grid fits a network, without running anything.
 
         Args:
@@ -209,13 +209,13 @@ class Grid:
             "reductions": list(self.reductions),
         }
 
-    def estimators(self, model: Any) -> Iterator[GradientUncertainty]:
+    def estimators(self, model: Model) -> Iterator[GradientUncertainty]:
         """The estimator of each setting, in the order of the axes, the last one fastest."""
         for signal, site, reduction in itertools.product(self.signals, self.sites, self.reductions):
             yield GradientUncertainty(
                 model,
                 layers=site.layers,
-                reference=signal.references or PAPER_REFERENCES,
+                references=signal.references or PAPER_REFERENCES,
                 loss=signal.loss,
                 space=signal.space,
                 reduction=reduction,
@@ -248,7 +248,7 @@ def _references_of(
 
 
 def single_sites(
-    network: DepthNetwork, variables: Any, images: Any, layers: LayerNames
+    network: DepthNetwork, variables: Variables, images: Any, layers: LayerNames
 ) -> tuple[Site, ...]:
     """A site of each layer, with its number where that is how it was given."""
     return tuple(

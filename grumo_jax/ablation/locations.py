@@ -31,7 +31,7 @@ from grumo_jax.estimators.views import augment
 from grumo_jax.metrics import depth_errors
 from grumo_jax.metrics.masked import is_depth, median_ratio
 from grumo_jax.networks.layouts import Layout, as_edit, find_layout
-from grumo_jax.networks.network import DepthNetwork
+from grumo_jax.networks.network import DepthNetwork, Variables
 from grumo_jax.references import Flip, ImageReference
 
 Replacement = Literal["zero", "mean", "noise", "reference"]
@@ -41,7 +41,7 @@ Effect = Callable[[Estimate, Estimate], Any]
 
 def ablate_locations(
     estimator: Any,
-    variables: Any,
+    variables: Variables,
     images: jax.Array,
     layer: str | int,
     effect: Effect,
@@ -137,7 +137,7 @@ def ablate_locations(
 
 
 def _held(
-    estimator: Estimator, variables: Any, images: jax.Array, call: Call
+    estimator: Estimator, variables: Variables, images: jax.Array, call: Call
 ) -> tuple[tuple[str, ...], int]:
     """Layers from which on each location has activations of its own, and how many times over."""
     if call.is_input:
@@ -242,7 +242,7 @@ class _Place:
 
     @classmethod
     def find(
-        cls, network: DepthNetwork, variables: Any, images: jax.Array, layer: str | int
+        cls, network: DepthNetwork, variables: Variables, images: jax.Array, layer: str | int
     ) -> "_Place":
         """Look a layer up.
 

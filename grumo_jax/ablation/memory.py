@@ -2,19 +2,22 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 
 from grumo_jax.activations.calls import list_calls
-from grumo_jax.networks.network import DepthNetwork
+from grumo_jax.networks.network import DepthNetwork, Variables
 
 MEMORY = 2**29
 """Bytes that the activations of what is computed together may take, by default."""
 
 
 def elements_within(
-    memory: int, network: DepthNetwork, variables: Any, images: jax.Array, layers: Sequence[str]
+    memory: int,
+    network: DepthNetwork,
+    variables: Variables,
+    images: jax.Array,
+    layers: Sequence[str],
 ) -> int:
     """How many times all activations from the earliest of the layers on fit into memory; 1 or more.
 

@@ -1,6 +1,6 @@
 """What single pixels of the output contribute to Grad: their own losses' gradients."""
 
-from typing import Any
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -12,14 +12,14 @@ from grumo_jax.errors import GrumoError
 from grumo_jax.estimators import GradientUncertainty, Inputs
 from grumo_jax.estimators.backward import outputs_vjp
 from grumo_jax.estimators.base import check_call, shared_views
-from grumo_jax.estimators.gradient import to_maps
-from grumo_jax.losses import LossName, may_count, pixel_losses
+from grumo_jax.losses import may_count, pixel_losses
+from grumo_jax.networks.network import Variables
 from grumo_jax.scores import Reduction, check_score, reduce_channels
 
 
 def pixel_gradients(
     estimator: GradientUncertainty,
-    variables: Any,
+    variables: Variables,
     images: jax.Array,
     pixels: jax.Array,
     key: jax.Array | None = None,
@@ -68,24 +68,14 @@ def pixel_gradients(
         >>> run(variables, images)["layers_2"].shape
         (2, 1, 1, 32, 64)
     """
-    loss = _named_loss(estimator)
+    _check_estimator(estimator)
     check_call((estimator,), images, key)
     pixels = jnp.asarray(pixels)
     _check(pixels, reduction)
     views = shared_views((estimator,), variables, images, key)
     references = estimator.reference_depths(Inputs(variables, images, key, ground_truth, views))
     network = estimator.network
-
-    def losses_of(depth: jax.Array, log_sigma: jax.Array | None) -> jax.Array:
-        return pixel_losses(
-            depth,
-            log_sigma,
-            references,
-            loss=loss,
-            space=estimator.space,
-            uncertainty_weight=estimator.uncertainty_weight,
-        )
-
+    losses_of = partial(pixel_losses, references=references, **estimator.loss_options)
     layers = estimator.layer_names(variables, images)
     outputs, pull_back = outputs_vjp(
         network, variables, images, layers, log_sigma=may_count(estimator.uncertainty_weight)
@@ -99,19 +89,18 @@ def pixel_gradients(
         inside = (row >= 0) & (row < losses.shape[2]) & (column >= 0) & (column < losses.shape[3])
         only = jnp.zeros_like(losses).at[:, place % count, row, column].set(1)
         only = jnp.where(inside, only, jnp.nan)
-        pulled = jax.tree.map(lambda g: g[None], pull_back(to_outputs(only)))
-        gradients = to_maps(network, pulled, images)
+        gradients = pull_back(to_outputs(only))
         if reduction is None:
             return gradients
         return {name: reduce_channels(g, reduction) for name, g in gradients.items()}
 
     chunk = elements_within(memory, network, variables, images, layers)
     found = map_chunks(one, jnp.arange(len(pixels) * count), chunk)
-    return {name: g.reshape(len(pixels), count, *g.shape[2:]) for name, g in found.items()}
+    return {name: g.reshape(len(pixels), count, *g.shape[1:]) for name, g in found.items()}
 
 
-def _named_loss(estimator: GradientUncertainty) -> LossName:
-    """The estimator's loss, if it is one that is a mean over pixels."""
+def _check_estimator(estimator: GradientUncertainty) -> None:
+    """Refuse losses that need not be means over pixels."""
     if not isinstance(estimator, GradientUncertainty):
         raise GrumoError(
             f"pixel_gradients takes Grad apart, a GradientUncertainty; this is a "
@@ -122,7 +111,6 @@ def _named_loss(estimator: GradientUncertainty) -> LossName:
             "the estimator's loss is a function of its own, which need not be a mean over pixels; "
             "pixel_gradients needs one of the losses with names"
         )
-    return estimator.loss
 
 
 def _check(pixels: jax.Array, reduction: str | None) -> None:

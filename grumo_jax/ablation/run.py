@@ -25,7 +25,7 @@ from grumo_jax.evaluation.protocol import Protocol
 from grumo_jax.evaluation.results import Results, Row
 from grumo_jax.evaluation.rows import plain
 from grumo_jax.evaluation.targets import Targets
-from grumo_jax.networks.network import DepthNetwork, as_network
+from grumo_jax.networks.network import DepthNetwork, Model, Variables, as_network
 from grumo_jax.references import GroundTruth
 
 AREAS = ("ause", "aurg")
@@ -33,8 +33,8 @@ AREAS = ("ause", "aurg")
 
 def ablate(
     grid: Grid,
-    model: Any,
-    variables: Any,
+    model: Model,
+    variables: Variables,
     source: Source,
     path: str | Path,
     *,
@@ -93,7 +93,7 @@ class _Run:
 
     grid: Grid
     network: DepthNetwork
-    variables: Any
+    variables: Variables
     batches: Batches
 
     def configuration(self) -> dict[str, Any]:
@@ -144,7 +144,7 @@ class _Run:
         """(variables, images, targets) → measures (signals, sites, reductions, B), compiled."""
 
         @jax.jit
-        def measure(variables: Any, images: jax.Array, targets: Targets) -> Any:
+        def measure(variables: Variables, images: jax.Array, targets: Targets) -> Any:
             return ablate_settings(
                 self.grid,
                 self.network,

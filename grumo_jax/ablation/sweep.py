@@ -12,13 +12,12 @@ from grumo_jax._internal.checks import check_images
 from grumo_jax._internal.vmap_or_loop import vmap_or_loop
 from grumo_jax.ablation.grid import Grid, Signal, Site
 from grumo_jax.errors import GrumoError
-from grumo_jax.estimators.backward import Outputs, one_by_one, outputs_vjp
+from grumo_jax.estimators.backward import Losses, loss_gradients
 from grumo_jax.estimators.draws import Numbered, number
-from grumo_jax.estimators.gradient import to_maps
-from grumo_jax.estimators.views import numbered_depths
+from grumo_jax.estimators.views import reference_depths
 from grumo_jax.losses import Loss, LossName, Space, consistency_loss
-from grumo_jax.networks.network import DepthNetwork, as_network
-from grumo_jax.scores import Reduction, combine, normalize, reduce_channels, resize
+from grumo_jax.networks.network import DepthNetwork, Model, Variables, as_network
+from grumo_jax.scores import Reduction, combine, reduce_channels, to_maps
 
 Measure = Callable[[jax.Array, jax.Array], Any]
 """(depth (B, H, W), uncertainty (B, H, W)) → any tree of arrays."""
@@ -26,8 +25,8 @@ Measure = Callable[[jax.Array, jax.Array], Any]
 
 def ablate_settings(
     grid: Grid,
-    model: Any,
-    variables: Any,
+    model: Model,
+    variables: Variables,
     images: jax.Array,
     measure: Measure,
     key: jax.Array | None = None,
@@ -80,8 +79,7 @@ def ablate_settings(
         raise GrumoError("a reference draws random numbers: pass a key, such as jax.random.key(0)")
     network = as_network(model)
     grid.check(network, variables, images)
-    compared = _reference_depths(grid, network, variables, images, key, ground_truth)
-    depth, gradients, places = _gradients(grid, network, variables, images, compared)
+    depth, gradients, places = _gradients(grid, network, variables, images, key, ground_truth)
     score = partial(_measure_sites, grid, depth, measure)
     return _for_each_signal(grid.signals, gradients, places, score)
 
@@ -109,63 +107,43 @@ def distinct_terms(signals: Iterable[Signal]) -> list[_Term]:
     return list(terms)
 
 
-def _reference_depths(
-    grid: Grid,
-    network: DepthNetwork,
-    variables: Any,
-    images: jax.Array,
-    key: jax.Array | None,
-    ground_truth: jax.Array | None,
-) -> dict[Numbered, jax.Array]:
-    """Each distinct numbered reference's depth (B, H, W)."""
-    numbered = dict.fromkeys(one for signal in grid.signals for one in number(signal.references))
-    return numbered_depths(
-        network, variables, images, list(numbered), key, ground_truth=ground_truth
-    )
-
-
 def _gradients(
     grid: Grid,
     network: DepthNetwork,
-    variables: Any,
+    variables: Variables,
     images: jax.Array,
-    compared: dict[Numbered, jax.Array],
+    key: jax.Array | None,
+    ground_truth: jax.Array | None,
 ) -> tuple[jax.Array, dict[str, jax.Array], dict[_Term, list[int]]]:
     """Depth (B, H, W), gradients {layer: (L, B, h, w, C)}, and the terms' places among the L."""
+    numbered = list(dict.fromkeys(n for s in grid.signals for n in number(s.references)))
+    compared = reference_depths(
+        network, variables, images, numbered, key, ground_truth=ground_truth
+    )
 
-    layers = tuple(dict.fromkeys(name for site in grid.sites for name in site.layers))
-    terms = distinct_terms(grid.signals)
-    outputs, pull_back = outputs_vjp(network, variables, images, layers, log_sigma=_SIGMA in terms)
-    places: dict[_Term, list[int]] = {}
-    cotangents, total = [], 0
-    for term in terms:
-        # Each by itself: of a loss that is not finite, 0 times the gradient would be NaN.
-        found = _cotangents(term, compared, outputs)
-        count = found[0].shape[0]
-        places[term], total = list(range(total, total + count)), total + count
-        cotangents.append(found)
-    together = jax.tree.map(lambda *parts: jnp.concatenate(parts), *cotangents)
-    gradients = vmap_or_loop(pull_back, together)
-    return outputs[0], to_maps(network, gradients, images), places
-
-
-def _cotangents(term: _Term, compared: dict[Numbered, jax.Array], outputs: Outputs) -> Outputs:
-    """Gradients (L, B, H, W) of a term's L losses with respect to depth and log σ."""
-    references, loss, space = term
-
-    def losses_of(depth: jax.Array, log_sigma: jax.Array | None) -> jax.Array:
-        none = jnp.zeros((depth.shape[0], 0, *depth.shape[1:]), depth.dtype)
-        return consistency_loss(
-            depth,
-            log_sigma,
-            jnp.stack([compared[one] for one in references], axis=1) if references else none,
+    def losses_of(term: _Term) -> Losses:
+        references, loss, space = term
+        own = np.array([numbered.index(one) for one in references], int)
+        return partial(
+            consistency_loss,
+            references=compared[:, own],
             loss=loss,
             space=space,
             uncertainty_weight=1.0 if term == _SIGMA else 0.0,
         )
 
-    losses, pull_back = jax.vjp(losses_of, *outputs)
-    return jax.vmap(pull_back)(one_by_one(losses))
+    terms = distinct_terms(grid.signals)
+    depth, losses, gradients = loss_gradients(
+        network,
+        variables,
+        images,
+        tuple(dict.fromkeys(name for site in grid.sites for name in site.layers)),
+        [losses_of(term) for term in terms],
+        log_sigma=_SIGMA in terms,
+    )
+    ends = np.cumsum([found.shape[1] for found in losses]).tolist()
+    places = map(range, [0, *ends], ends)
+    return depth, gradients, dict(zip(terms, map(list, places), strict=True))
 
 
 def _for_each_signal(
@@ -216,7 +194,7 @@ def _maps(
     """Gradients (L, B, h, w, C) to normalised maps (R, L, B, H, W)."""
     height, width = size
     scores = jnp.stack([reduce_channels(gradients, reduction) for reduction in reductions])
-    return normalize(resize(scores, (height, width)), limits=scores)
+    return to_maps(scores, (height, width))[0]
 
 
 def _at_site(site: Site, maps: dict[str, jax.Array]) -> jax.Array:

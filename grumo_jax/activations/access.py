@@ -18,9 +18,12 @@ from grumo_jax.activations.arrays import map_arrays, only_arrays
 from grumo_jax.activations.calls import Call, check_editable, edit_calls, list_calls, run
 from grumo_jax.activations.names import LayerNames, find_layers
 from grumo_jax.errors import LayerError
+from grumo_jax.networks.network import Model, Variables
 
 
-def activation_shapes(model: Any, variables: Any, images: Any, **kwargs: Any) -> dict[str, Any]:
+def activation_shapes(
+    model: Model, variables: Variables, images: Any, **kwargs: Any
+) -> dict[str, Any]:
     """List the layers of a model, in the order in which they end. Nothing is computed.
 
     Returns:
@@ -46,7 +49,7 @@ def activation_shapes(model: Any, variables: Any, images: Any, **kwargs: Any) ->
 
 
 def capture_activations(
-    model: Any, variables: Any, images: Any, layers: LayerNames, **kwargs: Any
+    model: Model, variables: Variables, images: Any, layers: LayerNames, **kwargs: Any
 ) -> Any:
     """Return the outputs of the named layers.
 
@@ -74,8 +77,8 @@ def capture_activations(
 
 
 def activation_gradients(
-    model: Any,
-    variables: Any,
+    model: Model,
+    variables: Variables,
     images: Any,
     layers: LayerNames,
     loss: Callable[[Any], jax.Array],
@@ -116,8 +119,8 @@ def activation_gradients(
 
 
 def activation_vjp(
-    model: Any,
-    variables: Any,
+    model: Model,
+    variables: Variables,
     images: Any,
     layers: LayerNames,
     *,
@@ -182,8 +185,8 @@ def activation_vjp(
 
 
 def edit_activations(
-    model: Any,
-    variables: Any,
+    model: Model,
+    variables: Variables,
     images: Any,
     edits: Mapping[str, Callable[[Any], Any]] | Mapping[int, Callable[[Any], Any]],
     **kwargs: Any,
@@ -218,7 +221,7 @@ def edit_activations(
     return run(model, variables, images, kwargs, visit=edit_calls(by_call))[0]
 
 
-def apply_model(model: Any, variables: Any, images: Any, **kwargs: Any) -> Any:
+def apply_model(model: Model, variables: Variables, images: Any, **kwargs: Any) -> Any:
     """Run a model of any kind, with nothing watched, and return its output.
 
     Example:
@@ -232,7 +235,11 @@ def apply_model(model: Any, variables: Any, images: Any, **kwargs: Any) -> Any:
 
 
 def _capture(
-    model: Any, variables: Any, images: Any, calls: Mapping[str, Call], kwargs: Mapping[str, Any]
+    model: Model,
+    variables: Variables,
+    images: Any,
+    calls: Mapping[str, Call],
+    kwargs: Mapping[str, Any],
 ) -> dict[str, Any]:
     paths = frozenset(call.path for call in calls.values())
     _, captured = run(model, variables, images, kwargs, capture=paths)

@@ -22,7 +22,7 @@ from grumo_jax.activations.kinds import is_nnx, loaded_nnx
 from grumo_jax.activations.mode import check_arguments, check_mode
 from grumo_jax.activations.traces import has_custom_derivative, traced_anew
 from grumo_jax.errors import LayerError
-from grumo_jax.networks.network import DepthNetwork, matches
+from grumo_jax.networks.network import DepthNetwork, Model, Variables, matches
 
 INPUT = "input"
 """The name of the network's input, unless a module is called so."""
@@ -70,8 +70,8 @@ class Call:
 
 
 def run(
-    model: Any,
-    variables: Any,
+    model: Model,
+    variables: Variables,
     images: Any,
     kwargs: Mapping[str, Any],
     *,
@@ -118,7 +118,7 @@ def _one_after_another(first: _linen.Visit, second: _linen.Visit) -> _linen.Visi
 
 
 def list_calls(
-    model: Any, variables: Any, images: Any, kwargs: Mapping[str, Any] | None = None
+    model: Model, variables: Variables, images: Any, kwargs: Mapping[str, Any] | None = None
 ) -> tuple[Call, ...]:
     """List every call of every submodule in the order in which they end; nothing is computed.
 
@@ -145,7 +145,7 @@ def list_calls(
             seen.append((path, index, type(module), _shapes(output), *said))
         return output
 
-    def forward(variables: Any, images: Any) -> Any:
+    def forward(variables: Variables, images: Any) -> Any:
         return run(model, variables, images, kwargs or {}, visit=visit, capture=None)[1]
 
     with traced_anew():

@@ -16,12 +16,12 @@ from grumo_jax.activations.calls import (
 from grumo_jax.activations.kinds import is_bridge, is_convolution, is_linear
 from grumo_jax.errors import LayerError
 from grumo_jax.networks.layouts import Layout, find_layout, picture_size
-from grumo_jax.networks.network import DepthNetwork, as_network
+from grumo_jax.networks.network import DepthNetwork, Model, Variables, as_network
 
 Role = Literal["gradient", "decoder", "dropout", "features"]
 
 
-def choose_layers(model: Any, variables: Any, images: Any, role: Role) -> tuple[str, ...]:
+def choose_layers(model: Model, variables: Variables, images: Any, role: Role) -> tuple[str, ...]:
     """Name the layers that an estimator uses where it was given none.
 
     What the network says of itself counts first (`Monodepth2` does, and `wrap` takes names).
@@ -84,7 +84,7 @@ def choose_layers(model: Any, variables: Any, images: Any, role: Role) -> tuple[
 
 
 def _nearest_to_quarter(
-    network: DepthNetwork, variables: Any, images: Any, decoder: Sequence[str]
+    network: DepthNetwork, variables: Variables, images: Any, decoder: Sequence[str]
 ) -> str:
     if len(decoder) == 1:
         return decoder[0]
@@ -120,7 +120,7 @@ def _check_decoder(shaping: Sequence[Call], decoder: Sequence[Call]) -> None:
 
 
 def _shaping_depth(
-    network: DepthNetwork, variables: Any, images: Any, calls: Sequence[Call]
+    network: DepthNetwork, variables: Variables, images: Any, calls: Sequence[Call]
 ) -> list[Call]:
     """Calls that may make up a decoder: maps and tokens that depth depends on, and hidden ones."""
     linear = [call for call in calls if call.own_weights or _mixes(call.kind)]
@@ -161,11 +161,11 @@ def _no_convolution(network: DepthNetwork, calls: Sequence[Call]) -> str:
 
 
 def _reaching_depth(
-    network: DepthNetwork, variables: Any, images: Any, calls: Sequence[Call]
+    network: DepthNetwork, variables: Variables, images: Any, calls: Sequence[Call]
 ) -> set[str]:
     """Names of the calls whose outputs depth depends on, read off the traced program."""
 
-    def forward(offsets: dict[str, jax.Array], variables: Any, images: Any) -> jax.Array:
+    def forward(offsets: dict[str, jax.Array], variables: Variables, images: Any) -> jax.Array:
         edits = {
             (c.path, c.index): (lambda output, name=c.name: output + offsets[name]) for c in calls
         }

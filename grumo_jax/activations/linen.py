@@ -17,6 +17,7 @@ from flax import linen as nn
 from grumo_jax.activations.arrays import only_arrays
 from grumo_jax.activations.traces import is_in_branch_or_loop
 from grumo_jax.errors import GrumoError
+from grumo_jax.networks.network import Variables
 
 Check = Callable[[str, Any, Sequence[Any], Mapping[str, Any]], None]
 """(path, submodule, arguments of its call, keyword arguments), called before a submodule is."""
@@ -58,7 +59,7 @@ class _Unequal(str):
 
 def run(
     module: nn.Module,
-    variables: Any,
+    variables: Variables,
     images: Any,
     kwargs: Mapping[str, Any],
     *,

@@ -5,6 +5,7 @@ from typing import Any
 
 from grumo_jax.activations.kinds import is_attention, is_dropout, is_nnx, is_norm, loaded_nnx
 from grumo_jax.errors import GrumoError
+from grumo_jax.networks.network import Variables
 
 SWITCHES = {"train", "training", "is_training", "deterministic", "use_running_average"}
 """What calls name the mode by."""
@@ -63,7 +64,7 @@ def _setting(name: str, module: Any, args: Sequence[Any], kwargs: Mapping[str, A
     return bool(getattr(module, name, None) if given is None else given)
 
 
-def check_arguments(variables: Any, kwargs: Mapping[str, Any]) -> None:
+def check_arguments(variables: Variables, kwargs: Mapping[str, Any]) -> None:
     """Raise a `GrumoError` for what a linen module's apply cannot be given here."""
     if not isinstance(variables, Mapping):
         raise GrumoError(

@@ -10,13 +10,15 @@ import numpy as np
 from grumo_jax.activations.calls import Call, find_calls, list_calls
 from grumo_jax.activations.choose import choose_layers
 from grumo_jax.errors import LayerError
-from grumo_jax.networks.network import as_network
+from grumo_jax.networks.network import Model, Variables, as_network
 
 LayerNames = str | int | Sequence[str | int]
 """As `name_layers` takes them."""
 
 
-def name_layers(model: Any, variables: Any, images: Any, layers: LayerNames) -> tuple[str, ...]:
+def name_layers(
+    model: Model, variables: Variables, images: Any, layers: LayerNames
+) -> tuple[str, ...]:
     """Names of layers that may have been given by number.
 
     Args:
@@ -32,9 +34,7 @@ def name_layers(model: Any, variables: Any, images: Any, layers: LayerNames) -> 
     Example:
         >>> import jax, jax.numpy as jnp
         >>> import grumo_jax
-        >>> model = grumo_jax.Monodepth2(
-        ...     encoder_widths=(8, 8, 8, 16, 16), decoder_widths=(4, 4, 8, 8, 8)
-        ... )
+        >>> model = grumo_jax.Monodepth2.tiny()
         >>> images = jnp.zeros((1, 32, 64, 3))
         >>> variables = jax.eval_shape(model.init, jax.random.key(0), images)
         >>> name_layers(model, variables, images, [6, "encoder/conv1"])
@@ -44,15 +44,14 @@ def name_layers(model: Any, variables: Any, images: Any, layers: LayerNames) -> 
 
 
 def number_layers(
-    model: Any, variables: Any, images: Any, layers: LayerNames
+    model: Model, variables: Variables, images: Any, layers: LayerNames
 ) -> list[tuple[str | None, str]]:
     """Like `name_layers`: (number, name) of each, the number None where a name was given.
 
     Example:
         >>> import jax, jax.numpy as jnp
         >>> import grumo_jax
-        >>> model = grumo_jax.Monodepth2()
-        >>> images = jax.ShapeDtypeStruct((1, 192, 640, 3), jnp.float32)
+        >>> model, images = grumo_jax.Monodepth2.tiny(), jnp.zeros((1, 32, 64, 3))
         >>> variables = jax.eval_shape(model.init, jax.random.key(0), images)
         >>> number_layers(model, variables, images, (6, "decoder/head_0"))
         [('6', 'decoder/up_1_0/conv'), (None, 'decoder/head_0')]
@@ -85,7 +84,7 @@ def number_layers(
 
 
 def find_layers(
-    model: Any, variables: Any, images: Any, layers: LayerNames, kwargs: Mapping[str, Any]
+    model: Model, variables: Variables, images: Any, layers: LayerNames, kwargs: Mapping[str, Any]
 ) -> dict[str, Call]:
     """The calls of layers given by name or number, in that order.
 

@@ -8,20 +8,55 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from grumo_jax._internal.precision import widen
+from grumo_jax._internal.vmap_or_loop import vmap_or_loop
 from grumo_jax.activations import activation_vjp
 from grumo_jax.errors import LayerError
-from grumo_jax.networks.network import DepthNetwork
+from grumo_jax.networks.layouts import find_layout
+from grumo_jax.networks.network import DepthNetwork, Variables
 
 Outputs = tuple[jax.Array, jax.Array | None]
 """Depth and log σ, (B, H, W) each, float32 or wider; or their cotangents."""
+
+Losses = Callable[[jax.Array, jax.Array | None], jax.Array]
+"""(depth, log σ) → losses (B, L), each image's its own."""
 
 NEAR_ZERO = 1e-6
 """Outputs below this count as this much where cotangents are measured."""
 
 
+def loss_gradients(
+    network: DepthNetwork,
+    variables: Variables,
+    images: jax.Array,
+    layers: Sequence[str],
+    losses: Sequence[Losses],
+    *,
+    log_sigma: bool,
+) -> tuple[jax.Array, list[jax.Array], dict[str, jax.Array]]:
+    """Depth, losses, and the losses' gradients with respect to activations.
+
+    Args:
+        network, variables, images, layers, log_sigma: see `outputs_vjp`.
+        losses: functions of the network's outputs.
+
+    Returns:
+        Depth (B, H, W), what each of the functions gives (B, L), and {layer: (L, B, h, w, C)} for
+        the losses of all of them, one after another.
+    """
+    outputs, pull_back = outputs_vjp(network, variables, images, layers, log_sigma=log_sigma)
+    found, cotangents = [], []
+    for function in losses:
+        # Each by itself: of a loss that is not finite, 0 times the gradient would be NaN.
+        values, to_outputs = jax.vjp(function, *outputs)
+        found.append(values)
+        cotangents.append(vmap_or_loop(to_outputs, _one_by_one(values)))
+    together = jax.tree.map(lambda *several: jnp.concatenate(several), *cotangents)
+    return outputs[0], found, vmap_or_loop(pull_back, together)
+
+
 def outputs_vjp(
     network: DepthNetwork,
-    variables: Any,
+    variables: Variables,
     images: jax.Array,
     layers: Sequence[str],
     *,
@@ -39,7 +74,8 @@ def outputs_vjp(
         log_sigma: whether log σ is read, too, if the network has one.
 
     Returns:
-        (outputs, pull_back); pull_back(cotangents) gives {layer: gradient, float32 or wider}.
+        (outputs, pull_back); pull_back(cotangents) gives {layer: gradient (B, h, w, C), float32
+        or wider}, and raises a `LayerError` for a layer that is no feature map of the images.
     """
 
     def read(output: Any) -> Outputs:
@@ -63,12 +99,16 @@ def outputs_vjp(
         entering = to_raw(jax.lax.stop_gradient(cotangents))
         scale = _scale(jax.tree.leaves(entering[0]), jax.tree.leaves(raw), outputs[0])
         gradients = vjp(jax.tree.map(lambda c: _of_images(scale, c), cotangents))
-        return {name: _unscaled(name, g, scale) for name, g in gradients.items()}
+        return {name: to_map(name, _unscaled(name, g, scale)) for name, g in gradients.items()}
+
+    def to_map(name: str, gradient: Any) -> jax.Array:
+        layout = find_layout(name, gradient, network.declared_layout(name), images)
+        return layout.to_map(gradient)
 
     return outputs, pull_back
 
 
-def one_by_one(losses: jax.Array) -> jax.Array:
+def _one_by_one(losses: jax.Array) -> jax.Array:
     """Cotangents (L, B, L) of losses (B, L), one loss of every image in each.
 
     Losses are each image's own, so that images do not mix. Made of the losses, the cotangents are

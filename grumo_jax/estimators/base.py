@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import jax
 from flax import struct
+from jaxtyping import Array, Float
 
 from grumo_jax._internal.checks import check_images
 from grumo_jax.activations import apply_model
@@ -16,7 +17,7 @@ from grumo_jax.errors import GrumoError
 from grumo_jax.estimators.draws import number
 from grumo_jax.estimators.values import Values, check_key, check_values, summarize
 from grumo_jax.estimators.views import Views, predict_views
-from grumo_jax.networks.network import DepthNetwork, as_network
+from grumo_jax.networks.network import DepthNetwork, Model, Variables, as_network
 from grumo_jax.references import ImageReference
 from grumo_jax.scores import normalize
 
@@ -42,9 +43,9 @@ class Estimate:
         ((2, 32, 64), (2, 32, 64))
     """
 
-    depth: jax.Array
-    uncertainty: jax.Array
-    raw: jax.Array
+    depth: Float[Array, "batch height width"]
+    uncertainty: Float[Array, "batch height width"]
+    raw: Float[Array, "batch height width"]
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Inputs:
         (1, 32, 64, 3)
     """
 
-    variables: Any
+    variables: Variables
     images: jax.Array
     key: Any
     ground_truth: jax.Array | None
@@ -102,7 +103,7 @@ class Estimator(abc.ABC):
                 [0.5, 0.5]]], dtype=float32)
     """
 
-    model: Any
+    model: Model
     definition: ClassVar[int] = 1
 
     @property
@@ -126,7 +127,7 @@ class Estimator(abc.ABC):
 
     def __call__(
         self,
-        variables: Any,
+        variables: Variables,
         images: jax.Array,
         key: jax.Array | None = None,
         *,
@@ -156,7 +157,7 @@ class Estimator(abc.ABC):
 
 def estimate_together(
     estimators: Mapping[str, Estimator],
-    variables: Any,
+    variables: Variables,
     images: jax.Array,
     key: jax.Array | None = None,
     *,
@@ -177,18 +178,13 @@ def estimate_together(
         GrumoError: if the estimators are of different networks; as `Estimator.__call__`.
 
     Example:
-        >>> import jax, jax.numpy as jnp
+        >>> import jax.numpy as jnp
         >>> from flax import linen as nn
         >>> import grumo_jax
-        >>> model = nn.Sequential([nn.Conv(8, (3, 3)), nn.relu, nn.Conv(1, (3, 3)), nn.softplus])
-        >>> images = jax.random.uniform(jax.random.key(0), (1, 32, 64, 3))
-        >>> variables = model.init(jax.random.key(1), images)
-        >>> both = {
-        ...     "grad": grumo_jax.GradientUncertainty(model),
-        ...     "post": grumo_jax.PostProcessing(model),
-        ... }
-        >>> list(grumo_jax.estimate_together(both, variables, images))
-        ['grad', 'post']
+        >>> model = nn.Sequential([lambda images: 1 + images.mean(axis=-1)])
+        >>> both = {"post": grumo_jax.PostProcessing(model), "row": grumo_jax.RowBaseline(model)}
+        >>> list(grumo_jax.estimate_together(both, {}, jnp.zeros((1, 32, 64, 3))))
+        ['post', 'row']
     """
     several = tuple(estimators.values())
     results = _checked_call(several, variables, images, key, ground_truth)
@@ -197,7 +193,7 @@ def estimate_together(
 
 def _checked_call(
     estimators: tuple[Estimator, ...],
-    variables: Any,
+    variables: Variables,
     images: jax.Array,
     key: jax.Array | None,
     ground_truth: jax.Array | None,
@@ -262,7 +258,7 @@ def _as_static(estimator: Estimator) -> Estimator | _ByIdentity:
 @partial(jax.jit, static_argnums=0)
 def _compiled(
     static: tuple[Estimator | _ByIdentity, ...],
-    variables: Any,
+    variables: Variables,
     images: jax.Array,
     key: Any,
     ground_truth: jax.Array | None,
@@ -276,7 +272,7 @@ def _compiled(
 
 
 def shared_views(
-    estimators: Sequence[Estimator], variables: Any, images: jax.Array, key: Any
+    estimators: Sequence[Estimator], variables: Variables, images: jax.Array, key: Any
 ) -> Views:
     """The predictions from augmented images that any of the estimators needs, each made once."""
     # Numbered within each estimator; the plain pass needs no such care, since XLA finds that it
@@ -285,7 +281,7 @@ def shared_views(
     return predict_views(estimators[0].network, variables, images, list(needed), key)
 
 
-def predict_depth(network: DepthNetwork, variables: Any, images: jax.Array) -> jax.Array:
+def predict_depth(network: DepthNetwork, variables: Variables, images: jax.Array) -> jax.Array:
     """Plain depth (B, H, W)."""
     return network.read_depth(apply_model(network, variables, images))
 

@@ -40,7 +40,7 @@ class InferenceDropout(Estimator):
             where None.
 
     Example:
-        >>> import jax, jax.numpy as jnp
+        >>> import jax
         >>> from flax import linen as nn
         >>> import grumo_jax
         >>> model = nn.Sequential([nn.Conv(8, (3, 3)), nn.relu, nn.Conv(1, (3, 3)), nn.softplus])

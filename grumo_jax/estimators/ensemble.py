@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from grumo_jax.activations import apply_model
 from grumo_jax.errors import GrumoError
 from grumo_jax.estimators.base import Estimate, Estimator, Inputs, normalized_estimate
+from grumo_jax.networks.network import Variables
 
 
 @dataclass(frozen=True)
@@ -24,10 +25,10 @@ class Ensemble(Estimator):
         >>> import jax, jax.numpy as jnp
         >>> from flax import linen as nn
         >>> import grumo_jax
-        >>> model = nn.Sequential([nn.Conv(8, (3, 3)), nn.relu, nn.Conv(1, (3, 3)), nn.softplus])
-        >>> images = jax.random.uniform(jax.random.key(0), (1, 32, 64, 3))
-        >>> members = [model.init(jax.random.key(seed), images) for seed in range(2)]
+        >>> network, images = nn.Conv(1, (1, 1)), jnp.ones((1, 32, 64, 3))
+        >>> members = [network.init(jax.random.key(seed), images) for seed in range(2)]
         >>> stacked = grumo_jax.stack_variables(members)
+        >>> model = grumo_jax.wrap(network, depth=jnp.exp)
         >>> grumo_jax.Ensemble(model)(stacked, images).depth.shape
         (1, 32, 64)
 
@@ -45,7 +46,7 @@ class Ensemble(Estimator):
                 "grumo_jax.stack_variables([variables, …])"
             )
 
-        def one_member(variables: Any) -> tuple[jax.Array, jax.Array]:
+        def one_member(variables: Variables) -> tuple[jax.Array, jax.Array]:
             output = apply_model(network, variables, images)
             quantity = network.to_quantity(network.read_depth(output))
             s = network.read_log_sigma(output)

@@ -1,22 +1,23 @@
 """Grad: the size of the consistency loss's gradient at decoder activations."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jaxtyping import Array, Float
 
-from grumo_jax._internal.vmap_or_loop import vmap_or_loop
 from grumo_jax.activations import LayerNames, choose_layers, name_layers
 from grumo_jax.errors import GrumoError
-from grumo_jax.estimators.backward import one_by_one, outputs_vjp
+from grumo_jax.estimators.backward import loss_gradients
 from grumo_jax.estimators.base import Estimate, Estimator, Inputs
-from grumo_jax.estimators.views import depth_form, reference_depths
+from grumo_jax.estimators.draws import number
+from grumo_jax.estimators.views import reference_depths
 from grumo_jax.losses import Loss, LossName, Space, check_loss, consistency_loss, may_count
-from grumo_jax.networks.layouts import find_layout
-from grumo_jax.networks.network import DepthNetwork, as_network
+from grumo_jax.networks.network import Model, Variables, as_network
 from grumo_jax.references import (
     PAPER_REFERENCES,
     Flip,
@@ -24,6 +25,7 @@ from grumo_jax.references import (
     ImageReference,
     Noise,
     Reference,
+    as_references,
     check_reference,
 )
 from grumo_jax.scores import (
@@ -31,9 +33,8 @@ from grumo_jax.scores import (
     Reduction,
     check_score,
     combine,
-    normalize,
     reduce_channels,
-    resize,
+    to_maps,
 )
 
 
@@ -60,9 +61,9 @@ class GradientEstimate(Estimate):
         {'layers_0': (1, 2, 32, 64)}
     """
 
-    reference_depth: jax.Array
-    loss: jax.Array
-    layer_scores: dict[str, jax.Array]
+    reference_depth: Float[Array, "batch references height width"]
+    loss: Float[Array, "batch losses"]
+    layer_scores: dict[str, Float[Array, "losses batch _ _"]]
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class GradientUncertainty(Estimator):
         layers: names of activations (`activation_shapes` lists them), or numbers of decoder
             convolutions, see `name_layers`; "decoder" for all of those; None for the one that
             `choose_layers` takes, layer 6 of `Monodepth2`.
-        reference: one `Reference` or several.
+        references: one `Reference` or several; kept as a tuple.
         loss, space, uncertainty_weight: see `consistency_loss`.
         reduction: over channels: "max", "sum", "mean" (signed) or "norm" (L2).
         combine: over layers: "mean", or as the papers do: "std" (the official program's) or "max"
@@ -95,9 +96,7 @@ class GradientUncertainty(Estimator):
     Example:
         >>> import jax, jax.numpy as jnp
         >>> import grumo_jax
-        >>> model = grumo_jax.Monodepth2(
-        ...     encoder_widths=(8, 8, 8, 16, 16), decoder_widths=(4, 4, 8, 8, 8)
-        ... )
+        >>> model = grumo_jax.Monodepth2.tiny()
         >>> images = jax.random.uniform(jax.random.key(0), (1, 32, 64, 3))
         >>> variables = jax.jit(model.init)(jax.random.key(1), images)
         >>> estimate = grumo_jax.GradientUncertainty(model)(variables, images)
@@ -109,7 +108,7 @@ class GradientUncertainty(Estimator):
     """
 
     layers: LayerNames | None = None
-    reference: Reference | Sequence[Reference] = field(default_factory=Flip)
+    references: Reference | Sequence[Reference] = (Flip(),)
     loss: LossName | Loss = "squared"
     space: Space = "depth"
     reduction: Reduction = "max"
@@ -121,17 +120,18 @@ class GradientUncertainty(Estimator):
         check_score(self.reduction, self.combine)
         if not isinstance(self.layers, str | int | Sequence | None):
             raise GrumoError(f"layers is {self.layers!r}; expected names or numbers of layers")
-        for name in ("layers", "reference"):
-            value = getattr(self, name)
-            if isinstance(value, Sequence) and not isinstance(value, str):
-                if not value:
-                    raise GrumoError(f"{name} is empty; name at least one")
-                object.__setattr__(self, name, tuple(value))
-        for reference in self.references:
+        references = as_references(self.references)
+        object.__setattr__(self, "references", references)
+        if not isinstance(self.layers, str | int | None):
+            object.__setattr__(self, "layers", tuple(self.layers))
+        for name in ("layers", "references"):
+            if getattr(self, name) == ():
+                raise GrumoError(f"{name} is empty; name at least one")
+        for reference in references:
             check_reference(reference)
 
     @classmethod
-    def paper(cls, model: Any, **options: Any) -> "GradientUncertainty":
+    def paper(cls, model: Model, **options: Any) -> "GradientUncertainty":
         """The papers' recipe: flip, squared loss in depth, layer 6, max; w = 2 with log σ.
 
         Of several layers, pass `combine="std"` for what the official program does. Of Repr, whose
@@ -141,17 +141,17 @@ class GradientUncertainty(Estimator):
         return cls(model, **{"uncertainty_weight": 2.0 if has_log_sigma else 0.0, **options})
 
     @classmethod
-    def variance(cls, model: Any, **options: Any) -> "GradientUncertainty":
+    def variance(cls, model: Model, **options: Any) -> "GradientUncertainty":
         """The papers' variance loss, over the prediction and all four image references."""
-        return cls(model, **{"loss": "variance", "reference": PAPER_REFERENCES, **options})
+        return cls(model, **{"loss": "variance", "references": PAPER_REFERENCES, **options})
 
     @classmethod
-    def uncertainty_only(cls, model: Any, **options: Any) -> "GradientUncertainty":
+    def uncertainty_only(cls, model: Model, **options: Any) -> "GradientUncertainty":
         """The term w · mean(σ²) alone, for networks that predict log σ (the papers' "none")."""
         return cls(model, **{"loss": "uncertainty", "uncertainty_weight": 2.0, **options})
 
     @classmethod
-    def averaged(cls, model: Any, **options: Any) -> "GradientUncertainty":
+    def averaged(cls, model: Model, **options: Any) -> "GradientUncertainty":
         """Log depth, averaged over all decoder layers and three references; not the papers'.
 
         Many weak scores averaged into one. In log depth an error counts in proportion to the
@@ -159,113 +159,76 @@ class GradientUncertainty(Estimator):
         drive, where it ranks errors far better than `paper`; on data kept back it is a gamble, and
         mostly worse on rmse (`docs/results.md`).
         The term of log σ is `paper`'s. It costs five to seven forward passes, depending on the
-        network, where `paper` costs 2.1 to 2.7; with `reference=Flip()` little more than that.
+        network, where `paper` costs 2.1 to 2.7; with `references=Flip()` little more than that.
         """
         recipe = {
             "layers": "decoder",
-            "reference": (Flip(), Gray(), Noise()),
+            "references": (Flip(), Gray(), Noise()),
             "space": "log_depth",
             "combine": "mean",
         }
         return cls.paper(model, **{**recipe, **options})
 
     @property
-    def references(self) -> tuple[Reference, ...]:
-        """The references as a tuple; none where the loss does not look at them."""
-        if self.loss == "uncertainty":
-            return ()
-        reference = self.reference
-        return reference if isinstance(reference, tuple) else (reference,)
+    def used_references(self) -> tuple[Reference, ...]:
+        """The references; none where the loss does not look at them."""
+        return () if self.loss == "uncertainty" else as_references(self.references)
 
     @property
     def needs_key(self) -> bool:
         """Whether a reference draws random numbers."""
-        return any(reference.draws for reference in self.references)
+        return any(reference.draws for reference in self.used_references)
 
     @property
     def views(self) -> tuple[ImageReference, ...]:
         """The image references."""
-        return tuple(r for r in self.references if isinstance(r, ImageReference))
+        return tuple(r for r in self.used_references if isinstance(r, ImageReference))
+
+    @property
+    def loss_options(self) -> dict[str, Any]:
+        """What `consistency_loss` takes beside depths."""
+        return {
+            "loss": self.loss,
+            "space": self.space,
+            "uncertainty_weight": self.uncertainty_weight,
+        }
 
     def estimate(self, inputs: Inputs) -> GradientEstimate:
         """See `Estimator.__call__`."""
+        network, variables, images = self.network, inputs.variables, inputs.images
         references = self.reference_depths(inputs)
-        depth, losses, gradients = self._gradients(inputs.variables, inputs.images, references)
-        scores = {
-            name: reduce_channels(gradient, self.reduction) for name, gradient in gradients.items()
-        }
-        uncertainty, raw = self._maps(scores, depth.shape[1:])
+        depth, (losses,), gradients = loss_gradients(
+            network,
+            variables,
+            images,
+            self.layer_names(variables, images),
+            [partial(consistency_loss, references=references, **self.loss_options)],
+            log_sigma=may_count(self.uncertainty_weight),
+        )
+        scores = {name: reduce_channels(g, self.reduction) for name, g in gradients.items()}
+        height, width = depth.shape[1:]
+        maps = [to_maps(score, (height, width)) for score in scores.values()]
+        # Over layers, then over references.
+        uncertainty, raw = (
+            jnp.mean(combine(jnp.stack(several), self.combine), axis=0)
+            for several in zip(*maps, strict=True)
+        )
         return GradientEstimate(depth, uncertainty, raw, references, losses, scores)
 
     def reference_depths(self, inputs: Inputs) -> jax.Array:
         """What predictions are compared with (B, R, H, W)."""
-        images = inputs.images
-        if not self.references:
-            depth = depth_form(self.network, inputs.variables, images)
-            return jnp.zeros((depth.shape[0], 0, *depth.shape[1:]), depth.dtype)
         return reference_depths(
             self.network,
             inputs.variables,
-            images,
-            self.references,
+            inputs.images,
+            number(self.used_references),
             inputs.key,
             ground_truth=inputs.ground_truth,
             views=inputs.views,
         )
 
-    def _gradients(
-        self, variables: Any, images: jax.Array, references: jax.Array
-    ) -> tuple[jax.Array, jax.Array, dict[str, jax.Array]]:
-        """Depth (B, H, W), losses (B, L), and gradients {layer: (L, B, h, w, C)}."""
-        layers = self.layer_names(variables, images)
-        outputs, pull_back = outputs_vjp(
-            self.network, variables, images, layers, log_sigma=may_count(self.uncertainty_weight)
-        )
-
-        def losses_of(depth: jax.Array, log_sigma: jax.Array | None) -> jax.Array:
-            return consistency_loss(
-                depth,
-                log_sigma,
-                references,
-                loss=self.loss,
-                space=self.space,
-                uncertainty_weight=self.uncertainty_weight,
-            )
-
-        losses, to_outputs = jax.vjp(losses_of, *outputs)
-        gradients = vmap_or_loop(lambda one: pull_back(to_outputs(one)), one_by_one(losses))
-        return outputs[0], losses, to_maps(self.network, gradients, images)
-
-    def layer_names(self, variables: Any, images: jax.Array) -> tuple[str, ...]:
+    def layer_names(self, variables: Variables, images: jax.Array) -> tuple[str, ...]:
         """The layers that the gradient is taken at."""
         if self.layers is None:
             return choose_layers(self.network, variables, images, "gradient")
         return name_layers(self.network, variables, images, self.layers)
-
-    def _maps(
-        self, scores: dict[str, jax.Array], size: tuple[int, ...]
-    ) -> tuple[jax.Array, jax.Array]:
-        """Scores {layer: (L, B, h, w)} to the normalised and the raw map (B, H, W)."""
-        height, width = size
-        resized = {name: resize(score, (height, width)) for name, score in scores.items()}
-        # Min-max is affine and so commutes with bilinear resizing: one resize serves both maps.
-        normalized = [normalize(resized[name], limits=score) for name, score in scores.items()]
-        return self._combine(normalized), self._combine(list(resized.values()))
-
-    def _combine(self, maps: list[jax.Array]) -> jax.Array:
-        """Maps (L, B, H, W) of each layer to one (B, H, W): over layers, then over references."""
-        return jnp.mean(combine(jnp.stack(maps), self.combine), axis=0)
-
-
-def to_maps(network: DepthNetwork, gradients: dict[str, Any], images: Any) -> dict[str, jax.Array]:
-    """Gradients {layer: (L, B, …)} of activations as those of feature maps (L, B, h, w, C).
-
-    Raises:
-        LayerError: for a layer that is no feature map of the images, see `find_layout`.
-    """
-    maps = {}
-    for name, gradient in gradients.items():
-        one = jax.eval_shape(lambda g: jax.tree.map(lambda x: x[0], g), gradient)
-        layout = find_layout(name, one, network.declared_layout(name), images)
-        maps[name] = jax.vmap(layout.to_map)(gradient)
-    return maps

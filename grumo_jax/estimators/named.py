@@ -12,10 +12,10 @@ from grumo_jax.estimators.gradient import GradientUncertainty
 from grumo_jax.estimators.learned import LearnedUncertainty
 from grumo_jax.estimators.postprocessing import PostProcessing
 from grumo_jax.estimators.variance import TestTimeVariance
-from grumo_jax.networks.network import as_network
+from grumo_jax.networks.network import Model, as_network
 
 
-def _drop(model: Any) -> DropoutEnsemble:
+def _drop(model: Model) -> DropoutEnsemble:
     if not as_network(model).dropout_rate:
         raise GrumoError(
             "the network was trained without dropout; choose in-drop, or a network trained with it"
@@ -44,7 +44,7 @@ BASELINES = ("post-depth", "depth", "row", "constant")
 """Those that stand in tables as what others must beat."""
 
 
-def named_estimator(name: str, model: Any) -> Estimator:
+def named_estimator(name: str, model: Model) -> Estimator:
     """Make the estimator of that name.
 
     Raises:

@@ -25,14 +25,12 @@ class PostProcessing(Estimator):
             depth whatever the network predicts: what far pixels gain by that is a baseline.
 
     Example:
-        >>> import jax, jax.numpy as jnp
+        >>> import jax.numpy as jnp
         >>> from flax import linen as nn
         >>> import grumo_jax
-        >>> model = nn.Sequential([nn.Conv(8, (3, 3)), nn.relu, nn.Conv(1, (3, 3)), nn.softplus])
-        >>> images = jax.random.uniform(jax.random.key(0), (1, 32, 64, 3))
-        >>> variables = model.init(jax.random.key(1), images)
-        >>> grumo_jax.PostProcessing(model)(variables, images).uncertainty.shape
-        (1, 32, 64)
+        >>> model = nn.Sequential([lambda images: jnp.cumsum(images[..., 0], axis=-1)])
+        >>> grumo_jax.PostProcessing(model)({}, jnp.ones((1, 1, 3, 3))).uncertainty
+        Array([[[2., 0., 2.]]], dtype=float32)
 
     Reference: Godard et al., "Unsupervised Monocular Depth Estimation with Left-Right
     Consistency", CVPR 2017, section 3; Poggi et al., CVPR 2020.

@@ -14,10 +14,7 @@ from grumo_jax.estimators.base import (
     predict_depth,
 )
 from grumo_jax.estimators.draws import number
-from grumo_jax.references import (
-    PAPER_REFERENCES,
-    ImageReference,
-)
+from grumo_jax.references import PAPER_REFERENCES, ImageReference, as_references
 
 
 @dataclass(frozen=True)
@@ -31,15 +28,13 @@ class TestTimeVariance(Estimator):
         references: one or several augmentations beside the plain image; the papers' by default.
 
     Example:
-        >>> import jax, jax.numpy as jnp
+        >>> import jax.numpy as jnp
         >>> from flax import linen as nn
         >>> import grumo_jax
-        >>> model = nn.Sequential([nn.Conv(8, (3, 3)), nn.relu, nn.Conv(1, (3, 3)), nn.softplus])
-        >>> images = jax.random.uniform(jax.random.key(0), (1, 32, 64, 3))
-        >>> variables = model.init(jax.random.key(1), images)
-        >>> estimator = grumo_jax.TestTimeVariance(model)
-        >>> estimator(variables, images, jax.random.key(2)).uncertainty.shape
-        (1, 32, 64)
+        >>> model = nn.Sequential([lambda images: jnp.cumsum(images[..., 0], axis=-1)])
+        >>> estimator = grumo_jax.TestTimeVariance(model, references=grumo_jax.Flip())
+        >>> estimator({}, jnp.ones((1, 1, 3, 3))).raw
+        Array([[[2., 0., 2.]]], dtype=float32)
 
     Reference: Hornauer & Belagiannis, ECCV 2022, section 4 (baseline "Var").
     """
@@ -49,7 +44,7 @@ class TestTimeVariance(Estimator):
     references: ImageReference | Sequence[ImageReference] = PAPER_REFERENCES
 
     def __post_init__(self) -> None:
-        references = self.views
+        references = as_references(self.references)
         if not references or not all(isinstance(r, ImageReference) for r in references):
             raise GrumoError(
                 f"references are {references}; expected image references, such as (Flip(), Gray())"
@@ -59,8 +54,7 @@ class TestTimeVariance(Estimator):
     @property
     def views(self) -> tuple[ImageReference, ...]:
         """The augmentations, as a tuple."""
-        references = self.references
-        return (references,) if isinstance(references, ImageReference) else tuple(references)
+        return as_references(self.references)
 
     @property
     def needs_key(self) -> bool:

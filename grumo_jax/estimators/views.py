@@ -13,18 +13,19 @@ from grumo_jax.activations.arrays import is_array
 from grumo_jax.activations.edits import edit_in_layout
 from grumo_jax.activations.names import as_layers, find_layers
 from grumo_jax.errors import GrumoError
-from grumo_jax.estimators.draws import Numbered, number, reference_key
-from grumo_jax.networks.network import DepthNetwork
+from grumo_jax.estimators.draws import Numbered, reference_key
+from grumo_jax.networks.network import DepthNetwork, Variables
 from grumo_jax.references import (
     FeatureReference,
     GroundTruth,
     ImageReference,
-    Reference,
     check_reference,
 )
 
 
-def depth_form(network: DepthNetwork, variables: Any, images: jax.Array) -> jax.ShapeDtypeStruct:
+def depth_form(
+    network: DepthNetwork, variables: Variables, images: jax.Array
+) -> jax.ShapeDtypeStruct:
     """Shape (B, H, W) and dtype of the plain depth, which may be smaller than the images."""
     return jax.eval_shape(
         lambda v, x: network.read_depth(apply_model(network, v, x)), variables, images
@@ -48,7 +49,7 @@ Views = Mapping[tuple[ImageReference, int], jax.Array]
 
 def predict_views(
     network: DepthNetwork,
-    variables: Any,
+    variables: Variables,
     images: jax.Array,
     numbered: Sequence[Numbered],
     key: jax.Array | None,
@@ -67,9 +68,9 @@ def predict_views(
 
 def reference_depths(
     network: DepthNetwork,
-    variables: Any,
+    variables: Variables,
     images: jax.Array,
-    references: Sequence[Reference],
+    numbered: Sequence[Numbered],
     key: jax.Array | None = None,
     *,
     ground_truth: jax.Array | None = None,
@@ -80,7 +81,7 @@ def reference_depths(
     Where there is none: 0 left by an augmentation's inverse, infinite by missing ground truth.
 
     Args:
-        references: R references.
+        numbered: R references with their numbers, or none.
         key: needed where a reference draws random numbers.
         ground_truth: depth (B, H, W), 0 where unknown; needed for `GroundTruth`.
         views: the predictions from augmented images, where they are already there.
@@ -89,28 +90,13 @@ def reference_depths(
         GrumoError: for something that is no reference, or ground truth that is missing or has
             another shape than the predicted depth.
     """
-    numbered = number(references)
-    found = numbered_depths(
-        network, variables, images, numbered, key, ground_truth=ground_truth, views=views
-    )
-    return jnp.stack([found[one] for one in numbered], axis=1)
-
-
-def numbered_depths(
-    network: DepthNetwork,
-    variables: Any,
-    images: jax.Array,
-    numbered: Sequence[Numbered],
-    key: jax.Array | None = None,
-    *,
-    ground_truth: jax.Array | None = None,
-    views: Views | None = None,
-) -> dict[Numbered, jax.Array]:
-    """The depth (B, H, W) of each reference with its number; see `reference_depths`."""
+    if not numbered:
+        form = depth_form(network, variables, images)
+        return jnp.zeros((form.shape[0], 0, *form.shape[1:]), form.dtype)
     if views is None:
         seen = [one for one in numbered if isinstance(one[0], ImageReference)]
         views = predict_views(network, variables, images, seen, key)
-    depths = {}
+    depths = []
     for reference, n in numbered:
         match reference:
             case ImageReference():
@@ -122,13 +108,13 @@ def numbered_depths(
                 depth = _true_depth(ground_truth, depth_form(network, variables, images))
             case _:
                 check_reference(reference)
-        depths[reference, n] = depth
-    return depths
+        depths.append(depth)
+    return jnp.stack(depths, axis=1)
 
 
 def _feature_depth(
     network: DepthNetwork,
-    variables: Any,
+    variables: Variables,
     images: jax.Array,
     reference: FeatureReference,
     key: jax.Array,

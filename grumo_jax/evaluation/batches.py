@@ -9,10 +9,11 @@ from typing import Any, TypedDict
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding
 from tqdm import tqdm
 
 from grumo_jax._internal.hosts import check_same, exchange, interleave, is_first
+from grumo_jax._internal.meshes import mesh_of, replicated, shared
 from grumo_jax.data import Loaded, Problem, Source, load
 from grumo_jax.errors import GrumoError
 from grumo_jax.evaluation.measure import predicts_disparity
@@ -20,7 +21,7 @@ from grumo_jax.evaluation.protocol import Protocol
 from grumo_jax.evaluation.results import Results, ResultsWriter, Row, read_results
 from grumo_jax.evaluation.rows import problem_row
 from grumo_jax.evaluation.targets import Prepare, Prepared, Targets, batch_targets
-from grumo_jax.networks.network import DepthNetwork
+from grumo_jax.networks.network import DepthNetwork, Variables
 from grumo_jax.version import __version__
 
 Item = Loaded[Prepared]
@@ -117,13 +118,12 @@ class Batches:
             batch_size = everywhere * (1 if devices[0].platform == "cpu" else 8)
         # More would only be filled up.
         batch_size = min(batch_size, max(len(source), 1))
-        mesh = jax.make_mesh((len(devices),), ("data",), (AxisType.Auto,), devices=devices)
         return cls(
             source,
             protocol.for_source(source.crop),
             size or network.input_size or protocol.size,
             -(-batch_size // everywhere) * everywhere,
-            NamedSharding(mesh, PartitionSpec("data")),
+            shared(mesh_of(devices)),
             about or {},
             seed,
             workers,
@@ -152,9 +152,9 @@ class Batches:
         """What makes of a sample what is batched."""
         return Prepare(self.protocol, self.size)
 
-    def on_all_devices(self, variables: Any) -> Any:
+    def on_all_devices(self, variables: Variables) -> Any:
         """Copy a network's variables to every device."""
-        return jax.device_put(variables, NamedSharding(self.sharding.mesh, PartitionSpec()))
+        return jax.device_put(variables, replicated(self.sharding.mesh))
 
     def images(self, prepared: Sequence[Prepared]) -> jax.Array:
         """The images of a process's full batch (B, h, w, 3), shared between its devices."""

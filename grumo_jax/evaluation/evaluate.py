@@ -20,12 +20,12 @@ from grumo_jax.evaluation.protocol import Protocol
 from grumo_jax.evaluation.results import Results, Row
 from grumo_jax.evaluation.rows import to_row
 from grumo_jax.evaluation.targets import Prepared
-from grumo_jax.networks.network import DepthNetwork
+from grumo_jax.networks.network import DepthNetwork, Variables
 
 
 def evaluate(
     estimators: Mapping[str, Estimator],
-    variables: Any,
+    variables: Variables,
     source: Source,
     path: str | Path,
     *,
@@ -85,14 +85,14 @@ class Run:
     """
 
     estimators: dict[str, Estimator]
-    variables: Any
+    variables: Variables
     batches: Batches
 
     @classmethod
     def of(
         cls,
         estimators: Mapping[str, Estimator],
-        variables: Any,
+        variables: Variables,
         source: Source,
         protocol: Protocol,
         **options: Unpack[RunOptions],

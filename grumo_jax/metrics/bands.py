@@ -6,6 +6,7 @@ from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
 
 from grumo_jax.errors import GrumoError
 from grumo_jax.metrics.depth import DepthErrors, depth_errors
@@ -15,9 +16,9 @@ Result = TypeVar("Result")
 
 
 def errors_by_depth(
-    ground_truth: jax.Array,
-    prediction: jax.Array,
-    mask: jax.Array | None = None,
+    ground_truth: Float[Array, "batch height width"],
+    prediction: Float[Array, "batch height width"],
+    mask: Bool[Array, "batch height width"] | None = None,
     *,
     edges: Sequence[float],
 ) -> DepthErrors:
@@ -46,9 +47,9 @@ def errors_by_depth(
 
 
 def in_bands(
-    measure: Callable[[jax.Array], Result],
-    ground_truth: jax.Array,
-    mask: jax.Array | None = None,
+    measure: Callable[[Bool[Array, "batch height width"]], Result],
+    ground_truth: Float[Array, "batch height width"],
+    mask: Bool[Array, "batch height width"] | None = None,
     *,
     edges: Sequence[float],
 ) -> Result:

@@ -1,8 +1,8 @@
 """The seven depth metrics."""
 
-import jax
 import jax.numpy as jnp
 from flax import struct
+from jaxtyping import Array, Bool, Float
 
 from grumo_jax.metrics.masked import count, depth_rows, mean
 
@@ -34,19 +34,21 @@ class DepthErrors:
         (Array([0.25], dtype=float32), Array([4.], dtype=float32))
     """
 
-    abs_rel: jax.Array
-    sq_rel: jax.Array
-    rmse: jax.Array
-    rmse_log: jax.Array
-    a1: jax.Array
-    a2: jax.Array
-    a3: jax.Array
-    pixels: jax.Array
-    no_depth: jax.Array
+    abs_rel: Float[Array, "*bands batch"]
+    sq_rel: Float[Array, "*bands batch"]
+    rmse: Float[Array, "*bands batch"]
+    rmse_log: Float[Array, "*bands batch"]
+    a1: Float[Array, "*bands batch"]
+    a2: Float[Array, "*bands batch"]
+    a3: Float[Array, "*bands batch"]
+    pixels: Float[Array, "*bands batch"]
+    no_depth: Float[Array, "*bands batch"]
 
 
 def depth_errors(
-    ground_truth: jax.Array, prediction: jax.Array, mask: jax.Array | None = None
+    ground_truth: Float[Array, "batch height width"],
+    prediction: Float[Array, "batch height width"],
+    mask: Bool[Array, "batch height width"] | None = None,
 ) -> DepthErrors:
     """Compute the seven depth metrics of each image.
 

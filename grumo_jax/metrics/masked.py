@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
 
 from grumo_jax.errors import GrumoError
 
@@ -36,7 +37,7 @@ class Pixels(NamedTuple):
     no_depth: jax.Array
 
 
-def is_depth(values: jax.Array) -> jax.Array:
+def is_depth(values: Float[Array, "*shape"]) -> Bool[Array, "*shape"]:
     """Where a depth is a positive finite number, any shape.
 
     Example:
@@ -46,12 +47,12 @@ def is_depth(values: jax.Array) -> jax.Array:
     return jnp.isfinite(values) & (values > 0)
 
 
-def or_no_depth(values: jax.Array) -> jax.Array:
+def or_no_depth(values: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """Depths as they are, and what counts as predicted where one is none: any shape."""
     return jnp.where(is_depth(values), values, NO_DEPTH)
 
 
-def clip(values: jax.Array, low: float, high: float) -> jax.Array:
+def clip(values: Float[Array, "*shape"], low: float, high: float) -> Float[Array, "*shape"]:
     """Clip to [low, high]; NaN stays NaN, which XLA's minimum on CPUs may pass over."""
     return jnp.where(jnp.isnan(values), jnp.nan, jnp.clip(values, low, high))
 
@@ -119,7 +120,9 @@ def depth_rows(
     return Pixels(known, truth, predicted, delta, no_depth), tuple(others)
 
 
-def total(values: jax.Array, where: jax.Array | None = None) -> jax.Array:
+def total(
+    values: Float[Array, "*rows pixels"], where: Bool[Array, "*rows pixels"] | None = None
+) -> Float[Array, "*rows"]:
     """Sum over the last axis, block by block: one running float32 sum would lose digits.
 
     Example:
@@ -134,7 +137,9 @@ def total(values: jax.Array, where: jax.Array | None = None) -> jax.Array:
     return jnp.sum(jnp.sum(blocks, axis=-1), axis=-1)
 
 
-def mean(values: jax.Array, where: jax.Array) -> jax.Array:
+def mean(
+    values: Float[Array, "*rows pixels"], where: Bool[Array, "*rows pixels"]
+) -> Float[Array, "*rows"]:
     """Mean over the last axis where told; 0 where nothing is told.
 
     Example:
@@ -144,12 +149,14 @@ def mean(values: jax.Array, where: jax.Array) -> jax.Array:
     return total(values, where) / jnp.maximum(count(where), 1)
 
 
-def count(where: jax.Array) -> jax.Array:
+def count(where: Bool[Array, "*rows pixels"]) -> Float[Array, "*rows"]:
     """How many over the last axis, as float32 (exact up to 2²⁴ pixels)."""
     return jnp.sum(where, axis=-1, dtype=jnp.int32).astype(jnp.float32)
 
 
-def masked_median(values: jax.Array, where: jax.Array) -> jax.Array:
+def masked_median(
+    values: Float[Array, " batch *shape"], where: Bool[Array, " batch *shape"]
+) -> Float[Array, " batch"]:
     """Median over all but the first axis where told: (B, …) → (B,); inf where nothing is told.
 
     Of an even number, the mean of the middle two. NaN counts as larger than anything.
@@ -168,7 +175,11 @@ def masked_median(values: jax.Array, where: jax.Array) -> jax.Array:
     return jnp.mean(jnp.take_along_axis(ordered, middle, axis=1), axis=1)
 
 
-def median_ratio(ground_truth: jax.Array, prediction: jax.Array, known: jax.Array) -> jax.Array:
+def median_ratio(
+    ground_truth: Float[Array, " batch *shape"],
+    prediction: Float[Array, " batch *shape"],
+    known: Bool[Array, " batch *shape"],
+) -> Float[Array, " batch"]:
     """What brings predictions to the truth's scale: the ratio of their medians, (B, …) → (B,).
 
     Taken where both are known, so that pixels without a prediction do not count; 1 where there is

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jaxtyping import Array, Bool, Float, Real
 
 from grumo_jax.metrics.depth import THRESHOLD
 from grumo_jax.metrics.masked import as_mask, as_rows, count, depth_rows, mean, order_keys, total
@@ -36,16 +37,20 @@ class Detection:
         (Array([1.], dtype=float32), Array([0.25], dtype=float32))
     """
 
-    auroc: jax.Array
-    aupr: jax.Array
-    fpr95: jax.Array
-    wrong: jax.Array
-    defined: jax.Array
-    no_depth: jax.Array
-    no_uncertainty: jax.Array
+    auroc: Float[Array, "*bands batch"]
+    aupr: Float[Array, "*bands batch"]
+    fpr95: Float[Array, "*bands batch"]
+    wrong: Float[Array, "*bands batch"]
+    defined: Bool[Array, "*bands batch"]
+    no_depth: Float[Array, "*bands batch"]
+    no_uncertainty: Float[Array, "*bands batch"]
 
 
-def spearman(error: jax.Array, uncertainty: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+def spearman(
+    error: Real[Array, "batch height width"],
+    uncertainty: Float[Array, "batch height width"],
+    mask: Bool[Array, "batch height width"] | None = None,
+) -> Float[Array, " batch"]:
     """Spearman's rank correlation of error and uncertainty in each image.
 
     Args:
@@ -73,10 +78,10 @@ def spearman(error: jax.Array, uncertainty: jax.Array, mask: jax.Array | None = 
 
 
 def error_detection(
-    ground_truth: jax.Array,
-    prediction: jax.Array,
-    uncertainty: jax.Array,
-    mask: jax.Array | None = None,
+    ground_truth: Float[Array, "batch height width"],
+    prediction: Float[Array, "batch height width"],
+    uncertainty: Float[Array, "batch height width"],
+    mask: Bool[Array, "batch height width"] | None = None,
 ) -> Detection:
     """Judge uncertainty as a detector of wrong pixels, those with δ >= 1.25.
 

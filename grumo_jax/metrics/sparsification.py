@@ -6,6 +6,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jaxtyping import Array, Bool, Float
 
 from grumo_jax._internal.vmap_or_loop import vmap_or_loop
 from grumo_jax.errors import GrumoError
@@ -51,22 +52,22 @@ class Sparsification:
         ((1, 51), True)
     """
 
-    removed: jax.Array
-    curves: dict[str, jax.Array]
-    oracle: dict[str, jax.Array]
-    ause: dict[str, jax.Array]
-    aurg: dict[str, jax.Array]
-    normalized_ause: dict[str, jax.Array]
-    pixels: jax.Array
-    no_depth: jax.Array
-    no_uncertainty: jax.Array
+    removed: Float[Array, "*bands steps"]
+    curves: dict[str, Float[Array, "*bands batch steps"]]
+    oracle: dict[str, Float[Array, "*bands batch steps"]]
+    ause: dict[str, Float[Array, "*bands batch"]]
+    aurg: dict[str, Float[Array, "*bands batch"]]
+    normalized_ause: dict[str, Float[Array, "*bands batch"]]
+    pixels: Float[Array, "*bands batch"]
+    no_depth: Float[Array, "*bands batch"]
+    no_uncertainty: Float[Array, "*bands batch"]
 
 
 def sparsification(
-    ground_truth: jax.Array,
-    prediction: jax.Array,
-    uncertainty: jax.Array,
-    mask: jax.Array | None = None,
+    ground_truth: Float[Array, "batch height width"],
+    prediction: Float[Array, "batch height width"],
+    uncertainty: Float[Array, "batch height width"],
+    mask: Bool[Array, "batch height width"] | None = None,
     *,
     steps: int = 50,
 ) -> Sparsification:

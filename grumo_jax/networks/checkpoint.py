@@ -58,9 +58,7 @@ def save_checkpoint(
     Example:
         >>> import tempfile, jax, jax.numpy as jnp
         >>> import grumo_jax
-        >>> model = grumo_jax.Monodepth2(
-        ...     encoder_widths=(8, 8, 8, 16, 16), decoder_widths=(4, 4, 8, 8, 8)
-        ... )
+        >>> model = grumo_jax.Monodepth2.tiny()
         >>> variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     grumo_jax.save_checkpoint(f"{folder}/small", model, variables)

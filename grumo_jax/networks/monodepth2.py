@@ -84,9 +84,7 @@ class Monodepth2(nn.Module):
     Example:
         >>> import jax, jax.numpy as jnp
         >>> import grumo_jax
-        >>> model = grumo_jax.Monodepth2(
-        ...     encoder_widths=(8, 8, 8, 16, 16), decoder_widths=(4, 4, 8, 8, 8)
-        ... )
+        >>> model = grumo_jax.Monodepth2.tiny()
         >>> images = jnp.zeros((2, 32, 64, 3))
         >>> variables = jax.jit(model.init)(jax.random.key(0), images)
         >>> model.apply(variables, images).depth.shape
@@ -114,6 +112,18 @@ class Monodepth2(nn.Module):
             if (value := getattr(self, name)) is not None:
                 object.__setattr__(self, name, tuple(value))
         super().__post_init__()
+
+    @classmethod
+    def tiny(cls, **options: Any) -> "Monodepth2":
+        """One of thirty thousand parameters, for examples and tests; options as of the class.
+
+        Example:
+            >>> import grumo_jax
+            >>> grumo_jax.Monodepth2.tiny(output="depth").encoder_widths
+            (8, 8, 8, 16, 16)
+        """
+        widths = {"encoder_widths": (8, 8, 8, 16, 16), "decoder_widths": (4, 4, 8, 8, 8)}
+        return cls(**{**widths, **options})
 
     @property
     def decoder_layers(self) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any, Literal, overload
+from typing import Any, Literal, TypeAlias, overload
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,12 @@ from grumo_jax._internal.checks import check_choice, is_shape
 from grumo_jax._internal.precision import widen
 from grumo_jax.errors import GrumoError
 from grumo_jax.networks.layouts import Layout
+
+Model: TypeAlias = Any
+"""A `Monodepth2`, another linen module or an `nnx.GraphDef`, or `wrap` of one."""
+
+Variables: TypeAlias = Any
+"""What a model is applied with: linen's collections, or the `nnx.State` of an NNX module."""
 
 Quantity = Literal["depth", "disparity"]
 """What a network predicts; disparity is 1 / depth, in the network's own units."""
@@ -189,7 +195,7 @@ def wrap(
     return dataclasses.replace(as_network(module), **changes)
 
 
-def as_network(model: Any) -> DepthNetwork:
+def as_network(model: Model) -> DepthNetwork:
     """Return the model as a `DepthNetwork`.
 
     Networks that can describe themselves, as `Monodepth2` can, do so in a method

@@ -5,8 +5,9 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding
 
+from grumo_jax._internal.meshes import mesh_of, replicated, shared
 from grumo_jax.errors import GrumoError
 
 
@@ -28,17 +29,7 @@ def make_mesh(devices: Sequence[jax.Device], batch_size: int) -> Mesh:
             f"a batch of {batch_size} images cannot be shared evenly between {number} devices; "
             f"make it {near} (--batch {near})"
         )
-    return jax.make_mesh((number,), ("data",), (AxisType.Auto,), devices=devices)
-
-
-def replicated(mesh: Mesh) -> NamedSharding:
-    """All of it on every device."""
-    return NamedSharding(mesh, PartitionSpec())
-
-
-def shared(mesh: Mesh) -> NamedSharding:
-    """The first axis cut up between the devices."""
-    return NamedSharding(mesh, PartitionSpec("data"))
+    return mesh_of(devices)
 
 
 def replicate(tree: Any, mesh: Mesh) -> Any:

@@ -11,12 +11,12 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
+from grumo_jax._internal.meshes import replicated
 from grumo_jax.networks.monodepth2 import DepthOutput, Monodepth2
 from grumo_jax.networks.resnet import MOMENTUM
 from grumo_jax.training.alignment import align_views
 from grumo_jax.training.augment import Augmented, Jitter, augment
 from grumo_jax.training.batch import VIEWS, Arrays, TrainingBatch
-from grumo_jax.training.devices import replicated
 from grumo_jax.training.geometry import frame_pairs, motions_from_poses
 from grumo_jax.training.settings import Settings
 from grumo_jax.training.state import (

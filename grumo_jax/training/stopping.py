@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from grumo_jax.training.devices import replicated, share
+from grumo_jax._internal.meshes import replicated
+from grumo_jax.training.devices import share
 
 
 @dataclass
