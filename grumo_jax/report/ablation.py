@@ -11,7 +11,7 @@ import numpy as np
 from grumo_jax.errors import ResultsError
 from grumo_jax.evaluation.results import Results, Row, read_results
 from grumo_jax.metrics import METRICS
-from grumo_jax.report.reading import count_of, read_rows
+from grumo_jax.report.reading import Mean, count_of, read_rows
 from grumo_jax.report.summary import NOT_NUMBERS, say_coverage
 from grumo_jax.report.table import Cell, Column, Table, Value
 
@@ -80,7 +80,8 @@ def summarize_ablation(results: Results | str | Path) -> AblationSummary:
     configuration = results.configuration
     signals, sites, reductions = (_axis(results, a) for a in ("signals", "sites", "reductions"))
     shape = len(signals), len(sites), len(reductions)
-    means, count = _Means(shape), Counter[str]()
+    means = {f"{area}.{metric}": Mean(np.zeros(shape)) for area in AREAS for metric in METRICS}
+    settings, count = np.zeros(shape, np.int64), Counter[str]()
     problems: list[tuple[str, str]] = []
     for row, values in _measured_rows(results, shape):
         count["rows"] += 1
@@ -89,7 +90,11 @@ def summarize_ablation(results: Results | str | Path) -> AblationSummary:
             problems.append((str(row["id"]), str(row["problem"])))
         elif row["pixels"]:
             count["images"] += 1
-            means.add(values)
+            # A setting counts where all its numbers are finite.
+            finite = np.all([np.isfinite(v) for v in values.values()], axis=0)
+            settings += finite
+            for name, found in values.items():
+                means[name].add(found, finite)
         else:
             count["empty"] += 1
     return AblationSummary(
@@ -98,8 +103,8 @@ def summarize_ablation(results: Results | str | Path) -> AblationSummary:
         signals,
         sites,
         reductions,
-        means.result(),
-        means.counts,
+        {name: mean.result() for name, mean in means.items()},
+        settings,
         count["images"],
         count["empty"],
         tuple(problems),
@@ -127,24 +132,6 @@ def _axis(results: Results, axis: str) -> tuple[str, ...]:
             f"{results.path}: an evaluation, not an ablation; `grumo report` makes its tables"
         )
     return tuple(names)
-
-
-class _Means:
-    """Running means over images, of each setting those on which its map is finite."""
-
-    def __init__(self, shape: tuple[int, ...]):
-        self.counts = np.zeros(shape, np.int64)
-        self._totals = {f"{a}.{metric}": np.zeros(shape) for a in AREAS for metric in METRICS}
-
-    def add(self, values: dict[str, np.ndarray]) -> None:
-        finite = np.all([np.isfinite(v) for v in values.values()], axis=0)
-        self.counts += finite
-        for name, found in values.items():
-            self._totals[name] += np.where(finite, found, 0.0)
-
-    def result(self) -> dict[str, np.ndarray]:
-        some = np.maximum(self.counts, 1)
-        return {n: np.where(self.counts, t / some, np.nan) for n, t in self._totals.items()}
 
 
 def _measured_rows(

@@ -142,7 +142,7 @@ def plot_bands(
     """
     axes = axes or Figure(figsize=(7, 3.6), layout="constrained").subplots()
     bands, styles = band_names(summary.edges), line_styles([summary])
-    shown = {n: e for n, e in order(summary.estimators).items() if f"ause.{metric}" in e.bands}
+    shown = {n: e for n, e in order(summary.estimators).items() if len(e.bands)}
     methods = [name for name in shown if not is_baseline(name)]
     for name, estimator in shown.items():
         values, style = estimator.bands[f"ause.{metric}"], styles[summary.base_model, name]

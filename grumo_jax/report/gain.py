@@ -53,7 +53,7 @@ def gain_table(
         others = [name for name in order(summary.estimators) if name != reference]
         if reference not in summary.estimators or not others or not summary.images:
             continue
-        groups = {scene(image.id) for image in summary.images}
+        groups = {scene(name) for name in summary.images.values()}
         group = scene if _FEWEST_GROUPS <= len(groups) < len(summary.images) else None
         sections |= {len(rows): ""} if rows else {}
         baselines = sum(map(is_baseline, others))

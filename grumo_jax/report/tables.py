@@ -58,7 +58,7 @@ def make_tables(summaries: Sequence[Summary], published: Published | None = None
         2
     """
     tables = [main_table(summaries, published), ranking_table(summaries, published)]
-    if any(e.bands for summary in summaries for e in summary.estimators.values()):
+    if any(summary.has_bands for summary in summaries):
         tables += [bands_table(summaries, metric) for metric in ("abs_rel", "rmse")]
     if any(e.regions for summary in summaries for e in summary.estimators.values()):
         tables += [regions_table(summaries, metric) for metric in ("abs_rel", "rmse")]
@@ -85,40 +85,36 @@ def ranking_table(summaries: Sequence[Summary], published: Published | None = No
 
 def bands_table(summaries: Sequence[Summary], metric: str) -> Table:
     """AUSE and AURG of a metric within bands of true depth; see `make_tables`."""
-    _check_agreement(summaries)
     edges = next((s.edges for s in summaries if s.edges), ())
-    columns = [
-        Column(area.upper(), better, key=f"{area}.{metric}@{key}", group=name)
-        for key, name in zip(_band_keys(edges), band_names(edges), strict=True)
-        for area, better in _AREAS
-    ]
+    names = dict(zip(_band_keys(edges), band_names(edges), strict=True))
     notes = ["A band's numbers are means over the images that have pixels in it."]
     for label, summary in zip(labels(summaries), summaries, strict=True):
-        counts = next((e.band_images for e in summary.estimators.values() if e.bands), ())
-        if len(counts):
-            per_band = zip(band_names(edges), counts, strict=False)
-            said = ", ".join(f"{count} in {band}" for band, count in per_band)
-            notes.append(f"{label}: images {said}.")
+        counts = next((e.band_images for e in summary.estimators.values() if len(e.bands)), ())
+        said = [f"{n} in {band}" for n, band in zip(counts, names.values(), strict=False)]
+        notes += [f"{label}: images {', '.join(said)}."] * bool(said)
     title = f"AUSE and AURG of {metric} within bands of depth"
-    return _table(title, f"bands_{metric}", columns, summaries, None, notes)
+    return _table(title, f"bands_{metric}", _areas_within(names, metric), summaries, None, notes)
 
 
 def regions_table(summaries: Sequence[Summary], metric: str) -> Table:
     """AUSE and AURG of a metric within regions; see `make_tables`."""
-    estimators = [e for summary in summaries for e in summary.estimators.values()]
-    names = list(dict.fromkeys(name for e in estimators for name in e.regions))
-    columns = [
-        Column(area.upper(), better, key=f"{area}.{metric}@{name}", group=name)
-        for name in names
-        for area, better in _AREAS
-    ]
+    names = {name: name for s in summaries for e in s.estimators.values() for name in e.regions}
     notes = ["A region's numbers are of its pixels alone, and means over the images that have any."]
     for label, summary in zip(labels(summaries), summaries, strict=True):
         counts = next((e.region_images for e in summary.estimators.values() if e.regions), {})
-        said = ", ".join(f"{count} with {name}" for name, count in counts.items())
-        notes.append(f"{label}: images {said}.")
+        said = [f"{n} with {region}" for region, n in counts.items()]
+        notes += [f"{label}: images {', '.join(said)}."] * bool(said)
     title = f"AUSE and AURG of {metric} within regions"
-    return _table(title, f"regions_{metric}", columns, summaries, None, notes)
+    return _table(title, f"regions_{metric}", _areas_within(names, metric), summaries, None, notes)
+
+
+def _areas_within(parts: Mapping[str, str], metric: str) -> list[Column]:
+    """Columns of AUSE and AURG in each band or region: {key: heading}."""
+    return [
+        Column(area.upper(), better, key=f"{area}.{metric}@{key}", group=heading)
+        for key, heading in parts.items()
+        for area, better in _AREAS
+    ]
 
 
 def band_names(edges: Sequence[float]) -> list[str]:
@@ -255,9 +251,9 @@ def _value(summary: Summary, name: str, key: str) -> float:
     if not part:
         return found.means[path]
     if part in found.regions:
-        return found.regions[part].get(path, math.nan)
-    bands = zip(_band_keys(summary.edges), map(float, found.bands.get(path, ())), strict=False)
-    return dict(bands).get(part, math.nan)
+        return found.regions[part][path]
+    bands = dict(zip(_band_keys(summary.edges), found.bands[path].tolist(), strict=False))
+    return bands.get(part, math.nan)
 
 
 def _check_agreement(summaries: Sequence[Summary]) -> None:
