@@ -16,17 +16,16 @@ from PIL import Image, features
 
 from grumo_jax.errors import ImageError
 from grumo_jax.images import read_image
+from grumo_jax.metrics import METRICS
 from grumo_jax.report.charts import Charts, draw_charts, save_figure
 from grumo_jax.report.pages import PICTURES
 from grumo_jax.report.summary import PER_IMAGE, Summary
-from grumo_jax.report.table import Table
-from grumo_jax.report.tables import labels, order
+from grumo_jax.report.table import Column, Table
+from grumo_jax.report.tables import COLUMNS, labels, order
 from grumo_jax.report.templates import render_html, safe_file
 
 MOST_PICTURES = 24
 PICTURE_WIDTH = 1400
-_NAMES = {"detection.auroc": "AUROC ↑", "spearman": "Spearman ↑", "errors.a1": "a1 ↑"}
-_AREAS = {"ause": "AUSE", "aurg": "AURG", "normalized_ause": "normalised AUSE", "errors": ""}
 
 
 def make_html(
@@ -128,7 +127,7 @@ def _model_data(label: str, summary: Summary) -> dict[str, Any]:
         "label": label,
         "estimators": list(estimators),
         "measures": [
-            {"key": path, "name": _measure_name(path), "better": _better(path)}
+            {"key": path, "name": _measure_name(COLUMNS[path]), "better": COLUMNS[path].better}
             for path in PER_IMAGE
         ],
         "images": [[index, name, int(pixels[index])] for index, name in summary.images.items()],
@@ -143,14 +142,11 @@ def _model_data(label: str, summary: Summary) -> dict[str, Any]:
     }
 
 
-def _measure_name(path: str) -> str:
-    kind, _, metric = path.rpartition(".")
-    arrow = "↑" if _better(path) == "higher" else "↓"
-    return _NAMES.get(path) or f"{_AREAS[kind]} {metric} {arrow}".strip()
-
-
-def _better(path: str) -> str:
-    return "higher" if path.startswith("aurg") or path in _NAMES else "lower"
+def _measure_name(column: Column) -> str:
+    """Said in one line: "AUSE abs_rel ↓", "normalised AUSE rmse ↓", "Spearman ↑"."""
+    names = [column.name, column.group] if column.group in METRICS else [column.group, column.name]
+    said = " ".join(filter(None, (*names, column.arrow)))
+    return said.replace("AUSE, normalised", "normalised AUSE")
 
 
 def _short(value: float) -> float | None:

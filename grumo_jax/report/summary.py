@@ -1,5 +1,6 @@
 """What a results file says on the whole: means over its images, read one row at a time."""
 
+import itertools
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -41,6 +42,19 @@ PER_IMAGE = (
 
 
 @dataclass(frozen=True)
+class PartSummary:
+    """Means of one estimator in a band of depth or a region.
+
+    Attributes:
+        images: number of images that have enough pixels in it.
+        means: {path, see `IN_PARTS`: mean over those images}; NaN where no image defines it.
+    """
+
+    images: int
+    means: dict[str, float]
+
+
+@dataclass(frozen=True)
 class EstimatorSummary:
     """One estimator: the numbers of each image, and means over images.
 
@@ -49,11 +63,8 @@ class EstimatorSummary:
         scores: a row for each image with valid pixels, by its index; columns "pixels" and
             `SCALARS`, float64, NaN where undefined.
         curves, oracle: {metric: (T + 1,)}, mean sparsification curves.
-        bands: a row for each band, columns `IN_PARTS`: means over images with pixels in that band;
-            NaN where there are none. Empty without bands.
-        band_images: (bands,), the number of those images.
-        regions: {region: {path, see `IN_PARTS`: mean over images with `FEWEST` pixels in it}}.
-        region_images: {region: number of those images}.
+        bands: of each of `Summary.bands`, means over images with pixels in it; empty without.
+        regions: {region: means over images with `FEWEST` pixels in it}.
         no_depth, no_uncertainty: pixels of all images whose prediction is no positive finite
             number, and whose uncertainty is NaN; see `grumo_jax.depth_errors`.
 
@@ -67,10 +78,8 @@ class EstimatorSummary:
     scores: pd.DataFrame
     curves: dict[str, np.ndarray]
     oracle: dict[str, np.ndarray]
-    bands: pd.DataFrame
-    band_images: np.ndarray
-    regions: dict[str, dict[str, float]]
-    region_images: dict[str, int]
+    bands: tuple[PartSummary, ...]
+    regions: dict[str, PartSummary]
     no_depth: int
     no_uncertainty: int
 
@@ -139,14 +148,15 @@ class Summary:
         return tuple(map(str, self.configuration.get("missing") or ()))
 
     @property
-    def edges(self) -> tuple[float, ...]:
-        """Depths that bound the bands; empty without bands."""
-        return tuple((self.configuration.get("protocol") or {}).get("bands") or ())
+    def bands(self) -> dict[str, str]:
+        """{key: heading} of the bands of depth, such as {"0-10": "0–10 m"}; empty without bands."""
+        edges = (self.configuration.get("protocol") or {}).get("bands") or ()
+        return {f"{a:g}-{b:g}": f"{a:g}–{b:g} m" for a, b in itertools.pairwise(edges)}
 
     @property
     def has_bands(self) -> bool:
         """Whether any estimator has numbers within bands of depth."""
-        return any(len(estimator.bands) for estimator in self.estimators.values())
+        return any(estimator.bands for estimator in self.estimators.values())
 
     @property
     def coverage(self) -> str:
@@ -273,17 +283,13 @@ class _Estimator:
             self.regions[name].append(_numbers_within(region, dimensions=1))
 
     def result(self, name: str) -> EstimatorSummary:
-        bands = {place: _means_within(rows, 1) for place, rows in self.bands.items()}
-        regions = {name: _means_within(rows, FEWEST) for name, rows in self.regions.items()}
         return EstimatorSummary(
             name,
             pd.DataFrame.from_dict(self.scores, "index", float, ["pixels", *SCALARS]),
             {metric: mean.result() for metric, mean in self.curves.items()},
             {metric: mean.result() for metric, mean in self.oracle.items()},
-            pd.DataFrame([means for means, _ in bands.values()], columns=[*IN_PARTS]),
-            np.array([images for _, images in bands.values()], np.int64),
-            {name: means.to_dict() for name, (means, _) in regions.items()},
-            {name: images for name, (_, images) in regions.items()},
+            tuple(_means_within(images, 1) for images in self.bands.values()),
+            {name: _means_within(images, FEWEST) for name, images in self.regions.items()},
             **{kind: self.not_numbers[kind] for kind in NOT_NUMBERS},
         )
 
@@ -297,11 +303,11 @@ def _numbers_within(part: dict[str, Any], dimensions: int) -> np.ndarray:
     return found
 
 
-def _means_within(rows: Sequence[np.ndarray], fewest: int) -> tuple[pd.Series, int]:
-    """Means over the images with so many pixels in a band or region, and the number of those."""
-    frame = pd.DataFrame(rows, columns=["pixels", *IN_PARTS])
-    counted = frame[frame["pixels"] >= fewest]
-    return counted[[*IN_PARTS]].mean(), len(counted)
+def _means_within(images: Sequence[np.ndarray], fewest: int) -> PartSummary:
+    """Means over the images with so many pixels in a band or region."""
+    numbers = pd.DataFrame(images, columns=["pixels", *IN_PARTS])
+    counted = numbers[numbers["pixels"] >= fewest]
+    return PartSummary(len(counted), counted[[*IN_PARTS]].mean().to_dict())
 
 
 def _look_up(found: Any, path: str) -> float:

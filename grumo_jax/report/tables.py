@@ -1,6 +1,5 @@
 """The field's tables of results: one row for each base model and estimator."""
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -37,6 +36,8 @@ RANKING = (
     Column("wrong", key="detection.wrong"),
 )
 """Columns of the second table."""
+COLUMNS = {column.key: column for column in (*MAIN, *RANKING)}
+"""All of them by their paths, which say how a number is called and which way it is better."""
 
 Item = TypeVar("Item")
 
@@ -85,12 +86,11 @@ def ranking_table(summaries: Sequence[Summary], published: Published | None = No
 
 def bands_table(summaries: Sequence[Summary], metric: str) -> Table:
     """AUSE and AURG of a metric within bands of true depth; see `make_tables`."""
-    edges = next((s.edges for s in summaries if s.edges), ())
-    names = dict(zip(_band_keys(edges), band_names(edges), strict=True))
+    names = next((s.bands for s in summaries if s.bands), {})
     notes = ["A band's numbers are means over the images that have pixels in it."]
     for label, summary in zip(labels(summaries), summaries, strict=True):
-        counts = next((e.band_images for e in summary.estimators.values() if len(e.bands)), ())
-        said = [f"{n} in {band}" for n, band in zip(counts, names.values(), strict=False)]
+        parts = next((e.bands for e in summary.estimators.values() if e.bands), ())
+        said = [f"{p.images} in {band}" for p, band in zip(parts, names.values(), strict=False)]
         notes += [f"{label}: images {', '.join(said)}."] * bool(said)
     title = f"AUSE and AURG of {metric} within bands of depth"
     return _table(title, f"bands_{metric}", _areas_within(names, metric), summaries, None, notes)
@@ -101,8 +101,8 @@ def regions_table(summaries: Sequence[Summary], metric: str) -> Table:
     names = {name: name for s in summaries for e in s.estimators.values() for name in e.regions}
     notes = ["A region's numbers are of its pixels alone, and means over the images that have any."]
     for label, summary in zip(labels(summaries), summaries, strict=True):
-        counts = next((e.region_images for e in summary.estimators.values() if e.regions), {})
-        said = [f"{n} with {region}" for region, n in counts.items()]
+        parts = next((e.regions for e in summary.estimators.values() if e.regions), {})
+        said = [f"{part.images} with {region}" for region, part in parts.items()]
         notes += [f"{label}: images {', '.join(said)}."] * bool(said)
     title = f"AUSE and AURG of {metric} within regions"
     return _table(title, f"regions_{metric}", _areas_within(names, metric), summaries, None, notes)
@@ -115,19 +115,6 @@ def _areas_within(parts: Mapping[str, str], metric: str) -> list[Column]:
         for key, heading in parts.items()
         for area, better in _AREAS
     ]
-
-
-def band_names(edges: Sequence[float]) -> list[str]:
-    """Names of bands.
-
-    >>> band_names((0, 10, 20.5))
-    ['0–10 m', '10–20.5 m']
-    """
-    return [f"{low:g}–{high:g} m" for low, high in itertools.pairwise(edges)]
-
-
-def _band_keys(edges: Sequence[float]) -> list[str]:
-    return [f"{low:g}-{high:g}" for low, high in itertools.pairwise(edges)]
 
 
 def labels(summaries: Sequence[Summary]) -> list[str]:
@@ -250,10 +237,8 @@ def _value(summary: Summary, name: str, key: str) -> float:
     found = summary.estimators[name]
     if not part:
         return found.means[path]
-    if part in found.regions:
-        return found.regions[part][path]
-    bands = dict(zip(_band_keys(summary.edges), found.bands[path].tolist(), strict=False))
-    return bands.get(part, math.nan)
+    parts = {**dict(zip(summary.bands, found.bands, strict=False)), **found.regions}
+    return parts[part].means[path] if part in parts else math.nan
 
 
 def _check_agreement(summaries: Sequence[Summary]) -> None:
