@@ -1,7 +1,7 @@
 """An ablation's tables: means over images of every setting of a grid."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,20 +83,23 @@ def summarize_ablation(results: Results | str | Path) -> AblationSummary:
     means = {f"{area}.{metric}": Mean(np.zeros(shape)) for area in AREAS for metric in METRICS}
     settings, count = np.zeros(shape, np.int64), Counter[str]()
     problems: list[tuple[str, str]] = []
-    for row, values in _measured_rows(results, shape):
-        count["rows"] += 1
-        count.update({kind: row.get(kind, 0) for kind in NOT_NUMBERS})  # problems have none
+
+    def add(row: Row) -> None:
         if "problem" in row:
             problems.append((str(row["id"]), str(row["problem"])))
-        elif row["pixels"]:
-            count["images"] += 1
-            # A setting counts where all its numbers are finite.
-            finite = np.all([np.isfinite(v) for v in values.values()], axis=0)
-            settings += finite
-            for name, found in values.items():
-                means[name].add(found, finite)
-        else:
+            return
+        count.update({kind: count_of(row[kind]) for kind in NOT_NUMBERS})
+        found = {name: _numbers(row, name).reshape(shape) for name in means}
+        if not count_of(row["pixels"]):
             count["empty"] += 1
+            return
+        count["images"] += 1
+        finite = np.all([np.isfinite(numbers) for numbers in found.values()], axis=0)
+        settings[finite] += 1
+        for name, mean in means.items():
+            mean.add(found[name], finite)
+
+    count["rows"] = sum(1 for _ in read_rows(results, add))
     return AblationSummary(
         results.path,
         configuration,
@@ -110,6 +113,11 @@ def summarize_ablation(results: Results | str | Path) -> AblationSummary:
         tuple(problems),
         _say_coverage(configuration, count, len(problems)),
     )
+
+
+def _numbers(row: Row, name: str) -> np.ndarray:
+    area, metric = name.split(".")
+    return np.array(row[area][metric], np.float64)
 
 
 def _say_coverage(configuration: dict[str, Any], count: Counter[str], problems: int) -> str:
@@ -132,25 +140,6 @@ def _axis(results: Results, axis: str) -> tuple[str, ...]:
             f"{results.path}: an evaluation, not an ablation; `grumo report` makes its tables"
         )
     return tuple(names)
-
-
-def _measured_rows(
-    results: Results, shape: tuple[int, ...]
-) -> Iterator[tuple[Row, dict[str, np.ndarray]]]:
-    """Rows with their numbers (signals, sites, reductions); problems have none."""
-
-    def read(row: Row) -> tuple[Row, dict[str, np.ndarray]]:
-        if "problem" in row:
-            return row, {}
-        for kind in ("pixels", *NOT_NUMBERS):
-            count_of(row[kind])
-        return row, {
-            f"{area}.{metric}": np.array(row[area][metric], np.float64).reshape(shape)
-            for area in AREAS
-            for metric in METRICS
-        }
-
-    return read_rows(results, read)
 
 
 def best_table(summary: AblationSummary, number: int = BEST) -> Table:

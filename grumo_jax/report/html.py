@@ -22,7 +22,7 @@ from grumo_jax.report.pages import PICTURES
 from grumo_jax.report.summary import PER_IMAGE, Summary
 from grumo_jax.report.table import Column, Table
 from grumo_jax.report.tables import COLUMNS, labels, order
-from grumo_jax.report.templates import render_html, safe_file
+from grumo_jax.report.templates import FOLDER, render_html
 
 MOST_PICTURES = 24
 PICTURE_WIDTH = 1400
@@ -67,8 +67,8 @@ def make_html(
         data=[_model_data(label, summary) for label, summary in named],
         as_svg=_as_svg,
         as_json=lambda value: json.dumps(value, indent=2, ensure_ascii=False),
-        style=safe_file("page.css"),
-        script=safe_file("page.js"),
+        style=(FOLDER / "page.css").read_text("utf-8"),
+        script=(FOLDER / "page.js").read_text("utf-8"),
     )
 
 

@@ -48,6 +48,10 @@ class PartSummary:
     Attributes:
         images: number of images that have enough pixels in it.
         means: {path, see `IN_PARTS`: mean over those images}; NaN where no image defines it.
+
+    Example:
+        >>> PartSummary(images=12, means={"ause.abs_rel": 0.04}).images
+        12
     """
 
     images: int
@@ -285,7 +289,9 @@ class _Estimator:
     def result(self, name: str) -> EstimatorSummary:
         return EstimatorSummary(
             name,
-            pd.DataFrame.from_dict(self.scores, "index", float, ["pixels", *SCALARS]),
+            pd.DataFrame.from_dict(
+                self.scores, orient="index", dtype=float, columns=["pixels", *SCALARS]
+            ),
             {metric: mean.result() for metric, mean in self.curves.items()},
             {metric: mean.result() for metric, mean in self.oracle.items()},
             tuple(_means_within(images, 1) for images in self.bands.values()),

@@ -1,8 +1,6 @@
 """A table, and its forms: Markdown, CSV, LaTeX."""
 
-import csv
 import dataclasses
-import io
 import itertools
 import math
 import re
@@ -94,10 +92,10 @@ class Table:
         >>> print(table.to_markdown())
         **Ablation**
         <BLANKLINE>
-        | method | AUSE ↓    |
-        |:-------|----------:|
-        | grad   | **0.031** |
-        | a\\|b   |           |
+        | method   | AUSE ↓    |
+        |:---------|----------:|
+        | grad     | **0.031** |
+        | a\\|b     |           |
         <BLANKLINE>
     """
 
@@ -162,8 +160,7 @@ class Table:
                 for row in rows
             ]
         headings = [_markdown(column.heading) for column in table.columns]
-        # As objects: what is no valid Unicode is no text for pandas.
-        text = pd.DataFrame(lines, columns=headings, dtype=object).to_markdown(
+        text = _frame(lines, headings).to_markdown(
             index=False,
             tablefmt="pipe",
             colalign=["right" if numeric else "left" for numeric in table.numeric()],
@@ -175,16 +172,18 @@ class Table:
 
     def to_csv(self) -> str:
         """One line of headings, then values with all their digits; nothing where undefined."""
-        table, stream = self._without("people"), io.StringIO()
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow([column.key or column.heading for column in table.columns])
-        for row in table.cells():
-            writer.writerow([_plain(cell.value) for cell in row])
-        return stream.getvalue()
+        table = self._without("people")
+        rows = [[_plain(cell.value) for cell in row] for row in table.cells()]
+        headings = [_plain(column.key or column.heading) for column in table.columns]
+        return _frame(rows, headings).to_csv(index=False, lineterminator="\n")
 
     def to_latex(self) -> str:
         """A LaTeX table for the packages booktabs and graphicx, as wide as the page at most."""
         return render_latex("table.tex", table=self.shown(), label=_label(self.name))
+
+
+def _frame(rows: list[list[str]], headings: list[str]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=headings, dtype=object)
 
 
 def _label(name: str) -> str:

@@ -216,17 +216,15 @@ def _group_rows(
             kind: Kind = "baseline" if is_baseline(name) else "method"
             lines.append((name, kind, [_value(summary, name, column.key) for column in columns]))
         if name in given:
-            lines.append((name, "published", [given[name].get(column.key) for column in columns]))
+            values: list[Value] = [given[name].get(column.key) for column in columns]
+            lines.append((f"{name} (published)", "published", values))
+    rows: list[list[Cell | Value]] = [[label, name, kind] for name, kind, _ in lines]
     kinds = [kind for _, kind, _ in lines]
-    shown = [f"{name} (published)" if kind == "published" else name for name, kind, _ in lines]
-    rows: list[list[Cell | Value]] = [
-        [label, name, kind] for name, kind in zip(shown, kinds, strict=True)
-    ]
     for index, column in enumerate(columns):
-        values = [line[index] for _, _, line in lines]
         against = not column.key.startswith("errors.")
-        cells = mark_column(values, kinds, column, against_baselines=against)
-        for row, cell in zip(rows, cells, strict=True):
+        numbers = [values[index] for *_, values in lines]
+        marked = mark_column(numbers, kinds, column, against_baselines=against)
+        for row, cell in zip(rows, marked, strict=True):
             row.append(cell)
     return rows
 

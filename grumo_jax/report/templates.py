@@ -1,14 +1,13 @@
-"""The files' templates: whatever is put into HTML or LaTeX is escaped, unless it is marked safe."""
+"""The files' templates: whatever is put into HTML or LaTeX is escaped."""
 
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from grumo_jax.errors import printable
 
-_FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).parent
 _LATEX = {
     "\\": r"\textbackslash{}",
     **{character: f"\\{character}" for character in "&%$#_{}"},
@@ -54,11 +53,6 @@ def render_latex(name: str, **values: Any) -> str:
     return environment.get_template(name).render(values)
 
 
-def safe_file(name: str) -> Markup:
-    """A file of this folder, to be put into HTML as it is."""
-    return Markup((_FOLDER / name).read_text("utf-8"))
-
-
 def escape_latex(text: str) -> str:
     r"""Escape text.
 
@@ -70,7 +64,7 @@ def escape_latex(text: str) -> str:
 
 def _environment(**options: Any) -> Environment:
     return Environment(
-        loader=FileSystemLoader(_FOLDER),
+        loader=FileSystemLoader(FOLDER),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
