@@ -17,7 +17,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 from common import mistakes_in_one_sentence, write_text
 
 from grumo_jax import load_checkpoint
@@ -27,7 +26,6 @@ from grumo_jax.errors import GrumoError
 from grumo_jax.estimators import named_estimator
 from grumo_jax.evaluation import PROTOCOLS, evaluate
 from grumo_jax.report import Column, Summary, Table, summarize, write_report
-from grumo_jax.report.summary import PER_IMAGE
 from grumo_jax.training import Settings, Weights, preset, train
 
 ESTIMATORS = ("grad", "grad-averaged", "post", "depth", "row")
@@ -91,10 +89,11 @@ def compare(summaries: Mapping[str, Summary], last: int) -> Table:
     rows: list[Sequence[str | float]] = []
     for name, summary in summaries.items():
         for part, inside in (("trained on", True), ("later", False)):
-            images = [i for i in summary.images if (int(i.id.split()[1]) < last) == inside]
+            images = [
+                i for i, frame in summary.images.items() if (int(frame.split()[1]) < last) == inside
+            ]
             for estimator in ESTIMATORS:
-                values = np.mean([i.scores[estimator] for i in images], axis=0)
-                found = dict(zip(PER_IMAGE, values, strict=True))
+                found = summary.estimators[estimator].scores.loc[images].mean()
                 rows.append([name, part, len(images), estimator, *(found[c] for c in COLUMNS)])
     head = (Column("network"), Column("frames"), Column("number"), Column("estimator"))
     columns = (*head, *(Column(c.partition(".")[2] if "errors" in c else "AUSE") for c in COLUMNS))

@@ -139,9 +139,9 @@ def measures_of(summary: Summary, estimator: str) -> dict[str, float]:
     found = summary.estimators[estimator]
     values = {heading: found.means[path] for heading, path in MEASURES.items()}
     for region in REGIONS:
-        part = found.regions.get(region, {})
-        values[f"{region} AUSE"] = part.get("ause.abs_rel", float("nan"))
-        values[f"{region} AURG"] = part.get("aurg.abs_rel", float("nan"))
+        means = found.regions[region].means if region in found.regions else {}
+        values[f"{region} AUSE"] = means.get("ause.abs_rel", float("nan"))
+        values[f"{region} AURG"] = means.get("aurg.abs_rel", float("nan"))
     return values
 
 
@@ -183,8 +183,9 @@ def leaderboard(by_model: Mapping[str, Sequence[Summary]], source: Source) -> tu
 
 
 def _count_regions(summary: Summary) -> str:
-    found = next(iter(summary.estimators.values())).region_images
-    counts = ", ".join(f"{region} {found.get(region, 0)}" for region in REGIONS)
+    found = next(iter(summary.estimators.values())).regions
+    images = {region: found[region].images if region in found else 0 for region in REGIONS}
+    counts = ", ".join(f"{region} {number}" for region, number in images.items())
     return f"Regions: clips with {FEWEST} pixels or more in them, that is {counts}."
 
 

@@ -50,12 +50,14 @@ def test_a_region_is_evaluated_as_if_nothing_else_were_known(small, images, tmp_
     means = summarize(tmp_path / "a.jsonl").estimators["post"]
     # Rows have regions of any size, means do not.
     assert found["few"]["pixels"] == FEWEST - 1
-    assert means.region_images == {"moving": 1, "nowhere": 0, "few": 0}
-    assert means.regions["moving"]["ause.rmse"] == pytest.approx(alone["ause"]["rmse"], rel=1e-4)
+    counted = {name: part.images for name, part in means.regions.items()}
+    assert counted == {"moving": 1, "nowhere": 0, "few": 0}
+    moving = means.regions["moving"].means["ause.rmse"]
+    assert moving == pytest.approx(alone["ause"]["rmse"], rel=1e-4)
     tables = {table.name: table for table in make_tables([summarize(tmp_path / "a.jsonl")])}
     header, line = tables["regions_rmse"].to_csv().splitlines()[:2]
     cells = dict(zip(header.split(","), line.split(","), strict=True))
-    assert float(cells["ause.rmse@moving"]) == means.regions["moving"]["ause.rmse"]
+    assert float(cells["ause.rmse@moving"]) == moving
 
 
 class Listed:

@@ -205,6 +205,8 @@ def forged_report(path, **changes):
         {"bands": {"pixels": [1, 2, 3], "errors": {}, "ause": {}, "aurg": {}}},
         {"bands": 5},
         {"regions": {"sky": 3}},
+        {"regions": {"sky": found()["bands"]}},
+        {"bands": {"pixels": 100, **{kind: found()[kind] for kind in ("errors", "ause", "aurg")}}},
     ],
     ids=str,
 )

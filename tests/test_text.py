@@ -3,7 +3,7 @@
 import warnings
 
 import pytest
-from results_files import found, write
+from results_files import METRICS, found, write
 
 from grumo_jax.cli.messages import complain, one_sentence, say, say_table, warnings_as_sentences
 from grumo_jax.errors import DataError, GrumoError, GrumoWarning, printable
@@ -83,14 +83,17 @@ def test_no_formulas_in_csv(value, cell):
 def test_a_report_with_strange_names(tmp_path):
     summaries = []
     for i, name in enumerate(["a$\\frac{$b", "=cmd|' /C calc'!A0", "caf\udce9\x1b[2J"]):
-        images = {n: {name: found(0.2), "depth": found(0.5)} for n in "ab"}
+        areas = {kind: dict.fromkeys(METRICS, 0.5) for kind in ("errors", "ause", "aurg")}
+        regions = {name: {"pixels": 200, **areas}}
+        images = {f"{n}{name}": {name: found(0.2, regions=regions), "depth": found()} for n in "ab"}
         path = write(tmp_path / f"results_{i}.jsonl", images, base_model=name)
         summaries.append(summarize(path))
     write_report(tmp_path / "report", summaries)
-    table = (tmp_path / "report" / "main.csv").read_text()
-    assert "\x1b" not in table
-    assert "\n=" not in table
-    assert ",=" not in table
+    for name in ("main", "regions_rmse"):
+        table = (tmp_path / "report" / f"{name}.csv").read_text()
+        assert "\x1b" not in table
+        assert "\n=" not in table
+        assert ",=" not in table
     assert (tmp_path / "report" / "curves.png").stat().st_size > 1000
     for written in ("tables.md", "tables.tex"):
         assert b"\x1b" not in (tmp_path / "report" / written).read_bytes()

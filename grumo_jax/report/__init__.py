@@ -9,7 +9,7 @@ from grumo_jax.report.files import write_report as write_report
 from grumo_jax.report.gain import gain_table as gain_table
 from grumo_jax.report.html import make_html as make_html
 from grumo_jax.report.summary import EstimatorSummary as EstimatorSummary
-from grumo_jax.report.summary import ImageScores as ImageScores
+from grumo_jax.report.summary import PartSummary as PartSummary
 from grumo_jax.report.summary import Summary as Summary
 from grumo_jax.report.summary import summarize as summarize
 from grumo_jax.report.table import Cell as Cell

@@ -1,7 +1,7 @@
 """An ablation's tables: means over images of every setting of a grid."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 from grumo_jax.errors import ResultsError
 from grumo_jax.evaluation.results import Results, Row, read_results
 from grumo_jax.metrics import METRICS
-from grumo_jax.report.reading import count_of, read_rows
+from grumo_jax.report.reading import Mean, count_of, read_rows
 from grumo_jax.report.summary import NOT_NUMBERS, say_coverage
 from grumo_jax.report.table import Cell, Column, Table, Value
 
@@ -80,31 +80,44 @@ def summarize_ablation(results: Results | str | Path) -> AblationSummary:
     configuration = results.configuration
     signals, sites, reductions = (_axis(results, a) for a in ("signals", "sites", "reductions"))
     shape = len(signals), len(sites), len(reductions)
-    means, count = _Means(shape), Counter[str]()
+    means = {f"{area}.{metric}": Mean(np.zeros(shape)) for area in AREAS for metric in METRICS}
+    settings, count = np.zeros(shape, np.int64), Counter[str]()
     problems: list[tuple[str, str]] = []
-    for row, values in _measured_rows(results, shape):
-        count["rows"] += 1
-        count.update({kind: row.get(kind, 0) for kind in NOT_NUMBERS})  # problems have none
+
+    def add(row: Row) -> None:
         if "problem" in row:
             problems.append((str(row["id"]), str(row["problem"])))
-        elif row["pixels"]:
-            count["images"] += 1
-            means.add(values)
-        else:
+            return
+        count.update({kind: count_of(row[kind]) for kind in NOT_NUMBERS})
+        found = {name: _numbers(row, name).reshape(shape) for name in means}
+        if not count_of(row["pixels"]):
             count["empty"] += 1
+            return
+        count["images"] += 1
+        finite = np.all([np.isfinite(numbers) for numbers in found.values()], axis=0)
+        settings[finite] += 1
+        for name, mean in means.items():
+            mean.add(found[name], finite)
+
+    count["rows"] = sum(1 for _ in read_rows(results, add))
     return AblationSummary(
         results.path,
         configuration,
         signals,
         sites,
         reductions,
-        means.result(),
-        means.counts,
+        {name: mean.result() for name, mean in means.items()},
+        settings,
         count["images"],
         count["empty"],
         tuple(problems),
         _say_coverage(configuration, count, len(problems)),
     )
+
+
+def _numbers(row: Row, name: str) -> np.ndarray:
+    area, metric = name.split(".")
+    return np.array(row[area][metric], np.float64)
 
 
 def _say_coverage(configuration: dict[str, Any], count: Counter[str], problems: int) -> str:
@@ -127,43 +140,6 @@ def _axis(results: Results, axis: str) -> tuple[str, ...]:
             f"{results.path}: an evaluation, not an ablation; `grumo report` makes its tables"
         )
     return tuple(names)
-
-
-class _Means:
-    """Running means over images, of each setting those on which its map is finite."""
-
-    def __init__(self, shape: tuple[int, ...]):
-        self.counts = np.zeros(shape, np.int64)
-        self._totals = {f"{a}.{metric}": np.zeros(shape) for a in AREAS for metric in METRICS}
-
-    def add(self, values: dict[str, np.ndarray]) -> None:
-        finite = np.all([np.isfinite(v) for v in values.values()], axis=0)
-        self.counts += finite
-        for name, found in values.items():
-            self._totals[name] += np.where(finite, found, 0.0)
-
-    def result(self) -> dict[str, np.ndarray]:
-        some = np.maximum(self.counts, 1)
-        return {n: np.where(self.counts, t / some, np.nan) for n, t in self._totals.items()}
-
-
-def _measured_rows(
-    results: Results, shape: tuple[int, ...]
-) -> Iterator[tuple[Row, dict[str, np.ndarray]]]:
-    """Rows with their numbers (signals, sites, reductions); problems have none."""
-
-    def read(row: Row) -> tuple[Row, dict[str, np.ndarray]]:
-        if "problem" in row:
-            return row, {}
-        for kind in ("pixels", *NOT_NUMBERS):
-            count_of(row[kind])
-        return row, {
-            f"{area}.{metric}": np.array(row[area][metric], np.float64).reshape(shape)
-            for area in AREAS
-            for metric in METRICS
-        }
-
-    return read_rows(results, read)
 
 
 def best_table(summary: AblationSummary, number: int = BEST) -> Table:

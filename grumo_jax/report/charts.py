@@ -37,7 +37,7 @@ def draw_charts(summaries: Sequence[Summary]) -> Charts:
         _laid_out(plot_all_sparsification_errors(summaries)),
         tuple(_laid_out(plot_sparsification_grid(summary)) for summary in summaries),
         tuple(
-            _laid_out(plot_all_bands(summary)) if _has_bands(summary) else None
+            _laid_out(plot_all_bands(summary)) if summary.has_bands else None
             for summary in summaries
         ),
     )
@@ -63,7 +63,3 @@ def _laid_out(figure: Figure) -> Figure:
     figure.draw_without_rendering()
     figure.set_layout_engine(None)
     return figure
-
-
-def _has_bands(summary: Summary) -> bool:
-    return any(estimator.bands for estimator in summary.estimators.values())

@@ -1,6 +1,5 @@
 """Is one estimator better than another, or do the images differ that much among themselves?"""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -110,9 +109,8 @@ def _by_id(summary: Summary, estimator: str, metric: str) -> dict[str, float]:
             f"{summary.path}: has no estimator {estimator!r}, but "
             f"{', '.join(summary.estimators) or 'none'}"
         )
-    place = PER_IMAGE.index(metric)
-    values = {i.id: i.scores[estimator][place] for i in summary.images if estimator in i.scores}
-    return {name: value for name, value in values.items() if math.isfinite(value)}
+    scores = summary.estimators[estimator].scores[metric].dropna()
+    return {summary.images[index]: value for index, value in scores.items()}
 
 
 def _bootstrap(

@@ -5,7 +5,8 @@ as well. Where results are of one base model each method has its colour; where t
 each base model has its colour and each method its dashes. Baselines are thin, with markers.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from itertools import filterfalse
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from matplotlib.lines import Line2D
 from grumo_jax.metrics import METRICS
 from grumo_jax.plots import Drawn, as_written
 from grumo_jax.report.summary import EstimatorSummary, Summary
-from grumo_jax.report.tables import band_names, is_baseline, labels, order
+from grumo_jax.report.tables import is_baseline, labels, order
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A4B2A")
 GRAY = "#6E6E6E"
@@ -141,11 +142,15 @@ def plot_bands(
         axes: where to draw.
     """
     axes = axes or Figure(figsize=(7, 3.6), layout="constrained").subplots()
-    bands, styles = band_names(summary.edges), line_styles([summary])
-    shown = {n: e for n, e in order(summary.estimators).items() if f"ause.{metric}" in e.bands}
+    bands, styles = [*summary.bands.values()], line_styles([summary])
+    shown = {
+        name: np.array([band.means[f"ause.{metric}"] for band in estimator.bands])
+        for name, estimator in order(summary.estimators).items()
+        if estimator.bands
+    }
     methods = [name for name in shown if not is_baseline(name)]
-    for name, estimator in shown.items():
-        values, style = estimator.bands[f"ause.{metric}"], styles[summary.base_model, name]
+    for name, values in shown.items():
+        style = styles[summary.base_model, name]
         if is_baseline(name):
             axes.plot(np.arange(len(values)), values, **_band_style(style, baseline=True))
             continue
@@ -157,10 +162,12 @@ def plot_bands(
         axes.axvline(edge, color="#DDDDDD", linewidth=0.8, zorder=0)
     axes.set(title=f"{_named(metric)} by depth", xlabel="true depth", ylabel="AUSE (lower: better)")
     axes.set_xlim(-0.5, len(bands) - 0.5)
-    highest = [np.nanmax(e.bands[f"ause.{metric}"], initial=0.0) for e in shown.values()]
+    highest = [np.nanmax(values, initial=0.0) for values in shown.values()]
     axes.set_ylim(0, 1.1 * max(highest, default=0.0) or 1.0)
-    for band in np.flatnonzero(_empty_bands(shown)):
-        axes.text(float(band), 0.05, "no pixels", ha="center", color=GRAY, transform=_across(axes))
+    across = axes.get_xaxis_transform()  # x of the data, y from 0 at the bottom to 1 at the top
+    for place, parts in enumerate(zip(*(summary.estimators[n].bands for n in shown), strict=True)):
+        if not any(part.images for part in parts):
+            axes.text(place, 0.05, "no pixels", ha="center", color=GRAY, transform=across)
     axes.spines[["top", "right"]].set_visible(False)
     if legend:
         axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
@@ -182,65 +189,41 @@ def plot_all_bands(summary: Summary, metrics: Sequence[str] = ("abs_rel", "rmse"
 
 def line_styles(summaries: Sequence[Summary]) -> dict[tuple[str, str], Style]:
     """How to draw each (label of base model, estimator); the same in every plot."""
-    names = labels(summaries)
-    dashes, markers = _places(summaries)
-    several = len(summaries) > 1
-    styles = dict[tuple[str, str], Style]()
-    for place, (label, summary) in enumerate(zip(names, summaries, strict=True)):
-        for name in summary.estimators:
-            color = COLORS[place % len(COLORS)]
-            if name in markers:
-                styles[label, name] = {
-                    **_baseline_style(color if several else GRAY, markers[name]),
-                    "label": name,
-                }
-                continue
-            if not several:
-                color = COLORS[dashes[name] % len(COLORS)]
-            dash = _DASHES[dashes[name] % len(_DASHES)]
-            styles[label, name] = {"color": color, "linestyle": dash, "linewidth": 1.7}
-            styles[label, name]["label"] = name
-    return styles
+    styles, several = _styles(summaries), len(summaries) > 1
+    return {
+        (label, name): {**styles[name], **({"color": _of(COLORS, place)} if several else {})}
+        for place, (label, summary) in enumerate(zip(labels(summaries), summaries, strict=True))
+        for name in summary.estimators
+    }
 
 
 def legend_handles(summaries: Sequence[Summary]) -> list[Line2D]:
     """What explains the lines: colours of base models if there are several, then estimators."""
-    names = labels(summaries)
-    if len(summaries) == 1:
-        styles = line_styles(summaries)
-        return [Line2D([], [], **styles[names[0], n]) for n in order(summaries[0].estimators)]
-    dashes, markers = _places(summaries)
-    models = [
-        Line2D([], [], color=COLORS[i % len(COLORS)], linewidth=4, label=name)
-        for i, name in enumerate(names)
-    ]
-    methods = [
-        Line2D([], [], color="black", linestyle=_DASHES[i % len(_DASHES)], label=name)
-        for name, i in dashes.items()
-    ]
-    baselines = [
-        Line2D([], [], label=name, **_baseline_style(GRAY, i)) for name, i in markers.items()
-    ]
-    return [*models, *methods, *baselines]
+    styles, models = _styles(summaries), list[Line2D]()
+    if len(summaries) > 1:
+        for place, label in enumerate(labels(summaries)):
+            models.append(Line2D([], [], color=_of(COLORS, place), linewidth=4, label=label))
+        for name in filterfalse(is_baseline, styles):
+            styles[name] |= {"color": "black", "linewidth": 1.5}
+    return [*models, *(Line2D([], [], **style) for style in styles.values())]
 
 
-def _places(summaries: Sequence[Summary]) -> tuple[dict[str, int], dict[str, int]]:
-    """Place of each method, and of each baseline, among all."""
-    every: Mapping[str, None] = {name: None for s in summaries for name in s.estimators}
-    methods = [name for name in every if not is_baseline(name)]
-    baselines = [name for name in order(every) if is_baseline(name)]
-    return {n: i for i, n in enumerate(methods)}, {n: i for i, n in enumerate(baselines)}
+def _styles(summaries: Sequence[Summary]) -> dict[str, Style]:
+    """How to draw each estimator of one base model: methods, then baselines."""
+    names = order({name: None for summary in summaries for name in summary.estimators})
+    styles = dict[str, Style]()
+    for place, name in enumerate(filterfalse(is_baseline, names)):
+        line = {"linestyle": _of(_DASHES, place), "linewidth": 1.7}
+        styles[name] = {"label": name, "color": _of(COLORS, place), **line}
+    for place, name in enumerate(filter(is_baseline, names)):
+        marks = {"marker": _of(_MARKERS, place), "markersize": 4, "markevery": (3 * place, 12)}
+        line = {"linewidth": 0.9, "markerfacecolor": "none"}
+        styles[name] = {"label": name, "color": GRAY, **line, **marks}
+    return styles
 
 
-def _baseline_style(color: str, place: int) -> Style:
-    return {
-        "color": color,
-        "linewidth": 0.9,
-        "marker": _MARKERS[place % len(_MARKERS)],
-        "markersize": 4,
-        "markevery": (3 * place, 12),
-        "markerfacecolor": "none",
-    }
+def _of(choices: Sequence[Any], place: int) -> Any:
+    return choices[place % len(choices)]
 
 
 def _band_style(style: Style, *, baseline: bool) -> Style:
@@ -248,16 +231,6 @@ def _band_style(style: Style, *, baseline: bool) -> Style:
         kept = {key: value for key, value in style.items() if key != "markevery"}
         return {**kept, "linestyle": (0, (1, 2)), "markersize": 6}
     return {"color": style["color"], "label": style["label"], "linestyle": "", "marker": "o"}
-
-
-def _empty_bands(estimators: Mapping[str, EstimatorSummary]) -> np.ndarray:
-    counts = [e.band_images for e in estimators.values()]
-    return np.max(counts, axis=0) == 0 if counts else np.zeros(0, bool)
-
-
-def _across(axes: Axes) -> Any:
-    """Coordinates: x of the data, y from 0 at the bottom to 1 at the top."""
-    return axes.get_xaxis_transform()
 
 
 def _removed(curve: np.ndarray) -> np.ndarray:

@@ -1,13 +1,13 @@
 """What a method gains over the papers' recipe, with its spread over images."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 from grumo_jax.errors import ResultsError
 from grumo_jax.report.compare import check_metric, compare
 from grumo_jax.report.summary import Summary
 from grumo_jax.report.table import Cell, Column, Table, Value
-from grumo_jax.report.tables import is_baseline, labels, order
+from grumo_jax.report.tables import COLUMNS, is_baseline, labels, order
 
 REFERENCE = "grad"
 """The papers' recipe."""
@@ -53,7 +53,7 @@ def gain_table(
         others = [name for name in order(summary.estimators) if name != reference]
         if reference not in summary.estimators or not others or not summary.images:
             continue
-        groups = {scene(image.id) for image in summary.images}
+        groups = {scene(name) for name in summary.images.values()}
         group = scene if _FEWEST_GROUPS <= len(groups) < len(summary.images) else None
         sections |= {len(rows): ""} if rows else {}
         baselines = sum(map(is_baseline, others))
@@ -104,15 +104,8 @@ def scene(name: str) -> str:
 
 def _columns(metric: str) -> list[Column]:
     """One for people, three for machines."""
-    area, _, of = metric.rpartition(".")
-    name = area.replace("_", " ").upper() or of
     bounds = [Column(f"{metric}.{what}", reader="machines") for what in ("mean", "low", "high")]
-    return [Column(name, _better(metric), group=of if area else "", reader="people"), *bounds]
-
-
-def _better(metric: str) -> Literal["lower", "higher"]:
-    rises = metric.startswith(("aurg.", "detection.")) or metric in ("spearman", "errors.a1")
-    return "higher" if rises else "lower"
+    return [dataclasses.replace(COLUMNS[metric], reader="people"), *bounds]
 
 
 def _differences(
@@ -133,7 +126,7 @@ def _differences(
         if found.images < _FEWEST_IMAGES:
             cells += [_signed(found.mean), found.mean, None, None]
             continue
-        better = found.high < 0 if _better(metric) == "lower" else found.low > 0
+        better = found.high < 0 if COLUMNS[metric].better == "lower" else found.low > 0
         text = f"{_signed(found.mean)} [{_signed(found.low)}, {_signed(found.high)}]"
         bold = better and not is_baseline(name)
         cells += [Cell(text, bold=bold), found.mean, found.low, found.high]

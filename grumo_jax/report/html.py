@@ -1,23 +1,31 @@
 """A report to read: one HTML file that needs no network and no server."""
 
+import base64
 import dataclasses
 import io
+import itertools
 import json
+import math
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from matplotlib.figure import Figure
+from PIL import Image, features
 
+from grumo_jax.errors import ImageError
+from grumo_jax.images import read_image
+from grumo_jax.metrics import METRICS
 from grumo_jax.report.charts import Charts, draw_charts, save_figure
-from grumo_jax.report.html_data import data_uri, model_data, script_json
-from grumo_jax.report.html_table import html_table
-from grumo_jax.report.summary import Summary
-from grumo_jax.report.table import Table
-from grumo_jax.report.tables import labels
+from grumo_jax.report.pages import PICTURES
+from grumo_jax.report.summary import PER_IMAGE, Summary
+from grumo_jax.report.table import Column, Table
+from grumo_jax.report.tables import COLUMNS, labels, order
+from grumo_jax.report.templates import FOLDER, render_html
 
-_HERE = Path(__file__).parent
+MOST_PICTURES = 24
+PICTURE_WIDTH = 1400
 
 
 def make_html(
@@ -42,70 +50,44 @@ def make_html(
         >>> make_html(summaries, make_tables(summaries))[:15]
         '<!DOCTYPE html>'
     """
-    named = list(zip(labels(summaries), summaries, strict=True))
-    title = f"Uncertainty of depth on {summaries[0].configuration.get('dataset', 'unknown data')}"
-    body = [
-        _header(title, named),
-        '<main><section id="results"><h2>Results</h2>',
-        *_tables(tables),
-        "</section>",
-        _curves(charts or draw_charts(summaries), [label for label, _ in named]),
-        _CASES,
-        _IMAGES,
-        _left_out(named),
-        _configurations(named),
-        "</main>",
-    ]
-    return _PAGE.format(
-        title=escape(title),
-        style=(_HERE / "page.css").read_text("utf-8"),
-        body="\n".join(body),
-        data=script_json([model_data(label, summary) for label, summary in named]),
-        script=(_HERE / "page.js").read_text("utf-8"),
+    names = labels(summaries)
+    named = list(zip(names, summaries, strict=True))
+    charts = charts or draw_charts(summaries)
+    dataset = summaries[0].configuration.get("dataset", "unknown data")
+    return render_html(
+        "page.html",
+        title=f"Uncertainty of depth on {dataset}",
+        protocol=_protocol(summaries[0]),
+        named=named,
+        tables=_below_one_another(tables),
+        curves=charts.curves,
+        bands=[(n, figure) for n, figure in zip(names, charts.bands, strict=True) if figure],
+        grids=list(zip(names, charts.grids, strict=True)),
+        left_out=[entry for label, summary in named for entry in _left_out(label, summary)],
+        data=[_model_data(label, summary) for label, summary in named],
+        as_svg=_as_svg,
+        as_json=lambda value: json.dumps(value, indent=2, ensure_ascii=False),
+        style=(FOLDER / "page.css").read_text("utf-8"),
+        script=(FOLDER / "page.js").read_text("utf-8"),
     )
 
 
-def _tables(tables: Sequence[Table]) -> list[str]:
-    """Tables below one another: a note that stands under an earlier one is not said again."""
-    parts, said = list[str](), set[str]()
+def _below_one_another(tables: Sequence[Table]) -> list[Table]:
+    """Tables that people see; a note that stands under an earlier one is not said again."""
+    shown, said = list[Table](), set[str]()
     for table in tables:
         notes = [note for note in table.notes if note not in said]
         said.update(notes)
-        parts.append(html_table(dataclasses.replace(table, notes=notes)))
-    return parts
+        shown.append(_without_base_model(dataclasses.replace(table.shown(), notes=notes)))
+    return shown
 
 
-def _header(title: str, named: Sequence[tuple[str, Summary]]) -> str:
-    facts = [
-        f"<li><b>{escape(label)}</b>: {escape(str(s.configuration.get('checkpoint', 'unknown')))}; "
-        f"{escape(s.coverage)}.</li>"
-        for label, s in named
-    ]
-    unfinished = [s for _, s in named if not s.finished]
-    warnings = [
-        f'<p class="warning" role="status">Not finished: {s.rows} of {s.expected} images so far '
-        f"({escape(s.path.name)}). The numbers will change.</p>"
-        for s in unfinished
-    ]
-    links = {
-        "results": "Results",
-        "curves": "Curves",
-        "cases": "Worst and best",
-        "all": "Images",
-        "left-out": "Left out",
-        "configuration": "Configuration",
-    }
-    return "\n".join(
-        [
-            f"<header><h1>{escape(title)}</h1>",
-            f'<p class="lead">Protocol: {escape(_protocol(named[0][1]))}.</p>',
-            *warnings,
-            f'<ul class="facts">{"".join(facts)}</ul>',
-            '<nav aria-label="Sections">',
-            *(f'<a href="#{key}">{name}</a>' for key, name in links.items()),
-            "</nav></header>",
-        ]
-    )
+def _without_base_model(table: Table) -> Table:
+    """Leave out a first column that says the same in every row: phones have little room."""
+    is_text = len(table.columns) > 2 and not any(table.numeric()[:2])
+    if not is_text or len({row[0].value for row in table.cells()}) != 1:
+        return table
+    return table.keep(range(1, len(table.columns)))
 
 
 def _protocol(summary: Summary) -> str:
@@ -126,119 +108,93 @@ def _plain(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _curves(charts: Charts, labels: Sequence[str]) -> str:
-    parts = [
-        '<section id="curves"><h2>Curves</h2>',
-        _figure(
-            charts.curves,
-            "Sparsification error against the fraction of removed pixels, for each metric",
-            "Sparsification error: mean error of the pixels that are kept when the most uncertain "
-            "are removed, minus that of the oracle, which removes the largest errors. The area "
-            "below is AUSE; lower is better.",
-        ),
-    ]
-    for label, bands in zip(labels, charts.bands, strict=True):
-        if bands:
-            parts.append(
-                _figure(
-                    bands,
-                    f"AUSE within bands of true depth, {label}",
-                    f"{label}: AUSE within bands of true depth. A score that only repeats the "
-                    "distance says little within a narrow band.",
-                )
-            )
-    for label, grid in zip(labels, charts.grids, strict=True):
-        chart = _figure(
-            grid,
-            f"Sparsification of every estimator and metric, {label}",
-            "Error of what is kept. Shaded: AUSE.",
-            "tall",
-        )
-        parts.append(
-            f"<details><summary>Every estimator, {escape(label)}</summary>{chart}</details>"
-        )
-    return "\n".join([*parts, "</section>"])
+def _left_out(label: str, summary: Summary) -> list[tuple[str, Sequence[str]]]:
+    """(heading, sentences or names) of images that do not count."""
+    lists: dict[str, Sequence[str]] = {
+        "damaged or failed": [sentence for _, sentence in summary.problems],
+        "without valid pixels": summary.empty,
+        "of the data set missing on disk": summary.missing,
+    }
+    return [(f"{label}: {len(found)} {what}", found) for what, found in lists.items() if found]
 
 
-def _figure(figure: Figure, alt: str, caption: str, kind: str = "") -> str:
+def _model_data(label: str, summary: Summary) -> dict[str, Any]:
+    """What the page's script needs, as compact as can be."""
+    estimators = order(summary.estimators)
+    scores = {name: found.scores for name, found in estimators.items()}
+    pixels = {i: n for found in reversed(scores.values()) for i, n in found["pixels"].items()}
+    return {
+        "label": label,
+        "estimators": list(estimators),
+        "measures": [
+            {"key": path, "name": _measure_name(COLUMNS[path]), "better": COLUMNS[path].better}
+            for path in PER_IMAGE
+        ],
+        "images": [[index, name, int(pixels[index])] for index, name in summary.images.items()],
+        "scores": {
+            name: [
+                [_short(value) for value in row]
+                for row in found.reindex([*summary.images])[[*PER_IMAGE]].to_numpy().tolist()
+            ]
+            for name, found in scores.items()
+        },
+        "pictures": _pictures(summary, next(iter(scores.values()))) if scores else {},
+    }
+
+
+def _measure_name(column: Column) -> str:
+    """Said in one line: "AUSE abs_rel ↓", "normalised AUSE rmse ↓", "Spearman ↑"."""
+    names = [column.name, column.group] if column.group in METRICS else [column.group, column.name]
+    said = " ".join(filter(None, (*names, column.arrow)))
+    return said.replace("AUSE, normalised", "normalised AUSE")
+
+
+def _short(value: float) -> float | None:
+    return float(f"{value:.4g}") if math.isfinite(value) else None
+
+
+def _pictures(summary: Summary, scores: pd.DataFrame) -> dict[int, str]:
+    """{index: data URI} of the worst and best cases that there are pictures of."""
+    folder = summary.path.parent / PICTURES
+    if not folder.is_dir():
+        return {}
+    found = dict[int, str]()
+    for index in _by_interest(scores):
+        file = folder / f"{index:06d}.png"
+        if file.is_file() and len(found) < MOST_PICTURES:
+            try:
+                found[index] = _embed(file)
+            except ImageError:
+                continue  # One damaged picture must not cost the report.
+    return found
+
+
+def _by_interest(scores: pd.DataFrame) -> list[int]:
+    """Indices, by turns the worst and the best of each measure, then the next ones."""
+    orders = list[list[int]]()
+    for path in ("ause.abs_rel", "errors.abs_rel", "aurg.abs_rel"):
+        rising = scores[path].dropna().sort_values(kind="stable").index.tolist()
+        orders += [rising, rising[::-1]]
+    turns = itertools.zip_longest(*orders)
+    return list(dict.fromkeys(index for turn in turns for index in turn if index is not None))
+
+
+def _embed(file: Path) -> str:
+    picture = Image.fromarray(read_image(file))
+    picture.thumbnail((PICTURE_WIDTH, 4 * PICTURE_WIDTH))
+    kind = "webp" if features.check("webp") else "jpeg"
     stream = io.BytesIO()
-    # Without a background and as curves, so that it suits light and dark pages at any size.
+    picture.save(stream, format=kind, quality=82)
+    return _data_uri(stream.getvalue(), kind)
+
+
+def _as_svg(figure: Figure) -> str:
+    """Without a background and as curves: it suits light and dark pages at any size."""
+    stream = io.BytesIO()
     save_figure(figure, stream, "svg", transparent=True)
-    return (
-        f'<figure><div class="wide" tabindex="0" role="group" aria-label="{escape(alt)}">'
-        f'<img class="chart {kind}" alt="{escape(alt)}" '
-        f'src="{data_uri(stream.getvalue(), "svg+xml")}"></div>'
-        f"<figcaption>{escape(caption)}</figcaption></figure>"
-    )
+    return _data_uri(stream.getvalue(), "svg+xml")
 
 
-def _left_out(named: Sequence[tuple[str, Summary]]) -> str:
-    parts = []
-    for label, summary in named:
-        lists = {
-            "damaged or failed": [sentence for _, sentence in summary.problems],
-            "without valid pixels": summary.empty,
-            "of the data set missing on disk": summary.missing,
-        }
-        for what, items in lists.items():
-            if items:
-                lines = "".join(f"<li>{escape(item)}</li>" for item in items)
-                parts.append(
-                    f"<details{' open' * (len(items) <= 10)}><summary>{escape(label)}: "
-                    f"{len(items)} {what}</summary><ul>{lines}</ul></details>"
-                )
-    found = "".join(parts) or "<p>Nothing: every image of the data set counts.</p>"
-    return f'<section id="left-out"><h2>Left out</h2>{found}</section>'
-
-
-def _configurations(named: Sequence[tuple[str, Summary]]) -> str:
-    parts = [
-        f"<details><summary>{escape(label)}, {escape(summary.path.name)}</summary>"
-        f"<pre>{escape(json.dumps(summary.configuration, indent=2, ensure_ascii=False))}</pre>"
-        "</details>"
-        for label, summary in named
-    ]
-    return f'<section id="configuration"><h2>Configuration</h2>{"".join(parts)}</section>'
-
-
-_CASES = """<section id="cases"><h2>Worst and best images</h2>
-<div class="controls">
-<label class="models">base model <select data-choice="model"></select></label>
-<label>estimator <select data-choice="estimator"></select></label>
-<label>measure <select data-choice="measure"></select></label>
-<label class="tick"><input type="checkbox" id="large"> large pictures</label>
-</div>
-<div class="cases"><div><h3>Worst</h3><ol id="worst"></ol></div>
-<div><h3>Best</h3><ol id="best"></ol></div></div></section>"""
-
-_IMAGES = """<section id="all"><h2>Images</h2>
-<noscript><p class="warning">The table of images and the worst and best cases need JavaScript.</p>
-</noscript>
-<div class="controls">
-<label class="models">base model <select data-choice="model"></select></label>
-<label>estimator <select data-choice="estimator"></select></label>
-<label>name contains <input id="filter" type="search" autocomplete="off"></label>
-<span id="count" role="status"></span>
-</div>
-<div class="scroll" id="images" tabindex="0" role="region" aria-label="Table of images">
-<table><caption hidden>Scores of every image; headings sort</caption>
-<thead><tr id="images-head"></tr></thead><tbody id="images-body"></tbody></table></div>
-</section>"""
-
-_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>
-{style}</style>
-</head>
-<body>
-{body}
-<script type="application/json" id="data">{data}</script>
-<script>
-{script}</script>
-</body>
-</html>
-"""
+def _data_uri(content: bytes, kind: str) -> str:
+    """Content of a picture as the address of an img element."""
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

@@ -37,44 +37,38 @@ def mark_column(
         >>> [(cell.value, cell.bold, cell.mark) for cell in cells]
         [(0.1, True, ''), (0.3, False, '†'), (0.2, False, '')]
     """
-    # So that lower is better and None stands for what is not compared.
-    sign = {"lower": 1, "higher": -1}.get(column.better or "", 0)
-    shown = [_rounded(value, column, sign) for value in values]
-    methods = [
-        s for s, kind in zip(shown, kinds, strict=True) if kind == "method" and s is not None
+    # So that lower is better; what is not compared is NaN, which is neither less nor more.
+    sign = {"lower": 1, "higher": -1}.get(column.better or "", math.nan)
+    shown = [
+        sign * round(v, column.digits) if isinstance(v, float) and math.isfinite(v) else math.nan
+        for v in values
     ]
-    baselines = [s for s, k in zip(shown, kinds, strict=True) if k == "baseline" and s is not None]
+    known = [(kind, number) for kind, number in zip(kinds, shown, strict=True) if number == number]
+    methods = [number for kind, number in known if kind == "method"]
+    baselines = [number for kind, number in known if kind == "baseline"]
     best = min(methods, default=math.inf)
     limit = min(baselines, default=math.inf) if against_baselines else math.inf
     telling = max(methods, default=best) > best
     cells = []
     for value, number, kind in zip(values, shown, kinds, strict=True):
-        is_method = kind == "method" and number is not None
-        beats = against_baselines and kind == "baseline" and number is not None and number < best
-        fails = is_method and number is not None and number >= limit
-        mark = NOT_BEATING * fails + BEATING * (beats and bool(methods))
-        cells.append(Cell(value, bold=is_method and number == best and telling, mark=mark))
+        fails = kind == "method" and number >= limit
+        beats = kind == "baseline" and number < best < math.inf and against_baselines
+        bold = kind == "method" and number == best and telling
+        cells.append(Cell(value, bold=bold, mark=NOT_BEATING * fails + BEATING * beats))
     return cells
-
-
-def _rounded(value: Value, column: Column, sign: int) -> float | None:
-    if not sign or not isinstance(value, float) or not math.isfinite(value):
-        return None
-    return sign * round(value, column.digits)
 
 
 def notes_on_marks(rows: Sequence[Sequence[Cell | Value]]) -> list[str]:
     """Explain what is used of boldness and marks."""
     cells = [cell for row in rows for cell in row if isinstance(cell, Cell)]
+    marks = {cell.mark for cell in cells}
     explained = {
         "Bold: best of a base model's methods, ties included; baselines are never bold.": any(
             cell.bold for cell in cells
         ),
-        f"{NOT_BEATING} A method that does not beat the best baseline of its base model.": any(
-            NOT_BEATING in cell.mark for cell in cells
+        f"{NOT_BEATING} A method that does not beat the best baseline of its base model.": (
+            NOT_BEATING in marks
         ),
-        f"{BEATING} A baseline that beats every method of its base model.": any(
-            BEATING in cell.mark for cell in cells
-        ),
+        f"{BEATING} A baseline that beats every method of its base model.": BEATING in marks,
     }
     return [note for note, used in explained.items() if used]

@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy.ndimage import maximum_filter
 
 from grumo_jax.networks.network import Quantity
 from grumo_jax.plots import (
@@ -117,12 +118,6 @@ def error_over_photo(image: np.ndarray, error: np.ndarray, known: np.ndarray) ->
 
 def _dilate(values: np.ndarray, radius: int) -> np.ndarray:
     """The largest value within a disc around each pixel."""
-    height, width = values.shape
-    padded = np.pad(values, radius, constant_values=-np.inf)
-    result = values
-    for down in range(2 * radius + 1):
-        for right in range(2 * radius + 1):
-            if (down - radius) ** 2 + (right - radius) ** 2 <= radius**2 + 1:
-                shifted = padded[down : down + height, right : right + width]
-                result = np.maximum(result, shifted)
-    return result
+    down, right = np.ogrid[-radius : radius + 1, -radius : radius + 1]
+    disc = down**2 + right**2 <= radius**2 + 1
+    return maximum_filter(values, footprint=disc, mode="constant", cval=-np.inf)

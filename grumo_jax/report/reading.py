@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import numpy as np
+
 from grumo_jax.errors import ResultsError
 from grumo_jax.evaluation.results import Results, Row
 
@@ -42,6 +44,25 @@ def count_of(value: Any) -> int:
     if type(value) is not int or value < 0:
         raise ValueError(f"{value!r} is no number of pixels")
     return value
+
+
+@dataclass
+class Mean:
+    """A running mean over whatever is finite, element by element."""
+
+    total: Any = 0.0
+    count: Any = 0
+
+    def add(self, values: Any, where: Any = True) -> None:
+        """Add values that broadcast with those before, null among them as NaN."""
+        values = np.asarray(values, np.float64)
+        counts = np.isfinite(values) & where
+        self.total = self.total + np.where(counts, values, 0.0)
+        self.count = self.count + counts
+
+    def result(self) -> np.ndarray:
+        """The mean; NaN where nothing was finite."""
+        return np.where(self.count, self.total / np.maximum(self.count, 1), np.nan)
 
 
 @dataclass

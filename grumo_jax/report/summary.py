@@ -1,17 +1,21 @@
 """What a results file says on the whole: means over its images, read one row at a time."""
 
+import itertools
 import math
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from grumo_jax.errors import ResultsError
 from grumo_jax.evaluation.results import Results, Row, read_results
 from grumo_jax.metrics import METRICS
-from grumo_jax.report.reading import count_of, read_rows
+from grumo_jax.report.reading import Mean, count_of, read_rows
 
 ERRORS = ("abs_rel", "sq_rel", "rmse", "rmse_log", "a1", "a2", "a3")
 DETECTION = ("auroc", "aupr", "fpr95", "wrong")
@@ -22,7 +26,7 @@ SCALARS = (
     "spearman",
     *(f"detection.{name}" for name in DETECTION),
 )
-"""Paths, in a row of results, of the numbers that are averaged."""
+"""Paths, in a row of results, of the numbers that are kept of each image and averaged."""
 IN_PARTS = tuple(f"{kind}.{name}" for kind in ("errors", "ause", "aurg") for name in METRICS)
 """Paths, in the bands and regions of a row, of the numbers that are averaged in each of them."""
 FEWEST = 100
@@ -34,24 +38,37 @@ PER_IMAGE = (
     "spearman",
     "detection.auroc",
 )
-"""Paths of the numbers that are kept for each image."""
+"""Paths of the numbers by which single images are compared."""
+
+
+@dataclass(frozen=True)
+class PartSummary:
+    """Means of one estimator in a band of depth or a region.
+
+    Attributes:
+        images: number of images that have enough pixels in it.
+        means: {path, see `IN_PARTS`: mean over those images}; NaN where no image defines it.
+
+    Example:
+        >>> PartSummary(images=12, means={"ause.abs_rel": 0.04}).images
+        12
+    """
+
+    images: int
+    means: dict[str, float]
 
 
 @dataclass(frozen=True)
 class EstimatorSummary:
-    """Means over images of one estimator.
+    """One estimator: the numbers of each image, and means over images.
 
     Attributes:
         name: the estimator.
-        images: number of images with valid pixels.
-        means: {path, see `SCALARS`: mean}; NaN where no image defines it.
-        counts: {path: number of images that the mean rests on}.
+        scores: a row for each image with valid pixels, by its index; columns "pixels" and
+            `SCALARS`, float64, NaN where undefined.
         curves, oracle: {metric: (T + 1,)}, mean sparsification curves.
-        bands: {path, see `IN_PARTS`: (bands,)}, means over images with pixels in that band; NaN
-            where there are none. Empty without bands.
-        band_images: (bands,), the number of those images.
-        regions: {region: {path, see `IN_PARTS`: mean over images with `FEWEST` pixels in it}}.
-        region_images: {region: number of those images}.
+        bands: of each of `Summary.bands`, means over images with pixels in it; empty without.
+        regions: {region: means over images with `FEWEST` pixels in it}.
         no_depth, no_uncertainty: pixels of all images whose prediction is no positive finite
             number, and whose uncertainty is NaN; see `grumo_jax.depth_errors`.
 
@@ -62,38 +79,28 @@ class EstimatorSummary:
     """
 
     name: str
-    images: int
-    means: dict[str, float]
-    counts: dict[str, int]
+    scores: pd.DataFrame
     curves: dict[str, np.ndarray]
     oracle: dict[str, np.ndarray]
-    bands: dict[str, np.ndarray]
-    band_images: np.ndarray
-    regions: dict[str, dict[str, float]] = field(default_factory=dict)
-    region_images: dict[str, int] = field(default_factory=dict)
-    no_depth: int = 0
-    no_uncertainty: int = 0
+    bands: tuple[PartSummary, ...]
+    regions: dict[str, PartSummary]
+    no_depth: int
+    no_uncertainty: int
 
+    @property
+    def images(self) -> int:
+        """Number of images with valid pixels."""
+        return len(self.scores)
 
-@dataclass(frozen=True)
-class ImageScores:
-    """The few numbers of one image that are kept.
+    @cached_property
+    def means(self) -> dict[str, float]:
+        """{path, see `SCALARS`: mean over images}; NaN where no image defines it."""
+        return self.scores[[*SCALARS]].mean().to_dict()
 
-    Attributes:
-        index, id: the image.
-        pixels: valid pixels, of the first estimator.
-        scores: {estimator: numbers in the order of `PER_IMAGE`}; NaN where undefined.
-
-    Example:
-        >>> image = summarize("results.jsonl").images[0]
-        >>> image.id, sorted(image.scores)
-        ('a', ['post', 'row'])
-    """
-
-    index: int
-    id: str
-    pixels: int
-    scores: dict[str, tuple[float, ...]]
+    @cached_property
+    def counts(self) -> dict[str, int]:
+        """{path: number of images that the mean rests on}."""
+        return self.scores[[*SCALARS]].count().to_dict()
 
 
 @dataclass(frozen=True)
@@ -105,7 +112,7 @@ class Summary:
         configuration: of the file.
         rows: number of images done, damaged ones included.
         estimators: {name: means}, in the order of the configuration.
-        images: images with valid pixels.
+        images: {index: id} of images with valid pixels.
         problems: (id, sentence) of images that could not be read or evaluated.
         empty: ids of images without valid pixels, which do not count.
 
@@ -119,7 +126,7 @@ class Summary:
     configuration: dict[str, Any]
     rows: int
     estimators: dict[str, EstimatorSummary]
-    images: tuple[ImageScores, ...]
+    images: dict[int, str]
     problems: tuple[tuple[str, str], ...]
     empty: tuple[str, ...]
 
@@ -145,9 +152,15 @@ class Summary:
         return tuple(map(str, self.configuration.get("missing") or ()))
 
     @property
-    def edges(self) -> tuple[float, ...]:
-        """Depths that bound the bands; empty without bands."""
-        return tuple((self.configuration.get("protocol") or {}).get("bands") or ())
+    def bands(self) -> dict[str, str]:
+        """{key: heading} of the bands of depth, such as {"0-10": "0–10 m"}; empty without bands."""
+        edges = (self.configuration.get("protocol") or {}).get("bands") or ()
+        return {f"{a:g}-{b:g}": f"{a:g}–{b:g} m" for a, b in itertools.pairwise(edges)}
+
+    @property
+    def has_bands(self) -> bool:
+        """Whether any estimator has numbers within bands of depth."""
+        return any(estimator.bands for estimator in self.estimators.values())
 
     @property
     def coverage(self) -> str:
@@ -188,7 +201,8 @@ def say_coverage(
 def summarize(results: Results | str | Path) -> Summary:
     """Average what a results file holds, finished or not.
 
-    Rows are read one at a time. Of each image only the numbers of `PER_IMAGE` are kept.
+    Rows are read one at a time. Of each image only the numbers of `SCALARS`, and of `IN_PARTS` in
+    its bands and regions, are kept.
 
     Args:
         results: an open results file, or its path.
@@ -210,14 +224,14 @@ def summarize(results: Results | str | Path) -> Summary:
         raise ResultsError(
             f"{results.path}: an ablation, not an evaluation; `grumo ablate` writes its tables"
         )
-    tally = _Tally({str(name): _Means(str(name)) for name in results.configuration["estimators"]})
+    tally = _Tally({name: _Estimator() for name in results.configuration["estimators"]})
     rows = sum(1 for _ in read_rows(results, tally.add))
     return Summary(
         results.path,
         results.configuration,
         rows,
-        {name: mean.result() for name, mean in tally.means.items()},
-        tuple(tally.images),
+        {name: found.result(name) for name, found in tally.estimators.items()},
+        tally.images,
         tuple(tally.problems),
         tuple(tally.empty),
     )
@@ -227,8 +241,8 @@ def summarize(results: Results | str | Path) -> Summary:
 class _Tally:
     """What has been read so far."""
 
-    means: dict[str, "_Means"]
-    images: list[ImageScores] = field(default_factory=list)
+    estimators: dict[str, "_Estimator"]
+    images: dict[int, str] = field(default_factory=dict)
     problems: list[tuple[str, str]] = field(default_factory=list)
     empty: list[str] = field(default_factory=list)
 
@@ -237,16 +251,69 @@ class _Tally:
         if "problem" in row:
             self.problems.append((row["id"], row["problem"]))
             return
-        estimators = row["estimators"]
-        if estimators.keys() != self.means.keys():
+        if row["estimators"].keys() != self.estimators.keys():
             raise KeyError("other estimators than the configuration's")
-        scores = {name: found for name, found in estimators.items() if count_of(found["pixels"])}
-        for name, found in scores.items():
-            self.means[name].add(found)
-        if scores:
-            self.images.append(_image_scores(row, scores))
+        counted = {n: found for n, found in row["estimators"].items() if count_of(found["pixels"])}
+        for name, found in counted.items():
+            self.estimators[name].add(row["index"], found)
+        if counted:
+            self.images[row["index"]] = row["id"]
         else:
             self.empty.append(row["id"])
+
+
+@dataclass
+class _Estimator:
+    """What has been read of one estimator: numbers of every image, running means of curves."""
+
+    scores: dict[int, list[float]] = field(default_factory=dict)
+    curves: dict[str, Mean] = field(default_factory=lambda: defaultdict(Mean))
+    oracle: dict[str, Mean] = field(default_factory=lambda: defaultdict(Mean))
+    bands: dict[int, list[np.ndarray]] = field(default_factory=lambda: defaultdict(list))
+    regions: dict[str, list[np.ndarray]] = field(default_factory=lambda: defaultdict(list))
+    not_numbers: Counter[str] = field(default_factory=Counter)
+
+    def add(self, index: int, found: dict[str, Any]) -> None:
+        self.not_numbers.update({kind: count_of(found.get(kind, 0)) for kind in NOT_NUMBERS})
+        self.scores[index] = [found["pixels"], *(_look_up(found, path) for path in SCALARS)]
+        for kind, means in (("curves", self.curves), ("oracle", self.oracle)):
+            for metric, curve in (found[kind] or {}).items():
+                if curve is not None:
+                    means[metric].add(curve)
+        if found.get("bands"):
+            for place, numbers in enumerate(_numbers_within(found["bands"], dimensions=2).T):
+                self.bands[place].append(numbers)
+        for name, region in (found.get("regions") or {}).items():
+            self.regions[name].append(_numbers_within(region, dimensions=1))
+
+    def result(self, name: str) -> EstimatorSummary:
+        return EstimatorSummary(
+            name,
+            pd.DataFrame.from_dict(
+                self.scores, orient="index", dtype=float, columns=["pixels", *SCALARS]
+            ),
+            {metric: mean.result() for metric, mean in self.curves.items()},
+            {metric: mean.result() for metric, mean in self.oracle.items()},
+            tuple(_means_within(images, 1) for images in self.bands.values()),
+            {name: _means_within(images, FEWEST) for name, images in self.regions.items()},
+            **{kind: self.not_numbers[kind] for kind in NOT_NUMBERS},
+        )
+
+
+def _numbers_within(part: dict[str, Any], dimensions: int) -> np.ndarray:
+    """Pixels, then `IN_PARTS`: (1 + paths, bands) of bands, (1 + paths,) of a region."""
+    numbers = [part[kind][metric] for kind, metric in (path.split(".") for path in IN_PARTS)]
+    found = np.array([part["pixels"], *numbers], np.float64)  # null is NaN: it does not count
+    if found.ndim != dimensions:
+        raise ValueError("bands have lists, regions single numbers")
+    return found
+
+
+def _means_within(images: Sequence[np.ndarray], fewest: int) -> PartSummary:
+    """Means over the images with so many pixels in a band or region."""
+    numbers = pd.DataFrame(images, columns=["pixels", *IN_PARTS])
+    counted = numbers[numbers["pixels"] >= fewest]
+    return PartSummary(len(counted), counted[[*IN_PARTS]].mean().to_dict())
 
 
 def _look_up(found: Any, path: str) -> float:
@@ -262,98 +329,3 @@ def _look_up(found: Any, path: str) -> float:
             break
         found = found[key]
     return math.nan if found is None else float(found)
-
-
-def _image_scores(row: Row, scores: dict[str, Any]) -> ImageScores:
-    pixels = next(iter(scores.values()))["pixels"]
-    kept = {name: tuple(_look_up(found, p) for p in PER_IMAGE) for name, found in scores.items()}
-    return ImageScores(row["index"], row["id"], pixels, kept)
-
-
-@dataclass
-class _Mean:
-    """A running mean over whatever is finite, element by element."""
-
-    total: Any = 0.0
-    count: Any = 0
-
-    def add(self, values: Any, where: Any = True) -> None:
-        values = np.asarray(values, np.float64)
-        counts = np.isfinite(values) & where
-        self.total = self.total + np.where(counts, values, 0.0)
-        self.count = self.count + counts
-
-    def result(self) -> np.ndarray:
-        return np.where(self.count, self.total / np.maximum(self.count, 1), np.nan)
-
-
-@dataclass
-class _PartMeans:
-    """Running means of one estimator within bands of depth, or within a region."""
-
-    fewest: int = 1
-    images: Any = 0
-    means: dict[str, _Mean] = field(default_factory=dict)
-
-    def add(self, part: dict[str, Any]) -> None:
-        filled = np.asarray(part["pixels"], np.float64) >= self.fewest
-        self.images = self.images + filled
-        for path in IN_PARTS:
-            kind, metric = path.split(".")
-            values = (part.get(kind) or {}).get(metric)
-            if values is not None:
-                # As floats, null is NaN: it does not count.
-                self.means.setdefault(path, _Mean()).add(np.array(values, np.float64), filled)
-
-    def results(self) -> dict[str, np.ndarray]:
-        return {path: mean.result() for path, mean in self.means.items()}
-
-
-@dataclass
-class _Means:
-    """Running means of one estimator."""
-
-    name: str
-    images: int = 0
-    scalars: _Mean = field(default_factory=_Mean)
-    curves: dict[str, _Mean] = field(default_factory=dict)
-    oracle: dict[str, _Mean] = field(default_factory=dict)
-    bands: _PartMeans = field(default_factory=_PartMeans)
-    regions: dict[str, _PartMeans] = field(default_factory=dict)
-    no_depth: int = 0
-    no_uncertainty: int = 0
-
-    def add(self, found: dict[str, Any]) -> None:
-        self.images += 1
-        self.no_depth += count_of(found.get("no_depth", 0))
-        self.no_uncertainty += count_of(found.get("no_uncertainty", 0))
-        self.scalars.add([_look_up(found, path) for path in SCALARS])
-        for mean, curves in ((self.curves, found["curves"]), (self.oracle, found["oracle"])):
-            for metric, curve in (curves or {}).items():
-                if curve is not None:
-                    mean.setdefault(metric, _Mean()).add(curve)
-        if found.get("bands"):
-            self.bands.add(found["bands"])
-        for name, part in (found.get("regions") or {}).items():
-            self.regions.setdefault(name, _PartMeans(FEWEST)).add(part)
-
-    def result(self) -> EstimatorSummary:
-        means = np.broadcast_to(self.scalars.result(), len(SCALARS)).tolist()
-        counts = np.broadcast_to(self.scalars.count, len(SCALARS)).tolist()
-        return EstimatorSummary(
-            self.name,
-            self.images,
-            dict(zip(SCALARS, means, strict=True)),
-            dict(zip(SCALARS, map(int, counts), strict=True)),
-            {metric: mean.result() for metric, mean in self.curves.items()},
-            {metric: mean.result() for metric, mean in self.oracle.items()},
-            self.bands.results(),
-            np.asarray(self.bands.images, np.int64),
-            {
-                name: {path: float(mean) for path, mean in part.results().items()}
-                for name, part in self.regions.items()
-            },
-            {name: int(part.images) for name, part in self.regions.items()},
-            self.no_depth,
-            self.no_uncertainty,
-        )

@@ -1,15 +1,17 @@
 """A table, and its forms: Markdown, CSV, LaTeX."""
 
-import csv
 import dataclasses
-import io
+import itertools
 import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+import pandas as pd
+
 from grumo_jax.errors import printable
+from grumo_jax.report.templates import render_latex
 
 Value = float | int | str | None
 
@@ -48,6 +50,15 @@ class Column:
         """Group, name and arrow in one."""
         return " ".join(filter(None, (self.group, self.name, self.arrow)))
 
+    def text(self, cell: "Cell") -> str:
+        """What a cell shows, without boldness and mark: "–" where a number is undefined."""
+        value = cell.value
+        if isinstance(value, float):
+            # Adding 0 makes 0.000 of -0.000.
+            rounded = round(value, self.digits) + 0.0
+            return f"{rounded:.{self.digits}f}" if math.isfinite(value) else "–"
+        return "" if value is None else str(value)
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -81,10 +92,10 @@ class Table:
         >>> print(table.to_markdown())
         **Ablation**
         <BLANKLINE>
-        | method | AUSE ↓    |
-        |:-------|----------:|
-        | grad   | **0.031** |
-        | a\\|b   |           |
+        | method   | AUSE ↓    |
+        |:---------|----------:|
+        | grad     | **0.031** |
+        | a\\|b     |           |
         <BLANKLINE>
     """
 
@@ -99,110 +110,89 @@ class Table:
         """All rows, plain values made cells."""
         return [[c if isinstance(c, Cell) else Cell(c) for c in row] for row in self.rows]
 
+    def parts(self) -> list[tuple[str, list[list[Cell]]]]:
+        """(heading or "", rows) of what lies between rules."""
+        cells, starts = self.cells(), sorted({0, *self.sections})
+        bounds = itertools.pairwise([*starts, len(cells)])
+        return [(self.sections.get(start, ""), cells[start:end]) for start, end in bounds]
+
+    def groups(self) -> list[tuple[str, int, int]]:
+        """(heading, first column, last column from 1) of what stands above the headings, if any."""
+        if not any(column.group for column in self.columns):
+            return []
+        # Columns without a group stand alone, under nothing.
+        keyed = enumerate((c.group or str(i), c.group) for i, c in enumerate(self.columns))
+        runs = [[*run] for _, run in itertools.groupby(keyed, lambda item: item[1])]
+        return [(run[0][1][1], run[0][0] + 1, run[-1][0] + 1) for run in runs]
+
     def shown(self) -> "Table":
         """The table that people see: without the columns that are for machines."""
         return self._without("machines")
 
     def _without(self, reader: str) -> "Table":
-        if not any(column.reader == reader for column in self.columns):
-            return self
-        kept = [i for i, column in enumerate(self.columns) if column.reader != reader]
-        rows = [[row[i] for i in kept] for row in self.rows]
-        return dataclasses.replace(self, columns=[self.columns[i] for i in kept], rows=rows)
+        return self.keep([i for i, c in enumerate(self.columns) if c.reader != reader])
 
-    def numeric(self, column: int) -> bool:
-        """Whether a column holds no text, and is aligned to the right."""
-        return not any(isinstance(row[column].value, str) for row in self.cells())
+    def keep(self, places: Sequence[int]) -> "Table":
+        """The table of some of the columns."""
+        rows = [[row[i] for i in places] for row in self.rows]
+        return dataclasses.replace(self, columns=[self.columns[i] for i in places], rows=rows)
+
+    def numeric(self) -> list[bool]:
+        """Whether each column holds no text, and is aligned to the right."""
+        columns = [*zip(*self.cells(), strict=True)] or [()] * len(self.columns)
+        return [not any(isinstance(cell.value, str) for cell in column) for column in columns]
+
+    def named_by(self) -> int:
+        """The column that names a row: the last of those of text before any number."""
+        for index, numeric in enumerate(self.numeric()):
+            if numeric or self.columns[index].better:
+                return max(index - 1, 0)
+        return 0
 
     def to_markdown(self) -> str:
         """GitHub's Markdown, its columns aligned so that it reads well as plain text, too."""
-        return self.shown()._to_markdown()
-
-    def _to_markdown(self) -> str:
-        lines = [[_markdown(column.heading) for column in self.columns]]
-        for index, row in enumerate(self.cells()):
-            if self.sections.get(index):
-                lines.append([f"*{_markdown(self.sections[index])}*", *[""] * (len(row) - 1)])
-            lines.append([self._markdown_cell(cell, i) for i, cell in enumerate(row)])
-        widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
-        right = [self.numeric(i) for i in range(len(self.columns))]
-        rule = [
-            "-" * (w + 1) + ":" if r else ":" + "-" * (w + 1)
-            for w, r in zip(widths, right, strict=True)
-        ]
-        text = [_piped(line, widths, right) for line in lines]
-        # Headings are to the left, where they are easier to find in plain text.
-        text[0] = _piped(lines[0], widths, [False] * len(widths))
-        text.insert(1, f"|{'|'.join(rule)}|")
+        table, lines = self.shown(), list[list[str]]()
+        for heading, rows in table.parts():
+            if heading:
+                lines.append([f"*{_markdown(heading)}*", *[""] * (len(table.columns) - 1)])
+            lines += [
+                [_markdown_cell(c, cell) for c, cell in zip(table.columns, row, strict=True)]
+                for row in rows
+            ]
+        headings = [_markdown(column.heading) for column in table.columns]
+        text = _frame(lines, headings).to_markdown(
+            index=False,
+            tablefmt="pipe",
+            colalign=["right" if numeric else "left" for numeric in table.numeric()],
+            headersglobalalign="left",  # where they are easier to find in plain text
+            disable_numparse=True,
+        )
         notes = [f"- {_markdown(note)}" for note in self.notes]
-        return "\n".join([f"**{_markdown(self.title)}**", "", *text, "", *notes, ""[: len(notes)]])
+        return "\n".join([f"**{_markdown(self.title)}**", "", text, "", *notes, ""[: len(notes)]])
 
     def to_csv(self) -> str:
         """One line of headings, then values with all their digits; nothing where undefined."""
-        table, stream = self._without("people"), io.StringIO()
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow([column.key or column.heading for column in table.columns])
-        for row in table.cells():
-            writer.writerow([_plain(cell.value) for cell in row])
-        return stream.getvalue()
+        table = self._without("people")
+        rows = [[_plain(cell.value) for cell in row] for row in table.cells()]
+        headings = [_plain(column.key or column.heading) for column in table.columns]
+        return _frame(rows, headings).to_csv(index=False, lineterminator="\n")
 
     def to_latex(self) -> str:
         """A LaTeX table for the packages booktabs and graphicx, as wide as the page at most."""
-        return self.shown()._to_latex()
-
-    def _to_latex(self) -> str:
-        kinds = "".join("r" if self.numeric(i) else "l" for i in range(len(self.columns)))
-        body = [*_latex_headings(self.columns), r"\midrule"]
-        for index, row in enumerate(self.cells()):
-            if index in self.sections:
-                body += _latex_section(self.sections[index], len(row), first=index == 0)
-            cells = (self._latex_cell(cell, i) for i, cell in enumerate(row))
-            body.append(" & ".join(cells) + r" \\")
-        notes = [rf"\par\smallskip {{\footnotesize {_latex(note)}}}" for note in self.notes]
-        return "\n".join(
-            [
-                r"\begin{table*}",
-                r"\centering\small\setlength{\tabcolsep}{3pt}",
-                rf"\caption{{{_latex(self.title)}}}",
-                rf"\label{{tab:{re.sub(r'[^A-Za-z0-9]+', '-', self.name)}}}",
-                # As it is where it fits, else scaled down to the width of the page.
-                r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
-                rf"\begin{{tabular}}{{{kinds}}}",
-                r"\toprule",
-                *body,
-                r"\bottomrule",
-                r"\end{tabular}}",
-                *notes,
-                r"\end{table*}",
-                "",
-            ]
-        )
-
-    def text(self, cell: Cell, column: int) -> str:
-        """What a cell shows, without boldness and mark: "–" where a number is undefined."""
-        value = cell.value
-        if isinstance(value, float):
-            # Adding 0 makes 0.000 of -0.000.
-            digits = self.columns[column].digits
-            return f"{round(value, digits) + 0.0:.{digits}f}" if math.isfinite(value) else "–"
-        return "" if value is None else str(value)
-
-    def _markdown_cell(self, cell: Cell, column: int) -> str:
-        text = _markdown(self.text(cell, column))
-        return (f"**{text}**" if cell.bold and text else text) + cell.mark
-
-    def _latex_cell(self, cell: Cell, column: int) -> str:
-        text = _latex(self.text(cell, column))
-        if isinstance(cell.value, float):
-            text = text.replace("-", "$-$")
-        # What marks add must not shift the digits.
-        mark = rf"\rlap{{{_latex(cell.mark)}}}" if cell.mark else ""
-        return (rf"\textbf{{{text}}}" if cell.bold and text else text) + mark
+        return render_latex("table.tex", table=self.shown(), label=_label(self.name))
 
 
-def _piped(line: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> str:
-    cells = (c.rjust(w) if r else c.ljust(w) for c, w, r in zip(line, widths, right, strict=True))
-    return f"| {' | '.join(cells)} |"
+def _frame(rows: list[list[str]], headings: list[str]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=headings, dtype=object)
+
+
+def _label(name: str) -> str:
+    return "tab:" + re.sub(r"[^A-Za-z0-9]+", "-", name)
+
+
+def _markdown_cell(column: Column, cell: Cell) -> str:
+    text = _markdown(column.text(cell))
+    return (f"**{text}**" if cell.bold and text else text) + cell.mark
 
 
 def _plain(value: Value) -> str:
@@ -223,32 +213,6 @@ _FORMULA = tuple("=+-@＝＋－＠")
 """What a formula begins with, in spreadsheets of any language."""
 
 
-def _latex_headings(columns: Sequence[Column]) -> list[str]:
-    """One line of headings, below one of groups if there are any."""
-    names = [_latex(f"{c.name} {c.arrow}".strip()) for c in columns]
-    lines = [" & ".join(names) + r" \\"]
-    if any(column.group for column in columns):
-        spans = list[tuple[str, int]]()
-        for column in columns:
-            if spans and column.group and spans[-1][0] == column.group:
-                spans[-1] = (column.group, spans[-1][1] + 1)
-            else:
-                spans.append((column.group, 1))
-        groups, rules, start = [], [], 1
-        for group, width in spans:
-            groups.append(rf"\multicolumn{{{width}}}{{c}}{{{_latex(group)}}}" if group else "")
-            rules += [rf"\cmidrule(lr){{{start}-{start + width - 1}}}"] * bool(group)
-            start += width
-        lines = [" & ".join(groups) + r" \\", " ".join(rules), *lines]
-    return lines
-
-
-def _latex_section(heading: str, width: int, *, first: bool) -> list[str]:
-    rule = [] if first else [r"\midrule"]
-    named = rf"\multicolumn{{{width}}}{{l}}{{\textit{{{_latex(heading)}}}}} \\"
-    return rule + [named] * bool(heading)
-
-
 def _markdown(text: str) -> str:
     r"""Escape text for a cell; what means nothing stays as it is, such as _ within words.
 
@@ -257,38 +221,3 @@ def _markdown(text: str) -> str:
     """
     text = re.sub(r"([\\`*<>|#~&]|(?<=\])\()", r"\\\1", printable(" ".join(text.split())))
     return re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", text)
-
-
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    **{character: f"\\{character}" for character in "&%$#_{}"},
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    "↓": r"$\downarrow$",
-    "↑": r"$\uparrow$",
-    "†": r"\textsuperscript{\textdagger}",
-    "‡": r"\textsuperscript{\textdaggerdbl}",
-    "×": r"$\times$",
-    "−": r"$-$",
-    "≥": r"$\geq$",
-    "≤": r"$\leq$",
-    "δ": r"$\delta$",
-    "σ": r"$\sigma$",
-    "→": r"$\rightarrow$",
-    "–": "--",
-    "…": r"\dots{}",
-}
-
-
-def _latex(text: str) -> str:
-    r"""Escape text.
-
-    >>> print(_latex("50 % of a_b & c"))
-    50 \% of a\_b \& c
-    """
-    return "".join(
-        _LATEX.get(character, character) for character in printable(" ".join(text.split()))
-    )

@@ -1,6 +1,5 @@
 """The field's tables of results: one row for each base model and estimator."""
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -37,6 +36,8 @@ RANKING = (
     Column("wrong", key="detection.wrong"),
 )
 """Columns of the second table."""
+COLUMNS = {column.key: column for column in (*MAIN, *RANKING)}
+"""All of them by their paths, which say how a number is called and which way it is better."""
 
 Item = TypeVar("Item")
 
@@ -58,7 +59,7 @@ def make_tables(summaries: Sequence[Summary], published: Published | None = None
         2
     """
     tables = [main_table(summaries, published), ranking_table(summaries, published)]
-    if any(e.bands for summary in summaries for e in summary.estimators.values()):
+    if any(summary.has_bands for summary in summaries):
         tables += [bands_table(summaries, metric) for metric in ("abs_rel", "rmse")]
     if any(e.regions for summary in summaries for e in summary.estimators.values()):
         tables += [regions_table(summaries, metric) for metric in ("abs_rel", "rmse")]
@@ -85,53 +86,35 @@ def ranking_table(summaries: Sequence[Summary], published: Published | None = No
 
 def bands_table(summaries: Sequence[Summary], metric: str) -> Table:
     """AUSE and AURG of a metric within bands of true depth; see `make_tables`."""
-    _check_agreement(summaries)
-    edges = next((s.edges for s in summaries if s.edges), ())
-    columns = [
-        Column(area.upper(), better, key=f"{area}.{metric}@{key}", group=name)
-        for key, name in zip(_band_keys(edges), band_names(edges), strict=True)
-        for area, better in _AREAS
-    ]
+    names = next((s.bands for s in summaries if s.bands), {})
     notes = ["A band's numbers are means over the images that have pixels in it."]
     for label, summary in zip(labels(summaries), summaries, strict=True):
-        counts = next((e.band_images for e in summary.estimators.values() if e.bands), ())
-        if len(counts):
-            per_band = zip(band_names(edges), counts, strict=False)
-            said = ", ".join(f"{count} in {band}" for band, count in per_band)
-            notes.append(f"{label}: images {said}.")
+        parts = next((e.bands for e in summary.estimators.values() if e.bands), ())
+        said = [f"{p.images} in {band}" for p, band in zip(parts, names.values(), strict=False)]
+        notes += [f"{label}: images {', '.join(said)}."] * bool(said)
     title = f"AUSE and AURG of {metric} within bands of depth"
-    return _table(title, f"bands_{metric}", columns, summaries, None, notes)
+    return _table(title, f"bands_{metric}", _areas_within(names, metric), summaries, None, notes)
 
 
 def regions_table(summaries: Sequence[Summary], metric: str) -> Table:
     """AUSE and AURG of a metric within regions; see `make_tables`."""
-    estimators = [e for summary in summaries for e in summary.estimators.values()]
-    names = list(dict.fromkeys(name for e in estimators for name in e.regions))
-    columns = [
-        Column(area.upper(), better, key=f"{area}.{metric}@{name}", group=name)
-        for name in names
-        for area, better in _AREAS
-    ]
+    names = {name: name for s in summaries for e in s.estimators.values() for name in e.regions}
     notes = ["A region's numbers are of its pixels alone, and means over the images that have any."]
     for label, summary in zip(labels(summaries), summaries, strict=True):
-        counts = next((e.region_images for e in summary.estimators.values() if e.regions), {})
-        said = ", ".join(f"{count} with {name}" for name, count in counts.items())
-        notes.append(f"{label}: images {said}.")
+        parts = next((e.regions for e in summary.estimators.values() if e.regions), {})
+        said = [f"{part.images} with {region}" for region, part in parts.items()]
+        notes += [f"{label}: images {', '.join(said)}."] * bool(said)
     title = f"AUSE and AURG of {metric} within regions"
-    return _table(title, f"regions_{metric}", columns, summaries, None, notes)
+    return _table(title, f"regions_{metric}", _areas_within(names, metric), summaries, None, notes)
 
 
-def band_names(edges: Sequence[float]) -> list[str]:
-    """Names of bands.
-
-    >>> band_names((0, 10, 20.5))
-    ['0–10 m', '10–20.5 m']
-    """
-    return [f"{low:g}–{high:g} m" for low, high in itertools.pairwise(edges)]
-
-
-def _band_keys(edges: Sequence[float]) -> list[str]:
-    return [f"{low:g}-{high:g}" for low, high in itertools.pairwise(edges)]
+def _areas_within(parts: Mapping[str, str], metric: str) -> list[Column]:
+    """Columns of AUSE and AURG in each band or region: {key: heading}."""
+    return [
+        Column(area.upper(), better, key=f"{area}.{metric}@{key}", group=heading)
+        for key, heading in parts.items()
+        for area, better in _AREAS
+    ]
 
 
 def labels(summaries: Sequence[Summary]) -> list[str]:
@@ -233,17 +216,15 @@ def _group_rows(
             kind: Kind = "baseline" if is_baseline(name) else "method"
             lines.append((name, kind, [_value(summary, name, column.key) for column in columns]))
         if name in given:
-            lines.append((name, "published", [given[name].get(column.key) for column in columns]))
+            values: list[Value] = [given[name].get(column.key) for column in columns]
+            lines.append((f"{name} (published)", "published", values))
+    rows: list[list[Cell | Value]] = [[label, name, kind] for name, kind, _ in lines]
     kinds = [kind for _, kind, _ in lines]
-    shown = [f"{name} (published)" if kind == "published" else name for name, kind, _ in lines]
-    rows: list[list[Cell | Value]] = [
-        [label, name, kind] for name, kind in zip(shown, kinds, strict=True)
-    ]
     for index, column in enumerate(columns):
-        values = [line[index] for _, _, line in lines]
         against = not column.key.startswith("errors.")
-        cells = mark_column(values, kinds, column, against_baselines=against)
-        for row, cell in zip(rows, cells, strict=True):
+        numbers = [values[index] for *_, values in lines]
+        marked = mark_column(numbers, kinds, column, against_baselines=against)
+        for row, cell in zip(rows, marked, strict=True):
             row.append(cell)
     return rows
 
@@ -254,10 +235,8 @@ def _value(summary: Summary, name: str, key: str) -> float:
     found = summary.estimators[name]
     if not part:
         return found.means[path]
-    if part in found.regions:
-        return found.regions[part].get(path, math.nan)
-    bands = zip(_band_keys(summary.edges), map(float, found.bands.get(path, ())), strict=False)
-    return dict(bands).get(part, math.nan)
+    parts = {**dict(zip(summary.bands, found.bands, strict=False)), **found.regions}
+    return parts[part].means[path] if part in parts else math.nan
 
 
 def _check_agreement(summaries: Sequence[Summary]) -> None:
