@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 import inspect
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -18,6 +19,7 @@ from PIL import Image
 
 import grumo_jax
 from grumo_jax.cli import export, main, predict
+from grumo_jax.cli.measuring import MeasuringOptions
 from grumo_jax.cli.options import check_out
 from grumo_jax.errors import GrumoError
 from grumo_jax.estimators import GradientUncertainty, named_estimator
@@ -231,3 +233,14 @@ def test_importing_the_package_does_no_work():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert result.stdout.split() == ["False", "False"]
+
+
+@pytest.mark.parametrize("command", ["evaluate", "ablate"])
+def test_options_of_measuring_are_those_of_both_commands(grumo, command):
+    code, out, _ = grumo(command, "--help")
+    assert code == 0
+    named = re.findall(r"^  --([\w-]+)", out.partition("Options:")[2], re.MULTILINE)
+    shared = [field.name.replace("_", "-") for field in dataclasses.fields(MeasuringOptions)]
+    assert [name for name in named if name in shared] == shared
+    # What must be given stands first.
+    assert named[:3] == ["dataset", "data-dir", "protocol"]

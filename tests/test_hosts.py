@@ -163,7 +163,9 @@ def test_the_others_do_not_come():
     with socket.socket() as free:
         free.bind(("localhost", 0))
         place = f"localhost:{free.getsockname()[1]},0/2"
-    program = f"from grumo_jax import hosts; hosts.START_SECONDS = 2; hosts.join({place!r})"
+    program = (
+        f"from grumo_jax._internal import hosts; hosts.START_SECONDS = 2; hosts.join({place!r})"
+    )
     ended = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60
     )

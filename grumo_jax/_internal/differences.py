@@ -4,35 +4,35 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-LONGEST = 120
-"""Characters of a value that are shown."""
 
-
-def list_differences(
-    stored: Mapping[str, Any], given: Mapping[str, Any], *, missing: str = "null"
-) -> Iterator[str]:
-    """A phrase for each value that is not the same, in mappings within mappings, too.
+def differences(
+    first: Mapping[str, Any],
+    second: Mapping[str, Any],
+    *,
+    nested: bool = False,
+    missing: str = "null",
+) -> Iterator[tuple[str, str, str]]:
+    """Each value that is not the same: its name, and both as JSON.
 
     Args:
-        stored, given: the description as it was, and as it is now.
-        missing: what is shown where one of them has no such value.
+        first, second: the descriptions.
+        nested: name values of mappings within them, not the mappings as a whole.
+        missing: what a value is taken for that one of them does not have.
 
     Example:
         >>> before, now = {"seed": 0, "metrics": {"rmse": 1}}, {"seed": 0, "metrics": {"rmse": 2}}
-        >>> list(list_differences(before, now))
-        ['metrics: rmse was 1 and is now 2']
+        >>> list(differences(before, now, nested=True))
+        [('metrics: rmse', '1', '2')]
     """
-    for name in {**stored, **given}:
-        before, now = stored.get(name), given.get(name)
-        if isinstance(before, Mapping) and isinstance(now, Mapping):
-            inner = list_differences(before, now, missing=missing)
-            yield from (f"{name}: {phrase}" for phrase in inner)
+    for name in {**first, **second}:
+        ours, theirs = first.get(name), second.get(name)
+        if nested and isinstance(ours, Mapping) and isinstance(theirs, Mapping):
+            for inner, *texts in differences(ours, theirs, nested=True, missing=missing):
+                yield f"{name}: {inner}", texts[0], texts[1]
             continue
-        texts = [_show(side[name]) if name in side else missing for side in (stored, given)]
-        if texts[0] != texts[1]:
-            shown = [text if len(text) <= LONGEST else text[: LONGEST - 1] + "…" for text in texts]
-            yield f"{name} was {shown[0]} and is now {shown[1]}"
-
-
-def _show(value: Any) -> str:
-    return json.dumps(value, sort_keys=True)
+        before, now = (
+            json.dumps(side[name], sort_keys=True) if name in side else missing
+            for side in (first, second)
+        )
+        if before != now:
+            yield name, before, now

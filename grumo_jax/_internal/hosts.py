@@ -20,6 +20,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from grumo_jax._internal.differences import differences
 from grumo_jax.errors import GrumoError
 
 _PLACE = re.compile(r"(?P<address>.+:\d+),(?P<index>\d+)/(?P<count>\d+)")
@@ -154,7 +155,7 @@ def check_same(run: Mapping[str, Any]) -> None:
     """
     first, *others = exchange(run)
     for number, other in enumerate(others, 1):
-        if names := [name for name in {**first, **other} if first.get(name) != other.get(name)]:
+        if names := [name for name, _, _ in differences(first, other)]:
             raise GrumoError(
                 f"process {number} was given another run than process 0, with another "
                 f"{', '.join(names)}; give all processes the same command"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from grumo_jax._internal.differences import list_differences
+from grumo_jax._internal.differences import differences
 from grumo_jax._internal.locks import lock_file
 from grumo_jax._internal.sealed import parse_json, seal_line, unseal_line
 from grumo_jax.errors import ResultsError
@@ -278,11 +278,18 @@ def _no_results(path: Path) -> ResultsError:
 
 def _check_same(path: Path, stored: dict[str, Any], given: dict[str, Any]) -> None:
     """Refuse to mix numbers that do not belong together, and say what differs."""
-    differences = list(list_differences(stored, given))
-    if len(differences) > MOST_SAID:
-        differences[MOST_SAID:] = [f"and {len(differences) - MOST_SAID} more differences"]
-    if differences:
+    found = [
+        f"{name} was {_short(before)} and is now {_short(now)}"
+        for name, before, now in differences(stored, given, nested=True)
+    ]
+    if len(found) > MOST_SAID:
+        found[MOST_SAID:] = [f"and {len(found) - MOST_SAID} more differences"]
+    if found:
         raise ResultsError(
-            f"{path}: holds results of another configuration ({'; '.join(differences)}); choose "
+            f"{path}: holds results of another configuration ({'; '.join(found)}); choose "
             "another file, or delete this one"
         )
+
+
+def _short(text: str, limit: int = 120) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from grumo_jax._internal.atomic_writes import write_atomically
-from grumo_jax._internal.differences import list_differences
+from grumo_jax._internal.differences import differences
 from grumo_jax._internal.locks import lock_file
 from grumo_jax._internal.sealed import parse_json, seal_of
 from grumo_jax.errors import GrumoError
@@ -119,9 +119,13 @@ def _check_identity(folder: Path, identity: Mapping[str, Any]) -> None:
         text = json.dumps({**identity, _SEAL: seal_of(identity)}, indent=1) + "\n"
         write_atomically(file, lambda stream: stream.write(text.encode()))
         return
-    found = list_differences(_read_identity(folder), identity, missing="not recorded")
-    if differences := "; ".join(found):
+    stored = _read_identity(folder)
+    found = [
+        f"{name} was {before} and is now {now}"
+        for name, before, now in differences(stored, identity, missing="not recorded")
+    ]
+    if found:
         raise GrumoError(
-            f"{folder}: holds a run of other settings ({differences}); choose "
+            f"{folder}: holds a run of other settings ({'; '.join(found)}); choose "
             "another folder, or give the same settings to resume it"
         )
