@@ -8,11 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from grumo_jax.data import nyu
-from grumo_jax.data.kitti.splits import Frame, eigen_test
+from grumo_jax.data.kitti.splits import KittiFrame, eigen_test
 from grumo_jax.synthetic import random_scene
 from grumo_jax.synthetic.camera import Camera, make_camera, random_camera
-from grumo_jax.synthetic.render import Frame as View
-from grumo_jax.synthetic.render import render
+from grumo_jax.synthetic.render import Frame, render
 from grumo_jax.synthetic.take import BASELINE, beside, make_take, shoot
 
 KITTI_SIZE = (375, 1242)
@@ -37,8 +36,8 @@ def kitti_camera(size: tuple[int, int]) -> tuple[float, tuple[float, float]]:
 
 
 def kitti_views(
-    frame: Frame, size: tuple[int, int] = KITTI_SIZE, seed: int = 0
-) -> tuple[View, View]:
+    frame: KittiFrame, size: tuple[int, int] = KITTI_SIZE, seed: int = 0
+) -> tuple[Frame, Frame]:
     """What the left and the right camera see in a generated frame, with exact depth."""
     key = jax.random.fold_in(jax.random.key(seed), list(eigen_test()).index(frame))
     focal, center = kitti_camera(size)
@@ -50,7 +49,7 @@ def kitti_views(
 
 def drive_views(
     drive: int, time: float, size: tuple[int, int] = KITTI_SIZE, seed: int = 0
-) -> tuple[View, View]:
+) -> tuple[Frame, Frame]:
     """What the two cameras see on a drive, some seconds after it began."""
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), DRIVE_STREETS), drive)
     scene_key, camera_key = jax.random.split(key)
@@ -63,7 +62,7 @@ def drive_views(
     return left, shoot(take, time, size=size, offset=BASELINE["street"])
 
 
-def nyu_view(name: str, seed: int = 0) -> View:
+def nyu_view(name: str, seed: int = 0) -> Frame:
     """What the camera sees in a generated frame such as "val/official/00001"."""
     part, folder, number = name.split("/")
     room = int(number if part == "val" else folder.rpartition("_")[2])
@@ -75,7 +74,7 @@ def nyu_view(name: str, seed: int = 0) -> View:
     return render(random_scene(scene_key, "room"), camera, size=size)
 
 
-def scan(view: View, size: tuple[int, int]) -> np.ndarray:
+def scan(view: Frame, size: tuple[int, int]) -> np.ndarray:
     """What 64 laser beams from the left camera measure: float32 (N, 4), see `write_scan`.
 
     Points lie on the rays through the pixels' centres, so that projected again each is where it
@@ -89,7 +88,7 @@ def scan(view: View, size: tuple[int, int]) -> np.ndarray:
     return points[(z > 0) & (z < RANGE)].astype(np.float32)
 
 
-def improved(view: View, size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+def improved(view: Frame, size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     """Denser ground truth (H, W) at the beams' height, in metres, 0 where there is none."""
     rows, _ = _beam_pixels(size)
     depth = np.asarray(view.depth)
