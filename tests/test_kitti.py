@@ -12,7 +12,7 @@ from PIL import Image
 import grumo_jax
 from grumo_jax.data import KittiRaw, read_depth, velodyne_depth, write_depth_png
 from grumo_jax.data.kitti import eigen_test, read_calibration, read_scan, read_split_file
-from grumo_jax.data.kitti.splits import FrameId
+from grumo_jax.data.kitti.splits import KittiFrame
 from grumo_jax.data.survey import survey
 from grumo_jax.errors import DataError
 
@@ -132,7 +132,7 @@ def test_eigen_list():
         assert np.mean(steps == np.median(steps)) > 0.7  # evenly spaced, with gaps
     plain = [f for f, improved in eigen_test().items() if not improved]
     assert len(plain) == 45
-    assert FrameId(DRIVE, 0) in plain
+    assert KittiFrame(DRIVE, 0) in plain
 
 
 def test_samples_hold_what_the_files_hold(tmp_path):

@@ -19,7 +19,7 @@ from grumo_jax.data.depth_files import write_depth_png
 from grumo_jax.data.encoding import encode_png, to_uint8
 from grumo_jax.data.extras import need
 from grumo_jax.data.kitti.calibration import CAMERA_FILE, SCANNER_FILE
-from grumo_jax.data.kitti.splits import FrameId, eigen_test
+from grumo_jax.data.kitti.splits import KittiFrame, eigen_test
 from grumo_jax.errors import DataError
 from grumo_jax.synthetic.scene import WORLD
 from grumo_jax.synthetic.sensors import (
@@ -131,7 +131,7 @@ def write_nyu(
         advance()
 
 
-def kitti_frames(drives: int, frames: int) -> list[FrameId]:
+def kitti_frames(drives: int, frames: int) -> list[KittiFrame]:
     """Frames of the Eigen test split that have improved ground truth.
 
     Args:
@@ -144,7 +144,7 @@ def kitti_frames(drives: int, frames: int) -> list[FrameId]:
     >>> [frame.id for frame in kitti_frames(1, 2)]
     ['2011_09_26/2011_09_26_drive_0002_sync 6 l', '2011_09_26/2011_09_26_drive_0002_sync 9 l']
     """
-    by_drive: dict[str, list[FrameId]] = {}
+    by_drive: dict[str, list[KittiFrame]] = {}
     for frame, has_improved in eigen_test().items():
         by_drive.setdefault(frame.drive, []).extend([frame] * has_improved)
     if not 1 <= drives <= len(by_drive):
@@ -203,7 +203,7 @@ def write_nyu_frame(file: Path, image: np.ndarray, depth: np.ndarray) -> None:
         _write(file, stream.getvalue())
 
 
-def _write_kitti_frame(root: Path, frame: FrameId, size: tuple[int, int], seed: int) -> None:
+def _write_kitti_frame(root: Path, frame: KittiFrame, size: tuple[int, int], seed: int) -> None:
     folder, name = root / frame.drive, f"{frame.number:010d}"
     last = folder / "proj_depth" / "groundtruth" / "image_02" / f"{name}.png"
     if last.exists():

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from grumo_jax.data import nyu
-from grumo_jax.data.kitti.splits import FrameId, eigen_test
+from grumo_jax.data.kitti.splits import KittiFrame, eigen_test
 from grumo_jax.synthetic import random_scene
 from grumo_jax.synthetic.camera import Camera, make_camera, random_camera
 from grumo_jax.synthetic.render import Frame, render
@@ -36,7 +36,7 @@ def kitti_camera(size: tuple[int, int]) -> tuple[float, tuple[float, float]]:
 
 
 def kitti_views(
-    frame: FrameId, size: tuple[int, int] = KITTI_SIZE, seed: int = 0
+    frame: KittiFrame, size: tuple[int, int] = KITTI_SIZE, seed: int = 0
 ) -> tuple[Frame, Frame]:
     """What the left and the right camera see in a generated frame, with exact depth."""
     key = jax.random.fold_in(jax.random.key(seed), list(eigen_test()).index(frame))

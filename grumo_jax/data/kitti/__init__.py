@@ -5,7 +5,7 @@ from grumo_jax.data.kitti.calibration import read_calibration as read_calibratio
 from grumo_jax.data.kitti.layout import KittiLayout as KittiLayout
 from grumo_jax.data.kitti.raw import KittiRaw as KittiRaw
 from grumo_jax.data.kitti.splits import SPLITS as SPLITS
-from grumo_jax.data.kitti.splits import FrameId as FrameId
+from grumo_jax.data.kitti.splits import KittiFrame as KittiFrame
 from grumo_jax.data.kitti.splits import eigen_test as eigen_test
 from grumo_jax.data.kitti.splits import read_split_file as read_split_file
 from grumo_jax.data.kitti.velodyne import read_scan as read_scan

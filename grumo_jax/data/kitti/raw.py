@@ -15,7 +15,7 @@ from grumo_jax.data.kitti.calibration import (
     read_calibration,
 )
 from grumo_jax.data.kitti.layout import KittiLayout
-from grumo_jax.data.kitti.splits import FrameId, split_frames
+from grumo_jax.data.kitti.splits import KittiFrame, split_frames
 from grumo_jax.data.kitti.velodyne import read_scan, velodyne_depth
 from grumo_jax.data.sample import Crop, EncodedSample, Sample, describe_files, fingerprint
 from grumo_jax.errors import DataError
@@ -147,7 +147,7 @@ class KittiRaw:
             ),
         )
 
-    def _calibration(self, frame: FrameId) -> Calibration:
+    def _calibration(self, frame: KittiFrame) -> Calibration:
         day = frame.drive.split("/")[0]
         if day not in self._calibrations:
             self._calibrations[day] = read_calibration(self.root / day)
@@ -164,14 +164,14 @@ def _read_improved(file: Path) -> np.ndarray:
     return depth
 
 
-def parse_id(text: str) -> FrameId:
+def parse_id(text: str) -> KittiFrame:
     """Turn an id back into a frame.
 
     >>> parse_id("2011_09_26/2011_09_26_drive_0009_sync 16 r").camera
     3
     """
     drive, number, side = text.split()
-    return FrameId(drive, int(number), "l" if side == "l" else "r")
+    return KittiFrame(drive, int(number), "l" if side == "l" else "r")
 
 
 def collect_files(
@@ -200,7 +200,7 @@ def collect_files(
     return found, gaps
 
 
-def _wanted(layout: KittiLayout, frame: FrameId, kind: str) -> dict[str, Path | None]:
+def _wanted(layout: KittiLayout, frame: KittiFrame, kind: str) -> dict[str, Path | None]:
     images, number = layout.images(frame.drive, frame.camera), frame.number
     wanted = {"image": images.get(number)}
     match kind:

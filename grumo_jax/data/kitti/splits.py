@@ -34,7 +34,7 @@ _LINE = re.compile(r"(\d{4}_\d{2}_\d{2})/(\S+) +(\d+) +([lr])")
 
 
 @dataclass(frozen=True, order=True)
-class FrameId:
+class KittiFrame:
     """One picture of one camera.
 
     Attributes:
@@ -59,7 +59,7 @@ class FrameId:
 
 
 @cache
-def eigen_test() -> dict[FrameId, bool]:
+def eigen_test() -> dict[KittiFrame, bool]:
     """The 697 frames of the Eigen test split: {frame: has it improved ground truth?} (652 have).
 
     >>> len(eigen_test()), sum(eigen_test().values())
@@ -68,13 +68,13 @@ def eigen_test() -> dict[FrameId, bool]:
     text = resources.files("grumo_jax.data.kitti").joinpath("eigen_test.txt").read_text()
     rows = (line.split() for line in text.splitlines() if not line.startswith("#"))
     return {
-        FrameId(drive, int(number.rstrip("*"))): not number.endswith("*")
+        KittiFrame(drive, int(number.rstrip("*"))): not number.endswith("*")
         for drive, *numbers in rows
         for number in numbers
     }
 
 
-def read_split_file(file: str | Path) -> list[FrameId]:
+def read_split_file(file: str | Path) -> list[KittiFrame]:
     """Read a split file: lines such as `2011_09_26/2011_09_26_drive_0002_sync 69 l`.
 
     Raises:
@@ -88,7 +88,7 @@ def read_split_file(file: str | Path) -> list[FrameId]:
         match = _LINE.fullmatch(line.strip())
         if match and DRIVE.fullmatch(match[2]):
             side: Literal["l", "r"] = "l" if match[4] == "l" else "r"
-            frames.append(FrameId(f"{match[1]}/{match[2]}", int(match[3]), side))
+            frames.append(KittiFrame(f"{match[1]}/{match[2]}", int(match[3]), side))
         elif line.strip():
             raise DataError(
                 f"{file}, line {number}: {line.strip()[:80]!r} is no frame; expected day/drive, "
@@ -101,7 +101,7 @@ def read_split_file(file: str | Path) -> list[FrameId]:
 
 def split_frames(
     layout: KittiLayout, split: str, split_files: str | Path | None = None
-) -> list[FrameId]:
+) -> list[KittiFrame]:
     """List the frames a split asks for, whether their files are there or not.
 
     Args:
@@ -131,14 +131,14 @@ def split_frames(
             return [f for f in _moving(layout) if _part(f.number) == part]
         case _:
             return [
-                FrameId(drive, number)
+                KittiFrame(drive, number)
                 for drive in layout.drives()
                 for number in layout.images(drive, 2)
                 if number in layout.scans(drive)
             ]
 
 
-def _moving(layout: KittiLayout) -> Iterator[FrameId]:
+def _moving(layout: KittiLayout) -> Iterator[KittiFrame]:
     """Frames with neighbours and partner, of drives without test frames, while driving."""
     tested = {frame.drive for frame in eigen_test()}
     for drive in layout.drives():
@@ -149,7 +149,7 @@ def _moving(layout: KittiLayout) -> Iterator[FrameId]:
         for number in left:
             complete = number - 1 in left and number + 1 in left and number in right
             if complete and _moves(motions.get(number)):
-                yield FrameId(drive, number)
+                yield KittiFrame(drive, number)
 
 
 def _part(number: int) -> str:
