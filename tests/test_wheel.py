@@ -1,8 +1,10 @@
 """The wheel: what it carries, and that it works where there is no clone of the repository."""
 
 import os
+import re
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -87,3 +89,29 @@ def test_the_installed_program_predicts_a_shipped_photo(installed, tmp_path):
     result = run_installed(installed, *command, "--out", "results", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert list((tmp_path / "results").glob("pagoda*"))
+
+
+def bounds(lines):
+    return {name: version for name, version in (BOUND.match(line).groups() for line in lines)}
+
+
+BOUND = re.compile(r"([\w-]+)[>=]=([\d.]+)")
+
+
+def test_the_oldest_versions_that_are_tested_are_those_that_are_allowed():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    allowed = bounds([*project["dependencies"], *extras["train"], *extras["data"]])
+    pinned = (ROOT / ".ci/oldest.txt").read_text().splitlines()
+    tested = bounds(line for line in pinned if not line.startswith("#"))
+    # JAX is pinned with the half of it that is compiled.
+    assert tested.pop("jaxlib") == tested["jax"]
+    assert {name: padded(v) for name, v in tested.items()} == {
+        name: padded(v) for name, v in allowed.items()
+    }
+
+
+def padded(version):
+    """1.2 and 1.2.0 are the same version."""
+    numbers = tuple(map(int, version.split(".")))
+    return (*numbers, 0, 0)[:3]
