@@ -22,7 +22,7 @@ class Loaded(Generic[T]):
     Attributes:
         index: its index in the source.
         id: its id.
-        value: the sample, after the `transform` given to `load`.
+        value: what the function given to `load` returned for it.
 
     Example:
         >>> from grumo_jax.data import ImageFolder
