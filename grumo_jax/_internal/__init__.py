@@ -1,1 +1,1 @@
-"""Tools of the library's own that know nothing of depth or networks; see README.md in here."""
+"""Internal utilities that know nothing of depth or networks; see README.md here."""

@@ -1,4 +1,4 @@
-"""Files and folders that are written: all of one or nothing, and what a full disk says of it."""
+"""Atomic writes: a complete file or folder or none, and a full disk reported in one sentence."""
 
 import errno
 import os
@@ -15,37 +15,53 @@ from grumo_jax._internal.locks import open_alone
 from grumo_jax.errors import GrumoError
 
 UNFINISHED = ".grumo."
-"""How the names of files begin that are being written."""
+"""Prefix of temporary files: those that are still being written."""
 _NEW, _OLD, _LOCK = "new", "replaced.old", "lock"
-"""In the folder beside one that is being written."""
+"""Names in the temporary folder beside a folder that is being written."""
 
 
 def write_atomically(path: str | Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Let `write` fill a file beside `path` and move it there: all of it or nothing.
+    """Write a file atomically: fill a temporary one beside it, then rename.
 
-    A kill leaves the file beside it, `.grumo.…`; whoever writes there next removes it.
+    A killed process leaves the temporary file, `.grumo.…`, behind; the next write to `path`
+    removes it.
+
+    Args:
+        path: the file; its folder is created.
+        write: fills the temporary file, which is open for writing.
+
+    Raises:
+        OSError: if the disk is full, read-only or not permitted.
+        GrumoError: the same, where a library has hidden the system's error in one of its own.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_atomically(f"{folder}/greeting", lambda stream: stream.write(b"hello"))
+        ...     Path(folder, "greeting").read_text()
+        'hello'
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = unfinished(path)
     stream = open_alone(partial)
-    if stream is None:  # a second process writes the same, and the last one counts
+    if stream is None:  # Another process writes the same file; the last rename wins.
         partial = partial.with_name(f"{UNFINISHED}{uuid.uuid4().hex[:8]}.{path.name[-48:]}")
         stream = partial.open("wb")
     try:
-        # Moved while it is locked, lest another process take it for left behind.
+        # Rename before unlocking: another process would take the file for an orphan.
         with stream, noticing_disk_problems(path, GrumoError):
             try:
                 write(stream)
                 stream.flush()
-                if os.name == "nt":  # which moves no open files
+                if os.name == "nt":  # Windows cannot rename an open file.
                     stream.close()
                 os.replace(partial, path)
             except BaseException:
                 partial.unlink(missing_ok=True)
                 raise
     except OSError as error:
-        # Closing a file that does not fit fails once more. The system does not tell which it was.
+        # Closing a file on a full disk fails again, and that error names no file.
         if error.errno and not error.filename:
             error.filename = str(path)
         raise
@@ -109,16 +125,16 @@ def reserve(folder: Path, size: int) -> None:
 
 
 def unfinished(path: Path) -> Path:
-    """Where that is made what will be at `path`: beside it, and always in the same place."""
+    """The temporary path for `path`: in the same folder, and the same in every run."""
     mark = hash_bytes(os.fsencode(path.name))[:8]
-    # A name may be as long as any can be, and then has no room for more.
+    # `path` may use the longest name the file system allows, so only its end is kept.
     return path.with_name(f"{UNFINISHED}{mark}.{path.name[-48:]}")
 
 
 def remove_unfinished(folder: str | Path) -> None:
-    """Remove what `write_atomically` left behind in a folder when it was killed.
+    """Remove temporary files that killed calls of `write_atomically` left in a folder.
 
-    Files that a living process is writing are left alone.
+    Files that a running process is still writing are locked, and stay.
     """
     for partial in Path(folder).glob(f"{UNFINISHED}*"):
         if partial.is_file() and (stream := open_alone(partial)) is not None:
@@ -134,9 +150,9 @@ _DISK_ERRORS = tuple(
 
 
 def disk_problem(error: BaseException) -> str | None:
-    """What the system said of a disk, if that is why something failed; else None.
+    """The system's message if a disk problem caused an error; else None.
 
-    The libraries that write arrays raise errors of their own in which the system's words occur.
+    Libraries that write arrays wrap the system's errors in their own and quote its message.
 
     >>> disk_problem(RuntimeError("write() failed: No space left on device; writing data"))
     'No space left on device'
@@ -153,15 +169,18 @@ def disk_problem(error: BaseException) -> str | None:
 
 @contextmanager
 def noticing_disk_problems(place: object, kind: type[GrumoError]) -> Iterator[None]:
-    """Say in one sentence that something cannot be written, whichever library tried to.
+    """Turn any library's error about a disk problem into one sentence.
 
     Args:
-        place: what cannot be written then.
-        kind: class of the error.
+        place: the file or folder that is being written, named in the sentence.
+        kind: class of the error that is raised instead.
+
+    Raises:
+        GrumoError: of class `kind`, where the disk was the cause; other errors pass through.
     """
     try:
         yield
-    except (GrumoError, OSError):  # which say what file it is
+    except (GrumoError, OSError):  # These name the file already.
         raise
     except Exception as error:
         if (problem := disk_problem(error)) is None:

@@ -1,4 +1,4 @@
-"""Checks of what users give, and the sentences for what is wrong with it."""
+"""Argument checks, each with one sentence for what is wrong."""
 
 from collections.abc import Collection, Sequence
 from typing import Any, TypeGuard
@@ -11,7 +11,7 @@ from grumo_jax.errors import GrumoError
 
 
 def is_shape(value: object, length: int) -> TypeGuard[Sequence[int]]:
-    """Whether a value is so many ints, each 1 or more, in a tuple or list."""
+    """Whether a value is a tuple or list of `length` positive ints."""
     return (
         isinstance(value, tuple | list)
         and len(value) == length
@@ -33,11 +33,12 @@ def check_choice(name: str, value: object, known: Collection[str]) -> None:
 
 
 def check_images(images: Any, channels: int | None = None) -> None:
-    """Raise a `GrumoError` unless an input is float images (B, H, W, C), or a tree with some.
+    """Raise a `GrumoError` unless an input is float images (B, H, W, C) or a pytree with some.
 
     Args:
-        images: an array, or a tree of arrays of which those with four axes are images.
-        channels: how many there must be, of one array alone; None for any input.
+        images: an array, or a pytree of arrays; its leaves with four axes are images.
+        channels: the number of channels, if the input must be a single array; None allows any
+            number, and pytrees.
     """
     shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(images)]
     pictures = [shape for shape in shapes if len(shape) == 4]

@@ -1,4 +1,4 @@
-"""Files that are read: only real ones, all of a folder's, and each once."""
+"""Reading: regular files only, and every file below a folder listed once."""
 
 import errno
 import os
@@ -13,14 +13,14 @@ from grumo_jax.errors import GrumoWarning
 
 
 def open_regular(path: str | Path) -> IO[bytes]:
-    """Open a file for reading.
+    """Open a regular file for reading.
 
     Raises:
-        OSError: if it is not there or no file. Pipes, devices and sockets may let their reader
-            wait for ever, or never end.
+        OSError: if it does not exist or is something else. Reading a pipe, device or socket could
+            block for ever or never end.
     """
     _check_regular(path, os.stat(path))
-    # It may have become another one since: opening a pipe must not wait for its writer.
+    # The path may have been replaced meanwhile: opening a pipe must not block.
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     try:
         _check_regular(path, os.fstat(descriptor))
@@ -38,14 +38,14 @@ def _check_regular(path: str | Path, status: os.stat_result) -> None:
 
 
 def walk_files(root: Path, *, leave_out: Path | None = None) -> list[Path]:
-    """List everything below a folder that is no folder, but for hidden files, in order.
+    """List all files below a folder, sorted; hidden files are left out.
 
-    Linked folders are followed after all others. Each folder is listed once, however many links
-    lead to it, so that loops end and no file counts twice.
+    Symbolic links to folders are followed, last. Each folder is visited once, however many links
+    lead to it: cycles end, and no file is listed twice.
 
     Args:
         root: the folder.
-        leave_out: a folder in it to pass over.
+        leave_out: a folder below it to skip.
     """
     found: list[Path] = []
     links, seen = [str(root)], set[str]()
@@ -63,7 +63,7 @@ def walk_files(root: Path, *, leave_out: Path | None = None) -> list[Path]:
 
 
 def lies_in(path: str | Path, folder: str | Path) -> bool:
-    """Whether a path is a folder or lies in it, wherever links lead."""
+    """Whether a path is a folder or lies below it, after links are resolved."""
     return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
 
 
@@ -75,13 +75,13 @@ def _warn(error: OSError) -> None:
 
 
 def suffixes_among(files: Iterable[Path], suffixes: Iterable[str]) -> Iterator[str]:
-    """The suffixes of files that have one of these."""
+    """The suffix of each file whose suffix is among these, in lower case."""
     wanted = frozenset(suffixes)
     return (file.suffix.lower() for file in files if file.suffix.lower() in wanted)
 
 
 def count_kinds(suffixes: Iterable[str]) -> str:
-    """Count files of kinds that are not read, in words; nothing where there are none.
+    """Describe how many files of which unsupported kinds there are; "" for none.
 
     >>> count_kinds([".gif", ".heic", ".gif"])
     '3 files of kinds that are not read: .gif (2), .heic'

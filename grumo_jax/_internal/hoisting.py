@@ -1,9 +1,9 @@
-"""Loop-invariant code hoisted: what is the same in every turn is computed before the first.
+"""Hoist loop-invariant code: what is the same in every iteration is computed before the loop.
 
-XLA leaves most of that inside. And on CPUs it finds no fast routine, inside a loop, for
-differentiated convolutions: these convolve by the mirrored kernel with its channels exchanged, XLA
-folds both into the convolution, and it takes many times as long (`benchmarks/batching.py`).
-So there each kernel is laid out in full before it is used.
+XLA hoists little of it. On CPUs it also has no fast routine, inside a loop, for the transposed
+convolutions of a backward pass: it folds the flip of the kernel and the swap of its channels into
+the convolution, which then takes many times as long (`benchmarks/batching.py`). So on CPUs each
+kernel is materialised in its plain layout first.
 """
 
 import itertools
@@ -15,24 +15,30 @@ import jax
 from jax.extend import core
 
 CHEAP = ("broadcast_in_dim", "iota")
-"""What is repeated in every turn all the same: to keep it would take more than to make it."""
+"""Primitives that are repeated in every iteration anyway: storing costs more than computing."""
 
 
 def hoist_invariants(
     function: Callable[[Any], Any], element: Any, *, on_cpu: bool
 ) -> Callable[[Any], Any]:
-    """The same function with all that does not depend on its argument computed once, here.
+    """Return the function with everything that does not depend on its argument hoisted.
+
+    The function is traced once, and the hoisted part is computed by this call: make it outside
+    the loop, and call what it returns inside.
 
     Args:
-        function: maps a tree of arrays to one; it may close over traced values.
-        element: an argument, or shapes and dtypes of one.
-        on_cpu: whether the loop is one on CPUs: lay the kernels of convolutions out in full.
+        function: maps a pytree of arrays to another; it may close over traced values.
+        element: an argument, or its shapes and dtypes (`jax.ShapeDtypeStruct`).
+        on_cpu: whether the loop runs on CPUs, so that convolution kernels are materialised.
+
+    Returns:
+        A function of one argument with the shapes and dtypes of `element`.
 
     Example:
         >>> import jax, jax.numpy as jnp
         >>> weights = jnp.arange(3.0)
         >>> ready = hoist_invariants(lambda x: x * jnp.sum(weights), jnp.zeros(()), on_cpu=True)
-        >>> [str(e.primitive) for e in jax.make_jaxpr(ready)(1.0).eqns]  # the sum is there already
+        >>> [str(e.primitive) for e in jax.make_jaxpr(ready)(1.0).eqns]  # the sum is hoisted
         ['mul']
         >>> jax.lax.map(ready, jnp.arange(2.0))
         Array([0., 3.], dtype=float32)
@@ -57,7 +63,7 @@ def hoist_invariants(
 
 @dataclass(frozen=True)
 class _Step:
-    """One equation of a program, its operands and results named by numbers."""
+    """One equation of a jaxpr; its operands and results are named by numbers."""
 
     equation: Any
     inputs: Sequence[int]
@@ -83,7 +89,7 @@ def _flatten(
     steps: list[_Step],
     on_cpu: bool,
 ) -> list[int]:
-    """Append a program's steps, and those of the functions it calls; return its outputs' names."""
+    """Append a jaxpr's steps, inlining inner `jit` calls; return the names of its outputs."""
     named: dict[Any, int] = dict(zip(program.jaxpr.invars, inputs, strict=True))
 
     def name_of(variable: Any) -> int:
@@ -111,9 +117,9 @@ def _flatten(
 
 
 def _branch_of_cpus(equation: Any) -> core.ClosedJaxpr | None:
-    """What `jax.lax.platform_dependent` runs on CPUs; None if an equation is none of its own."""
+    """The CPU branch of a `jax.lax.platform_dependent`; None for other equations."""
     platforms = equation.params.get("branches_platforms") or ()
-    # The last one, for all others, has None for its platforms.
+    # The default branch, the last one, has None for its platforms.
     places = (i for i, names in enumerate(platforms) if names is None or "cpu" in names)
     place = next(places, None)
     return None if place is None else equation.params["branches"][place]
@@ -122,14 +128,14 @@ def _branch_of_cpus(equation: Any) -> core.ClosedJaxpr | None:
 def _run_what_is_fixed(
     steps: Sequence[_Step], varying: set[int], known: dict[int, Any]
 ) -> list[_Step]:
-    """Run the steps in which nothing varies; return the others, and those that are cheap."""
+    """Run the loop-invariant steps; return the others, and the cheap ones again."""
     remaining = []
     for step in steps:
         if varying.intersection(step.inputs):
             varying.update(step.outputs)
             remaining.append(step)
             continue
-        # As it is: what was computed elsewhere, too, is recognised by XLA and not computed again.
+        # Bound unchanged, so that XLA merges it with equal expressions outside the loop (CSE).
         step.run(known, plain_kernels=False)
         if step.equation.primitive.name in CHEAP:
             remaining.append(step)
@@ -137,10 +143,10 @@ def _run_what_is_fixed(
 
 
 def _convolve(images: jax.Array, kernel: jax.Array, **parameters: Any) -> jax.Array:
-    """Convolve by a kernel that is first laid out as (height, width, in, out)."""
+    """Convolve with a kernel that is first materialised as (height, width, in, out)."""
     numbers = parameters.pop("dimension_numbers")
     out, into, *space = numbers.rhs_spec
-    # The barrier keeps XLA from folding this, and a mirroring before it, into the convolution.
+    # The barrier keeps XLA from folding the transpose, and a flip before it, into the convolution.
     plain = jax.lax.optimization_barrier(jax.lax.transpose(kernel, (*space, into, out)))
     axes = (len(space) + 1, len(space), *range(len(space)))
     numbers = jax.lax.ConvDimensionNumbers(numbers.lhs_spec, axes, numbers.out_spec)

@@ -1,7 +1,7 @@
-"""Several processes that work on one thing, over JAX's own runtime (`jax.distributed`).
+"""Several processes that share one run, over JAX's own runtime (`jax.distributed`).
 
-Each computes on its own devices, or in training on one mesh of all; what they found is exchanged by
-JAX's collectives.
+Each process computes on its local devices, or in training on one mesh of all devices. Results are
+exchanged by JAX's collectives.
 """
 
 import json
@@ -25,7 +25,7 @@ from grumo_jax.errors import GrumoError
 
 _PLACE = re.compile(r"(?P<address>.+:\d+),(?P<index>\d+)/(?P<count>\d+)")
 START_SECONDS = 300
-"""How long the processes wait for each other at the start."""
+"""Timeout for all processes to connect at the start."""
 
 
 class HostLostError(GrumoError):
@@ -33,24 +33,24 @@ class HostLostError(GrumoError):
 
 
 def join(hosts: str) -> None:
-    """Become one of several processes; to be called before anything is computed.
+    """Connect this process to the others of a run. Call it before JAX computes anything.
+
+    If some process never connects, the program ends with a sentence and status 2: JAX itself
+    would abort it, and its wait cannot be interrupted.
 
     Args:
-        hosts: "auto" where JAX can tell by itself (TPU slices, SLURM, Open MPI, Kubernetes), else
-            "ADDRESS:PORT,I/N": where process 0 listens, and which of how many this one is.
-
-    Where processes wait in vain for each other, the program ends with a sentence and status 2: JAX
-    would abort it, and cannot be made to return.
+        hosts: "auto" where JAX detects the cluster (TPU slices, SLURM, Open MPI, Kubernetes),
+            else "ADDRESS:PORT,I/N": the coordinator's address, and this process's index I of N.
 
     Raises:
-        GrumoError: if that is not understood, or process 0 cannot be reached.
+        GrumoError: if `hosts` cannot be parsed, or process 0 cannot be reached.
     """
     place = {} if hosts == "auto" else _parse(hosts)
     if place.get("process_id"):
         _wait_for_first(hosts, place["coordinator_address"])
-    # It would take SIGTERM for itself, which is how programs are asked to stop.
+    # JAX's preemption service would catch SIGTERM, which asks this program to stop.
     jax.config.update("jax_enable_preemption_service", False)
-    # Where JAX waits in vain it aborts the program from C++; this comes before it.
+    # On a timeout JAX aborts the program from C++; this timer fires first.
     patience = threading.Timer(START_SECONDS, _give_up, [hosts])
     patience.daemon = True
     patience.start()
@@ -78,7 +78,7 @@ def _give_up(hosts: str) -> NoReturn:
 
 
 def _parse(hosts: str) -> dict[str, Any]:
-    """ADDRESS:PORT,I/N as `jax.distributed.initialize` takes it."""
+    """ADDRESS:PORT,I/N as keyword arguments of `jax.distributed.initialize`."""
     place = _PLACE.fullmatch(hosts)
     if place:
         address, index, count = place["address"], int(place["index"]), int(place["count"])
@@ -95,7 +95,7 @@ def _parse(hosts: str) -> dict[str, Any]:
 
 
 def _wait_for_first(hosts: str, address: str) -> None:
-    """Wait until process 0 listens; JAX, where it waits in vain, ends the program."""
+    """Wait until process 0 listens: on a timeout of its own JAX would abort the program."""
     host, _, port = address.rpartition(":")
     deadline = time.monotonic() + START_SECONDS
     while True:
@@ -112,9 +112,9 @@ def _wait_for_first(hosts: str, address: str) -> None:
 
 
 def leave(status: int) -> NoReturn:
-    """End this process, at once if it is one of several.
+    """Exit; immediately, without cleaning up, if this process is one of several.
 
-    An ordinary exit waits for the others, and they may be waiting for this one.
+    An ordinary exit waits for the other processes, which may be waiting for this one: a deadlock.
     """
     if jax.distributed.is_initialized():
         sys.stdout.flush()
@@ -124,15 +124,22 @@ def leave(status: int) -> NoReturn:
 
 
 def is_first() -> bool:
-    """Whether this process is the one that writes files."""
+    """Whether this is process 0, which alone writes files."""
     return jax.process_index() == 0
 
 
 def exchange(message: Any) -> list[Any]:
-    """Every process's message, in their order; what JSON can hold, of any length.
+    """All-gather a message: every process gets the list of all, in order of their index.
+
+    Args:
+        message: anything that JSON can hold, of any length.
 
     Raises:
         HostLostError: if another process has ended.
+
+    Example:
+        >>> exchange({"seed": 0})  # one process
+        [{'seed': 0}]
     """
     if jax.process_count() == 1:
         return [message]
@@ -145,10 +152,10 @@ def exchange(message: Any) -> list[Any]:
 
 
 def check_same(run: Mapping[str, Any]) -> None:
-    """Check that all processes were given the same run.
+    """Check that all processes were started with the same options.
 
     Args:
-        run: what decides its result; what JSON can hold.
+        run: the options that the result depends on, as JSON can hold them.
 
     Raises:
         GrumoError: if another process describes it otherwise.
@@ -163,10 +170,10 @@ def check_same(run: Mapping[str, Any]) -> None:
 
 
 def broadcast(tree: Any) -> Any:
-    """The first process's tree of arrays, in every process.
+    """Broadcast process 0's pytree of arrays to every process.
 
     Args:
-        tree: of the same shapes and dtypes in all of them.
+        tree: a pytree with the same structure, shapes and dtypes in every process.
 
     Raises:
         HostLostError: if another process has ended.
@@ -178,7 +185,7 @@ def broadcast(tree: Any) -> Any:
 
 
 def interleave(shares: Sequence[Sequence[Any]]) -> list[Any]:
-    """Put together what was dealt out one by one.
+    """Merge shares that were dealt out round-robin.
 
     Example:
         >>> interleave([["a", "c", "e"], ["b", "d"]])
@@ -190,17 +197,17 @@ def interleave(shares: Sequence[Sequence[Any]]) -> list[Any]:
 
 
 def _gather(values: np.ndarray) -> np.ndarray:
-    """Arrays of one shape from all processes, stacked."""
+    """All-gather arrays of one shape, stacked along a new first axis."""
     with noticing_loss():
         return np.asarray(multihost_utils.process_allgather(values))
 
 
 @contextmanager
 def noticing_loss() -> Iterator[None]:
-    """Say what an error of JAX's collectives means.
+    """Turn an error of JAX's collectives into a sentence that says which process to look at.
 
     Raises:
-        HostLostError: if there are other processes and one of them has ended.
+        HostLostError: if there are several processes and another one has ended.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""Kinds of pictures and films that are not read, by name and by content."""
+"""Picture and video formats that are not supported, by suffix and by content."""
 
 _FILMS = ".3gp .avi .flv .gif .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .webm .wmv"
 _OF_PHONES_AND_BROWSERS = ".apng .avif .heic .heics .heif .hif .insp .jps .jxl .mpo .svg"
@@ -13,7 +13,7 @@ _OF_OTHER_PROGRAMS = (
 UNREAD = frozenset(
     " ".join((_FILMS, _OF_PHONES_AND_BROWSERS, _OF_SENSORS, _OF_OTHER_PROGRAMS)).split()
 )
-"""Suffixes of pictures and films that are not read."""
+"""Suffixes of unsupported picture and video formats."""
 
 _SIGNATURES = (
     (4, b"ftypavif", "an AVIF picture"),
@@ -46,7 +46,7 @@ _SIGNATURES = (
 
 
 def name_kind(head: bytes) -> str | None:
-    """Say what a file is whose first bytes are known, and what to do; None if they are not.
+    """Name an unsupported format by a file's first bytes, with advice; None if unknown.
 
     >>> name_kind(b"GIF89a")
     'a GIF picture, which is not read; save it as .png or .jpg'

@@ -1,4 +1,4 @@
-"""Half precision ends where the network does."""
+"""Half precision is for networks only: everything after them is float32."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 
 def widen(tree: Any) -> Any:
-    """Arrays of half precision as float32; all else of a tree as it is.
+    """Cast float16 and bfloat16 leaves of a pytree to float32; leave all others unchanged.
 
     Example:
         >>> widen({"depth": jnp.ones(2, jnp.float16), "scale": 4})

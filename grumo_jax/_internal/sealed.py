@@ -1,7 +1,7 @@
-"""JSON that comes back from disk: read strictly, and sealed against what happens to files there.
+"""JSON files that notice damage: parsed strictly, with a seal on every line.
 
-A seal is a digest of a line and of the seal of the line before. So a line that was changed,
-doubled, lost or moved is found when it is read, and known by its number.
+A seal is a digest of a line and of the previous line's seal. So reading finds the first line that
+was changed, duplicated, deleted or moved, and can name its number.
 """
 
 import json
@@ -16,10 +16,10 @@ _SEALED = re.compile(rb'(.*), "seal": "([0-9a-f]{%d})"\}\n' % _DIGITS, re.DOTALL
 
 
 def parse_json(text: bytes) -> Any:
-    """Parse JSON as this library writes it: UTF-8, no name twice, no NaN and no Infinity.
+    """Parse strict JSON: UTF-8, no duplicate keys, no NaN, no Infinity.
 
     Raises:
-        ValueError: for anything else, too deeply nested for Python included.
+        ValueError: for anything else, and for nesting too deep for Python.
 
     Example:
         >>> parse_json(b'{"a": [1, null]}')
@@ -38,11 +38,14 @@ def parse_json(text: bytes) -> Any:
 
 
 def seal_line(content: Mapping[str, Any], before: str = "") -> tuple[bytes, str]:
-    """A line of JSON with its seal, and that seal.
+    """Encode one line of JSON with its seal.
 
     Args:
-        content: at least one entry, finite numbers.
-        before: the seal of the line before; empty for the first line.
+        content: at least one entry; numbers must be finite.
+        before: the previous line's seal; empty for the first line.
+
+    Returns:
+        (the line, its seal).
 
     Example:
         >>> line, seal = seal_line({"a": 1})
@@ -57,10 +60,17 @@ def seal_line(content: Mapping[str, Any], before: str = "") -> tuple[bytes, str]
 
 
 def unseal_line(line: bytes, before: str = "") -> tuple[dict[str, Any], str]:
-    """The content of a line, and its seal.
+    """Decode one line and verify its seal; the inverse of `seal_line`.
+
+    Args:
+        line: of a file, newline included.
+        before: the previous line's seal; empty for the first line.
+
+    Returns:
+        (content, seal).
 
     Raises:
-        ValueError: if it is not what `seal_line` made after the line of the seal `before`.
+        ValueError: if the line was changed, or does not follow the line with the seal `before`.
     """
     match = _SEALED.fullmatch(line)
     if match is None:
@@ -75,7 +85,7 @@ def unseal_line(line: bytes, before: str = "") -> tuple[dict[str, Any], str]:
 
 
 def seal_of(content: Any) -> str:
-    """The seal of what JSON can hold, however it is laid out.
+    """A digest of anything JSON can hold, whatever the order of its keys.
 
     >>> seal_of({"a": 1, "b": 2}) == seal_of({"b": 2, "a": 1})
     True

@@ -1,4 +1,4 @@
-"""Descriptions of options that are the same in every run, on every version of Python."""
+"""Descriptions of options that are the same in every run and on every version of Python."""
 
 import ast
 import dataclasses
@@ -19,14 +19,14 @@ _LAMBDA = "<lambda>"
 
 
 def stable_description(value: Any) -> str:
-    """Like `repr`, but without what changes from run to run: addresses, byte code, sets' order.
+    """Like `repr`, but without what changes from run to run: addresses, byte code, set order.
 
-    Functions go by their module, their name and a digest of their source text, followed by their
-    defaults and what they enclose; what they call is not looked into. Where there is no source,
-    as with functions written in C, module and name stand alone. Arrays go by a digest.
+    A function is described by its module, name, a digest of its source text, its defaults and the
+    values it closes over; functions that it calls are not followed. Without source, as for
+    functions written in C, only module and name remain. Arrays are described by a digest.
 
     Raises:
-        GrumoError: for a lambda whose source is not known: nothing tells it from another.
+        GrumoError: for a lambda without source, which could not be told from another.
 
     Example:
         >>> import grumo_jax
@@ -39,9 +39,9 @@ def stable_description(value: Any) -> str:
 
 
 def _name(value: Any, outer: tuple[int, ...]) -> str:
-    """The name of a value that stands within others, given by their ids."""
+    """Describe a value nested in others, whose ids are `outer`."""
     if id(value) in outer:
-        return "…"  # it holds itself, as a recursive function does
+        return "…"  # A cycle, such as a recursive function that closes over itself.
     name = functools.partial(_name, outer=(*outer, id(value)))
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
@@ -87,7 +87,7 @@ def _function_name(function: FunctionType, name: Any) -> str:
 
 
 def _contents(cells: Iterable[Any]) -> list[Any]:
-    """What a function encloses; what is not assigned yet is left out."""
+    """Values that a function closes over; cells that are still empty are left out."""
     contents = []
     for cell in cells:
         try:
@@ -102,9 +102,9 @@ def _digest(content: bytes) -> str:
 
 
 def _source(function: FunctionType) -> str | None:
-    """A function's text, of a lambda the expression alone; None where it is not known."""
+    """A function's source text, of a lambda the expression alone; None if unavailable."""
     try:
-        # Of the code, since of a function that wraps another, it would be the other's.
+        # From the code object: `inspect` would follow `__wrapped__` to another function.
         if function.__code__.co_name != _LAMBDA:
             return textwrap.dedent(inspect.getsource(function.__code__))
         lines, _ = inspect.findsource(function.__code__)
@@ -114,7 +114,7 @@ def _source(function: FunctionType) -> str | None:
 
 
 def _lambda_source(text: str, function: FunctionType) -> str | None:
-    """The lambda, of those that begin on its line, in whose body the instructions stand."""
+    """Of the lambdas that begin on this line, the source of the one with this code object."""
     code = function.__code__
     found = [
         node
@@ -122,10 +122,10 @@ def _lambda_source(text: str, function: FunctionType) -> str | None:
         if isinstance(node, ast.Lambda) and node.lineno == code.co_firstlineno
     ]
     if len(found) > 1:
-        # What Python adds of its own has no place, or one without width.
+        # Instructions that the compiler adds have no position, or an empty one.
         places = [p for p in code.co_positions() if None not in p and p[0::2] != p[1::2]]
         around = [n for n in found if places and all(_is_within(n.body, *p) for p in places)]
-        # The innermost: one lambda may stand in another.
+        # Lambdas may be nested: take the innermost.
         found = sorted(around, key=lambda node: node.col_offset)[-1:]
     return ast.get_source_segment(text, found[0]) if found else None
 

@@ -1,4 +1,4 @@
-"""Run one function over many inputs in the way that is fast on the platform at hand."""
+"""Map a function over a leading axis: `jax.vmap` on accelerators, a loop on CPUs."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,16 +12,19 @@ Function = Callable[[Any], Any]
 
 
 def vmap_or_loop(function: Function, xs: Any) -> Any:
-    """Like `jax.vmap(function)(xs)`: batched on accelerators, one after another on CPUs.
+    """`jax.vmap(function)(xs)` on accelerators, `jax.lax.map(function, xs)` on CPUs.
 
-    On one CPU core a batch is no faster than a loop and takes far more memory
+    On one CPU core a batch is no faster than a loop and needs far more memory
     (`benchmarks/batching.py`). Accelerators run a batch in a fraction of a loop's kernels
     (`benchmarks/compiled.py`; not timed yet). The choice is made when the program is lowered.
-    Either way, what does not depend on the element is computed once.
+    Either way, loop-invariant code runs once.
 
     Args:
-        function: maps one element to a tree of arrays; it may close over traced values.
-        xs: a tree of arrays whose first axis is mapped over.
+        function: maps one element to a pytree of arrays; it may close over traced values.
+        xs: a pytree of arrays, mapped over their first axis.
+
+    Returns:
+        The results, stacked along a new first axis.
 
     Example:
         >>> import jax.numpy as jnp
@@ -41,13 +44,16 @@ def vmap_or_loop(function: Function, xs: Any) -> Any:
 
 
 def map_chunks(function: Function, xs: Any, chunk: int) -> Any:
-    """Like `jax.vmap(function)(xs)`, but only so many elements at a time, to bound memory.
+    """`jax.vmap(function)(xs)` in chunks, to bound memory: a loop over `chunk` elements each.
 
-    What does not depend on the element is computed once.
+    Loop-invariant code runs once.
 
     Args:
         function, xs: see `vmap_or_loop`.
-        chunk: elements that are batched.
+        chunk: number of elements that are batched together.
+
+    Returns:
+        The results, stacked along a new first axis.
 
     Example:
         >>> import jax.numpy as jnp
@@ -57,7 +63,7 @@ def map_chunks(function: Function, xs: Any, chunk: int) -> Any:
     length = _length(xs)
     if chunk >= length:
         return jax.vmap(function)(xs)
-    # The last chunk is filled up with the last element.
+    # Pad the last chunk with copies of the last element.
     places = jnp.minimum(jnp.arange(-(-length // chunk) * chunk), length - 1).reshape(-1, chunk)
     chunks = jax.tree.map(lambda x: x[places], xs)
 

@@ -13,6 +13,7 @@ from grumo_jax.cli.messages import say, say_table
 from grumo_jax.cli.options import check_out
 from grumo_jax.cli.output import Format, write_prediction
 from grumo_jax.cli.predict import make_predictor
+from grumo_jax.errors import CheckpointError
 from grumo_jax.images import find_images, read_image
 from grumo_jax.networks.checkpoint import shipped_checkpoint
 from grumo_jax.plots import plot_gallery
@@ -40,7 +41,15 @@ def demo(
     """
     check_out(out)
     demo_photos(checkpoint or shipped_checkpoint("synthetic"), out)
-    demo_drive(checkpoint or shipped_checkpoint("synthetic-depth"), out, scenes)
+    demo_drive(checkpoint or _network_of_the_drive(), out, scenes)
+
+
+def _network_of_the_drive() -> Path:
+    """The better network where there is a clone; an installed package carries one alone."""
+    try:
+        return shipped_checkpoint("synthetic-depth")
+    except CheckpointError:
+        return shipped_checkpoint("synthetic")
 
 
 def demo_photos(checkpoint: Path, out: Path) -> None:

@@ -1,4 +1,4 @@
-"""Depth maps in files: 16-bit PNGs as KITTI's and NYU's, and numpy arrays."""
+"""Read and write depth maps: 16-bit PNGs, as KITTI and NYU have them, and NumPy arrays."""
 
 import io
 from pathlib import Path
@@ -13,20 +13,20 @@ from grumo_jax.images import DEPTH_PNG_SCALE, check_alone, read_orientation, wri
 
 DEPTH_SUFFIXES = (".png", ".npy", ".npz")
 MOST_PIXELS = 178_956_970
-"""A depth map has no more pixels than the largest photo that Pillow reads."""
+"""Largest depth map: as many pixels as the largest photo that Pillow reads."""
 _MOST_PIXEL_BYTES, _HEADERS = 8, 2**20
 
 
 def read_depth(path: str | Path, scale: float = DEPTH_PNG_SCALE) -> np.ndarray:
-    """Read a depth map as float32 (H, W) in metres, 0 where there is none.
+    """Read a depth map as float32 (H, W) in metres, 0 where unknown.
 
-    NaN, infinite and negative values, which other programs write for "none", become 0. A PNG is
-    turned upright if its EXIF data say so, as photos are.
+    NaN, infinite and negative values, which other programs write for "unknown", become 0. PNGs
+    are rotated by their EXIF orientation, as photos are.
 
     Args:
-        path: a 16-bit PNG that holds depth · scale, or a .npy or .npz file that holds metres
-            (of a .npz the array called `depth`, or the only one).
-        scale: PNGs only: 256 for KITTI's, 1000 for files in millimetres.
+        path: a 16-bit PNG that holds depth · scale, or a .npy or .npz file in metres (of a .npz
+            the array `depth`, or the only one).
+        scale: PNGs only: steps per metre, 256 for KITTI, 1000 for millimetres.
 
     Raises:
         DataError: if the file is missing, damaged, or no depth map.
@@ -43,12 +43,18 @@ def read_depth(path: str | Path, scale: float = DEPTH_PNG_SCALE) -> np.ndarray:
 def read_turned_depth(
     path: str | Path, scale: float = DEPTH_PNG_SCALE, most: int = MOST_PIXELS
 ) -> tuple[np.ndarray, int]:
-    """Read a depth map as `read_depth` does, and its EXIF orientation: 1 is upright.
+    """Read a depth map as `read_depth` does, with its EXIF orientation: 1 is upright.
 
     Args:
         path: the file.
         scale: PNGs only: steps per metre.
-        most: pixels it has at most; one that declares more is refused before it is read.
+        most: largest number of pixels; a file that declares more is refused before it is decoded.
+
+    Returns:
+        (float32 (H, W), EXIF orientation).
+
+    Raises:
+        DataError: if the file is missing, damaged, too large, or no depth map.
     """
     path, orientation = Path(path), 1
     suffix = path.suffix.lower()
@@ -66,21 +72,21 @@ def read_turned_depth(
         read = read_npy if suffix == ".npy" else read_npz
         depth = read(io.BytesIO(data), path, most)
     with np.errstate(all="ignore"):
-        # What is too large for float32 becomes infinite, and is none.
+        # Values too large for float32 become infinite, which means unknown.
         depth = depth.astype(np.float32)
     return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0)), orientation
 
 
 def write_depth_png(path: str | Path, depth: np.ndarray, scale: float = DEPTH_PNG_SCALE) -> None:
-    """Write metres as a 16-bit PNG, atomically; values that are no depth become 0.
+    """Write depth in metres as a 16-bit PNG, atomically; values that are no depth become 0.
 
-    What `read_depth` gives of it differs by at most half a step of 1/scale metres, and not at
-    all if it came from such a file.
+    `read_depth` returns it to within half a step of 1/scale metres; depth that was read from such
+    a file is returned exactly.
 
     Args:
         path: the file to write.
         depth: (H, W) in metres.
-        scale: stored is depth · scale.
+        scale: steps per metre.
 
     Raises:
         DataError: if a depth does not fit in 16 bits.

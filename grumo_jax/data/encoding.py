@@ -1,4 +1,4 @@
-"""Bytes of picture files to arrays and back, without loss."""
+"""Encode and decode image files, without loss."""
 
 import io
 import os
@@ -13,7 +13,7 @@ from grumo_jax.errors import DataError, ImageError
 from grumo_jax.images import DAMAGED, read_turned
 
 MOST_BYTES = 256 * 2**20
-"""No file that is read as a whole is larger: a picture of a data set has some megabytes."""
+"""Largest file that is read into memory; images of data sets have a few megabytes."""
 
 
 def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
@@ -21,10 +21,10 @@ def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
 
     Args:
         path: the file.
-        most: bytes that a file of this kind has at most.
+        most: largest size in bytes.
 
     Raises:
-        DataError: if it is missing, no file, larger than that, or cannot be read.
+        DataError: if it is missing, not a regular file, larger than `most`, or unreadable.
     """
     try:
         with open_regular(path) as stream:
@@ -42,15 +42,15 @@ def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
 
 
 def decode_image(data: bytes, where: str) -> np.ndarray:
-    """Decode a picture file to uint8 (H, W, 3).
+    """Decode an image file to uint8 (H, W, 3).
 
     Args:
-        data: what the file holds, such as a JPEG or PNG.
-        where: what to call it in an error.
+        data: content of the file, such as a JPEG or PNG.
+        where: its name in error messages.
 
     Raises:
-        DataError: if it is damaged or no picture, or to be turned by its EXIF data: depth and
-            calibration are of the picture as it is stored.
+        DataError: if it is damaged or no image, or has an EXIF rotation: depth and calibration
+            refer to the image as it is stored.
     """
     if not data:
         raise DataError(f"{where}: empty; copy it again")
@@ -80,5 +80,5 @@ def encode_png(image: np.ndarray) -> bytes:
 
 
 def to_uint8(image: Any) -> np.ndarray:
-    """Colours in [0, 1] as bytes."""
+    """Convert colours in [0, 1] to uint8; values outside are clipped."""
     return np.rint(np.clip(np.asarray(image), 0, 1) * 255).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Libraries of the extra `data`, imported when they are needed and not before."""
+"""Lazy imports of the libraries in the extra `data`."""
 
 import importlib
 import warnings
@@ -11,11 +11,11 @@ def need(module: str, purpose: str) -> Any:
     """Import a module of the extra `data`.
 
     Args:
-        module: its name.
-        purpose: what it is needed for, as the subject of a sentence.
+        module: name of the module.
+        purpose: what it is needed for, as the subject of the error's sentence.
 
     Raises:
-        DataError: if it is not installed.
+        DataError: if the module is not installed.
 
     >>> need("no_such_module", "reading minds")
     Traceback (most recent call last):
@@ -23,7 +23,7 @@ def need(module: str, purpose: str) -> Any:
     """
     try:
         with warnings.catch_warnings():
-            # Deprecations inside these libraries are nothing a user of this one can mend.
+            # Users cannot fix deprecations inside these libraries.
             warnings.simplefilter("ignore")
             return importlib.import_module(module)
     except ImportError as error:

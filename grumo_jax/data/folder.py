@@ -1,4 +1,4 @@
-"""Plain folders of photos, with depth maps if there are any."""
+"""Folders of photos, with or without depth maps."""
 
 import math
 from collections.abc import Iterator
@@ -16,24 +16,22 @@ from grumo_jax.images import DEPTH_PNG_SCALE, find_images, read_turned
 
 
 class ImageFolder:
-    """Photos of any size below a folder, and depth maps of the same names below another.
+    """A source of photos of any size in a folder, with depth maps in another one.
 
-    Both are turned upright if their EXIF data say so. A photo of which one alone says so, and
-    whose depth may be turned or not, is refused when it is read.
+    Photos and depth maps are rotated by their EXIF orientation. A pair whose orientations differ
+    is refused when it is read, unless the sizes show that both are upright.
 
     Args:
-        images: folder of photos, searched with all folders in it.
-        depth: folder of depth maps: .npy or .npz in metres, or 16-bit PNG; None if there are
-            none.
-        depth_scale: PNGs only: steps per metre, 256 as KITTI's, 1000 for millimetres.
-        pair: "name": `a/1.jpg` belongs to `a/1.png`; photos without depth map are left out and
-            listed in `missing`. "order": the first photo by name belongs to the first depth map,
-            and so on, numbers in names as numbers: 2 before 10; there must be as many of one as
-            of the other.
+        images: folder of photos, searched recursively.
+        depth: folder of depth maps: .npy or .npz in metres, or 16-bit PNG; None without.
+        depth_scale: PNGs only: steps per metre, 256 for KITTI, 1000 for millimetres.
+        pair: "name": `a/1.jpg` belongs to `a/1.png`; photos without a depth map are listed in
+            `missing`. "order": photos and depth maps are sorted in natural order (2 before 10)
+            and matched one by one; there must be equally many.
         intrinsics: (3, 3) of all photos, in pixels, or None.
 
     Raises:
-        DataError: if a folder is missing or empty, or nothing fits together.
+        DataError: if a folder is missing or empty, or nothing matches.
 
     Example:
         >>> from pathlib import Path
@@ -76,7 +74,7 @@ class ImageFolder:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over name, ids, names and sizes of the files, and how depth is read."""
+        """SHA-256 over name, ids, names and sizes of the files, and the options of depth."""
         return fingerprint(self.name, self.ids, self._facts())
 
     def _facts(self) -> Iterator[str]:

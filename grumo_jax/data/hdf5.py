@@ -1,7 +1,7 @@
-"""Arrays in HDF5 files of unknown origin, each checked before anything is made room for.
+"""Read arrays from untrusted HDF5 files; everything is checked before memory is allocated.
 
-HDF5 files can show what other files hold (external storage, external links, virtual data sets),
-name code to unpack with, and grow to any size when unpacked. Nothing of that is followed.
+HDF5 files can refer to other files (external storage, external links, virtual data sets), load
+filter plugins, and decompress to any size. All of these are refused.
 """
 
 import math
@@ -27,14 +27,14 @@ def read_arrays(
 
     Args:
         file: the file.
-        names: of the arrays.
-        check: receives them, with their `shape` and `dtype`, before they are read, and raises
-            `DataError` if they are not as they should be.
-        what: is read, in words.
+        names: names of the arrays.
+        check: called with {name: array} before they are read; it sees `shape` and `dtype`, and
+            raises a `DataError` if they are wrong.
+        what: a description of the content, for error messages.
 
     Raises:
-        DataError: if the file is missing or damaged, or one of them is not there, does not pass
-            `check`, is incomplete, or kept in another file.
+        DataError: if the file is missing or damaged, or an array is missing, fails `check`, is
+            incomplete, or stored in another file.
     """
     h5py = need("h5py", f"reading {what}")
     try:
@@ -66,7 +66,7 @@ def _find(h5py: Any, content: Any, name: str) -> Any:
 
 
 def _check_storage(h5py: Any, name: str, array: Any) -> None:
-    """Refuse what is kept elsewhere, is not all there, or unpacks to more than it should."""
+    """Refuse arrays that are external, incomplete, or decompress to more than they declare."""
     properties = array.id.get_create_plist()
     if array.is_virtual or properties.get_external_count():
         raise DataError(f"{name} is kept in other files, which are not read")
@@ -80,7 +80,7 @@ def _check_storage(h5py: Any, name: str, array: Any) -> None:
 
 
 def _check_parts(name: str, array: Any, filters: Sequence[int]) -> None:
-    """The same of an array that is stored in parts, each packed by these filters."""
+    """The same for a chunked array whose chunks went through these filters."""
     once = len(set(filters)) == len(filters) and not {_DEFLATE, _LZF} <= set(filters)
     if not once or not set(filters) <= {_DEFLATE, _SHUFFLE, _CHECKSUM, _LZF}:
         raise DataError(
@@ -101,8 +101,8 @@ def _check_parts(name: str, array: Any, filters: Sequence[int]) -> None:
 
 
 def _unpacks_to(array: Any, stored: Any, most: int) -> bool:
-    """Whether a part packed by zlib gives no more bytes than it should."""
+    """Whether a zlib-compressed chunk decompresses to at most `most` bytes."""
     mask, data = array.id.read_direct_chunk(stored.chunk_offset)
-    if mask:  # parts may leave filters out
+    if mask:  # A chunk may skip filters.
         return len(data) <= most + _SLACK
     return len(zlib.decompressobj().decompress(data, most + _SLACK)) < most + _SLACK

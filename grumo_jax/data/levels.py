@@ -1,4 +1,4 @@
-"""Folders that are one level too deep or too high."""
+"""Find the folder that was meant when a path is a level too high or too low."""
 
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -8,14 +8,14 @@ _UP, _DOWN, _MOST_FOLDERS = 5, 2, 200
 
 
 def find_level(given: Path, holds_data: Callable[[Path], bool]) -> Path | None:
-    """Find the folder that was meant, above the given one or below it.
+    """Search the parents of a folder, then its subfolders, for the one that holds data.
 
     Args:
         given: a folder that does not hold the data itself.
-        holds_data: whether a folder does.
+        holds_data: returns whether a folder does.
 
     Returns:
-        The nearest one above, else the first one below; None if there is neither.
+        The nearest parent, else the first subfolder; None if there is neither.
     """
     above = list(given.resolve().parents)[:_UP]
     below = (folder for level in range(1, _DOWN + 1) for folder in _folders(given, level))
@@ -24,7 +24,7 @@ def find_level(given: Path, holds_data: Callable[[Path], bool]) -> Path | None:
 
 
 def say_level(given: Path, holds_data: Callable[[Path], bool], what: str) -> str:
-    """Say in a sentence which folder was meant; nothing if it is not found."""
+    """A clause of an error message: which folder was meant; "" if none is found."""
     meant = find_level(given, holds_data)
     if meant is None:
         return ""
@@ -49,4 +49,4 @@ def _holds(folder: Path, holds_data: Callable[[Path], bool]) -> bool:
     try:
         return holds_data(folder)
     except OSError:
-        return False  # What may not be listed is not what was meant.
+        return False  # A folder without permission is not the one.

@@ -1,4 +1,4 @@
-"""Samples in order, read ahead by threads or processes, on top of grain."""
+"""Prefetching data loading on grain: samples in a fixed order, read by threads or processes."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ class Loaded(Generic[T]):
     """A sample that was read.
 
     Attributes:
-        index: its place in the source.
+        index: its index in the source.
         id: its id.
-        value: what the function given to `load` made of it.
+        value: what the function given to `load` returned for it.
 
     Example:
         >>> from grumo_jax.data import ImageFolder
@@ -38,9 +38,9 @@ class Problem:
     """A sample that could not be read.
 
     Attributes:
-        index: its place in the source.
+        index: its index in the source.
         id: its id.
-        sentence: what is wrong, with the file's name or the sample's id.
+        sentence: the error message; it names the file or the sample's id.
 
     Example:
         >>> Problem(1, "b", "b.png: damaged or no image").sentence
@@ -54,7 +54,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class _Read(Generic[T]):
-    """Index → sample or problem; a class, because worker processes must receive it."""
+    """Maps an index to a sample or problem; a class, so that workers can unpickle it."""
 
     source: Source
     transform: Callable[[Sample], T]
@@ -68,14 +68,14 @@ class _Read(Generic[T]):
         try:
             return Loaded(index, key, self.transform(sample))
         except (DataError, ImageError) as error:
-            # A source names its file; `transform` may not know which sample it works on.
+            # Errors of a source name the file; those of `transform` may not name the sample.
             sentence = str(error)
             return Problem(index, key, sentence if key in sentence else f"{key}: {sentence}")
 
 
 @dataclass(frozen=True)
 class _Turns:
-    """Place in a shard → place in the whole; a class, because worker processes must receive it."""
+    """Maps an index in a shard to one in the whole; a class, so that workers can unpickle it."""
 
     shard: tuple[int, int]
     block: int
@@ -86,7 +86,7 @@ class _Turns:
         return (turn * count + index) * self.block + offset
 
     def number(self, total: int) -> int:
-        """How many of all are in the shard."""
+        """Length of the shard of `total` samples."""
         index, count = self.shard
         turns, rest = divmod(total, count * self.block)
         return turns * self.block + min(max(rest - index * self.block, 0), self.block)
@@ -108,32 +108,32 @@ def load(
     start: int = 0,
     repeat: bool = False,
 ) -> Iterator[Loaded[T] | Problem]:
-    """Read a source's samples in a fixed order, ahead of their use.
+    """Iterate over a source's samples in a fixed order, prefetched by workers.
 
     The order depends on `shuffle_seed` and `shard` only, not on the number of workers. A sample
-    that cannot be read comes as a `Problem` in its place and does not end the iteration.
+    that cannot be read is yielded as a `Problem`; the iteration goes on.
 
     Args:
-        source: what to read.
-        transform: makes of a `Sample` what is wanted, such as a resized picture; runs in the
-            workers, so the costly steps belong here. It must not keep state, and with
-            `processes` it must be a function of a module. A `DataError` it raises is a `Problem`.
-        workers: threads (or processes) that read ahead; 0 reads when asked.
-        processes: use processes. Decoding and resizing run outside Python's lock, so threads
-            are usually as good, and they start at once.
-        shuffle_seed: 0 … 2³² − 1: shuffle by this seed, differently in each epoch; None keeps
+        source: the samples.
+        transform: function of a `Sample`, such as one that resizes the image. It runs in the
+            workers, so costly steps belong here. It must be stateless, and with `processes`
+            picklable. A `DataError` that it raises becomes a `Problem`.
+        workers: number of threads (or processes) that prefetch; 0 reads on demand.
+        processes: use processes instead of threads. Decoding and resizing release the GIL, so
+            threads are usually as fast, and they start at once.
+        shuffle_seed: 0 … 2³² − 1: shuffle with this seed, differently in each epoch; None keeps
             the source's order.
-        shard: (i, n) reads every n-th sample from the i-th on, of the shuffled order, so that n
-            processes share the work: `(jax.process_index(), jax.process_count())`. Shards differ
-            in length by at most one. With `repeat`, the endless order is dealt out.
-        block: deal out so many samples at a time, such as a process's part of a batch; shards
-            then differ in length by at most that.
-        start: skip this many of the shard's samples without reading them, to resume; it may lie
-            in a later epoch where `repeat` is set.
-        repeat: begin again at the end, for ever.
+        shard: (i, n) yields every n-th sample of the shuffled order from the i-th on, so that n
+            processes share the work: `(jax.process_index(), jax.process_count())`. Lengths of
+            shards differ by at most one. With `repeat`, the endless order is sharded.
+        block: shard by blocks of this many consecutive samples, such as a process's part of a
+            batch; lengths then differ by at most one block.
+        start: resume: skip this many samples of the shard without reading them. With `repeat` it
+            may reach into later epochs.
+        repeat: start over after the last sample, for ever.
 
     Yields:
-        `Loaded` or `Problem`, both with index and id.
+        `Loaded` or `Problem`, each with index and id.
 
     Raises:
         DataError: if an option is out of range, or grain is not installed.
@@ -179,7 +179,7 @@ def _iterate(grain: Any, dataset: Any, workers: int, processes: bool) -> Iterato
     try:
         yield from iterator
     finally:
-        # Whoever stops early must not leave threads behind that go on reading.
+        # If the caller stops early, the threads must stop, too.
         iterator.close()
 
 

@@ -1,4 +1,4 @@
-"""Maps in .npy and .npz files, whose headers are checked before anything is made room for."""
+"""Read maps from untrusted .npy and .npz files; headers are checked before allocation."""
 
 import math
 import zipfile
@@ -21,19 +21,19 @@ def read_npy(stream: IO[bytes], path: Path, most: int) -> np.ndarray:
     """Read a map (H, W) of numbers from an open .npy file.
 
     Args:
-        stream: the file's content.
-        path: what to call it in errors.
-        most: pixels that it has at most.
+        stream: the open file.
+        path: its name in error messages.
+        most: largest number of pixels.
 
     Raises:
-        DataError: if it is damaged, something else, or declares more pixels.
+        DataError: if it is damaged, no map of numbers, or declares more pixels.
     """
     try:
         return _read_map(stream, path, most)
     except DataError:
         raise
     except Exception as error:
-        # Headers are parsed as Python and compression is zlib's: errors are of many classes.
+        # Headers are parsed as Python literals: damage raises errors of many classes.
         raise DataError(f"{path}: damaged or no numpy file; copy it again") from error
 
 
@@ -74,7 +74,7 @@ def _read_map(stream: IO[bytes], path: Path, most: int) -> np.ndarray:
 
 
 def check_pixels(shape: Sequence[int], path: Path, most: int) -> None:
-    """Raise `DataError` if a map (height, width) has more pixels than it may have."""
+    """Raise `DataError` if a map (height, width) has more than `most` pixels."""
     if math.prod(shape) > most:
         raise DataError(
             f"{path}: declares {shape[1]}×{shape[0]} pixels; expected {most:,} at most, which are "

@@ -1,4 +1,4 @@
-"""NYU Depth V2 in FastDepth's packing: one HDF5 file for each frame.
+"""NYU Depth V2 in FastDepth's packing: one HDF5 file per frame.
 
 N. Silberman, D. Hoiem, P. Kohli, R. Fergus: Indoor segmentation and support inference from RGBD
 images, ECCV 2012. D. Wofk, F. Ma, T.-J. Yang, S. Karaman, V. Sze: FastDepth: fast monocular depth
@@ -20,10 +20,10 @@ from grumo_jax.errors import DataError, printable
 
 SPLITS = ("val", "train", "held_out")
 EXPECTED = {"val": 654}
-"""Frames of a split in the whole download, where that is a published number."""
+"""Published number of frames in the complete download, by split."""
 HEIGHT, WIDTH = 480, 640
 CROP_HEIGHT, CROP_WIDTH = 224, 288
-"""What is evaluated of the half-size picture: its centre."""
+"""Size of the centre crop of the half-size image, which is evaluated."""
 _HELD_OUT = ("00001", "00201")
 _FX, _FY, _CX, _CY = 518.8579, 519.4696, 325.5824, 253.7362
 
@@ -34,17 +34,17 @@ class NyuFastDepth:
     | split | files |
     |---|---|
     | `val` | `val/official/*.h5`, the official test frames |
-    | `train` | `train/<scene>/*.h5` but for those held out |
+    | `train` | `train/<scene>/*.h5` without those held out |
     | `held_out` | files of `train` named 00001.h5 or 00201.h5 |
 
-    The protocol evaluates the centre of the half-size picture: see `half_size`, `center_crop`.
+    The protocol evaluates a centre crop of the half-size image: see `half_size`, `center_crop`.
 
     Args:
-        root: the folder that holds `val` and `train`.
-        split: see above.
+        root: folder that contains `val` and `train`.
+        split: one of the table.
 
     Raises:
-        DataError: if there is no such folder or split, or no file of that split.
+        DataError: if folder or split do not exist, or no file of the split is found.
 
     Example:
         >>> source = NyuFastDepth("nyu", "val")
@@ -78,7 +78,7 @@ class NyuFastDepth:
         return fingerprint(self.name, self.ids, describe_files(self.root, self.paths()))
 
     def paths(self) -> Iterator[Path]:
-        """All files the samples are made of."""
+        """All files of the samples."""
         return iter(self.files)
 
     def __len__(self) -> int:
@@ -94,7 +94,7 @@ class NyuFastDepth:
         return Sample(self.ids[index], rgb, depth, intrinsics())
 
     def encoded(self, index: int) -> EncodedSample:
-        """Read one sample, with its picture as PNG.
+        """Read one sample, its image encoded as PNG.
 
         Raises:
             DataError: if its file is damaged or has gone.
@@ -110,15 +110,15 @@ class NyuFastDepth:
 
 
 def intrinsics() -> np.ndarray:
-    """NYU's colour camera: float32 (3, 3), in pixels of the full-size picture."""
+    """Intrinsics of NYU's colour camera: float32 (3, 3), in pixels of the full-size image."""
     return np.array([[_FX, 0, _CX], [0, _FY, _CY], [0, 0, 1]], np.float32)
 
 
 def list_files(root: Path, split: str) -> list[Path]:
-    """List a split's files, sorted; possibly none.
+    """List a split's files, sorted; the list may be empty.
 
     Raises:
-        DataError: if there is no such folder or split.
+        DataError: if folder or split do not exist.
     """
     if split not in SPLITS:
         raise DataError(f"NYU has no split {split!r}; there are: {', '.join(SPLITS)}")
@@ -134,7 +134,7 @@ def list_files(root: Path, split: str) -> list[Path]:
 
 
 def misplaced(root: Path) -> str | None:
-    """Say so in a sentence if this is not the folder of the splits, and which one is."""
+    """A clause of an error message if `root` is a level off; None if it is right."""
     if _holds_splits(root):
         return None
     return say_level(root, _holds_splits, "val and train") or None
@@ -145,15 +145,15 @@ def _holds_splits(folder: Path) -> bool:
 
 
 def read_frame(file: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Read uint8 (480, 640, 3) and depth, float32 (480, 640) in metres, 0 where there is none.
+    """Read image, uint8 (480, 640, 3), and depth, float32 (480, 640) in metres, 0 where unknown.
 
     Raises:
-        DataError: if the file is missing, damaged, or holds something else.
+        DataError: if the file is missing, damaged, or no frame of this packing.
     """
     found = read_arrays(file, ("rgb", "depth"), _check_form, what="FastDepth's packing")
     rgb, depth = found["rgb"], found["depth"]
     with np.errstate(all="ignore"):
-        # What is too large for float32 becomes infinite, and is none.
+        # Values too large for float32 become infinite, which means unknown.
         depth = depth.astype(np.float32)
     depth = np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0))
     return np.ascontiguousarray(np.moveaxis(rgb, 0, 2)), depth
@@ -174,8 +174,7 @@ def _check_form(arrays: Mapping[str, Any]) -> None:
 def half_size(array: np.ndarray) -> np.ndarray:
     """Halve height and width by nearest neighbour, as FastDepth's evaluation does.
 
-    Of every 2×2 pixels the lower right one stays, which is what nearest-neighbour resizing with
-    half-pixel centres takes.
+    Keeps the lower right pixel of every 2×2: nearest neighbour with half-pixel centres.
 
     Args:
         array: (H, W, ...).
@@ -192,18 +191,18 @@ def half_size(array: np.ndarray) -> np.ndarray:
 def center_crop(
     array: np.ndarray, height: int = CROP_HEIGHT, width: int = CROP_WIDTH
 ) -> np.ndarray:
-    """Cut out the centre, beginning at row round((H − height) / 2) and likewise in columns.
+    """Crop to the centre, from row round((H − height) / 2) on, and likewise for columns.
 
     Args:
         array: (H, W, ...).
-        height: rows to keep.
-        width: columns to keep.
+        height: number of rows to keep.
+        width: number of columns to keep.
 
     Returns:
         (height, width, ...).
 
     Raises:
-        DataError: if the array is smaller than that.
+        DataError: if the array is smaller than the crop.
 
     >>> center_crop(np.arange(20).reshape(4, 5), 2, 3)
     array([[ 6,  7,  8],

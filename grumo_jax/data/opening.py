@@ -1,4 +1,4 @@
-"""One function that opens any data set."""
+"""`open_source` opens any data set by its name."""
 
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from grumo_jax.data.sample import Source
 from grumo_jax.errors import DataError
 
 DATASETS = {"kitti": "eigen", "nyu": "val", "folder": "all", "synthetic": "street/test"}
-"""{data set: the split that is opened if none is named}"""
+"""{data set: its default split}"""
 
 
 def open_source(
@@ -29,21 +29,21 @@ def open_source(
     raw: bool = False,
     **folder_options: Any,
 ) -> Source:
-    """Open a data set: prepared if `grumo prepare` was run, else its original files.
+    """Open a data set: prepared data if there are any, else the original files.
 
-    Prepared data that were made from other files than the original ones beside them are refused.
+    Prepared data are refused if the original files beside them have changed since.
 
     Args:
         dataset: "kitti", "nyu", "folder" or "synthetic".
-        data_dir: the folder of the original data or of prepared ones; of "folder", the photos; of
-            "synthetic", which is rendered where it is not prepared, any.
-        split: such as "eigen" (the default of kitti) or "val" (of nyu); "folder" has none.
+        data_dir: folder of the original or the prepared data; for "folder", of the photos. For
+            "synthetic" any folder will do: what is not prepared is rendered.
+        split: such as "eigen" (kitti's default) or "val" (nyu's); "folder" has none.
         split_files: folder with train_files.txt and val_files.txt, for KITTI's `eigen_zhou`.
-        raw: read the original files even if there are prepared ones.
-        folder_options: of `ImageFolder`: depth, depth_scale, pair, intrinsics.
+        raw: read the original files even if there are prepared data.
+        folder_options: options of `ImageFolder`: depth, depth_scale, pair, intrinsics.
 
     Raises:
-        DataError: if there is no such data set or split, or nothing of it, or the original
+        DataError: if data set or split are unknown, no file of it is found, or the original
             files have changed since they were prepared.
 
     Example:
@@ -80,11 +80,11 @@ def _check_current(
     split: str,
     split_files: str | Path | None,
 ) -> None:
-    """Refuse prepared data whose original files are there, but not as they were."""
+    """Refuse prepared data whose original files have changed since."""
     try:
         originals = open_raw(dataset, data_dir, split, split_files=split_files)
     except DataError:
-        return  # Nothing to compare with: prepared data are made to be moved elsewhere.
+        return  # Prepared data may be copied elsewhere, without the originals.
     if originals.fingerprint == prepared.contents:
         return
     config, _ = locate(dataset, split)

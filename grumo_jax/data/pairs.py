@@ -1,4 +1,4 @@
-"""Which depth map belongs to which photo, and whether both are turned alike."""
+"""Match depth maps to photos, and check that EXIF orientations agree."""
 
 import re
 import warnings
@@ -19,11 +19,19 @@ _DEPTH_UNREAD = UNREAD | {".tif", ".tiff", ".jpg", ".jpeg", ".webp", ".bmp", ".m
 def pair_depths(
     images: Mapping[str, Path], folder: Path, pair: Literal["name", "order"]
 ) -> dict[str, Path]:
-    """Find each photo's depth map: {name of the photo: file}.
+    """Match photos with depth maps, by name or by order.
+
+    Args:
+        images: {name: file} of the photos.
+        folder: searched for depth maps, with its subfolders.
+        pair: see `ImageFolder`.
+
+    Returns:
+        {name of the photo: file of its depth map}.
 
     Raises:
-        DataError: if the folder is missing or empty, a name stands for two files, or nothing
-            fits together.
+        DataError: if the folder is missing or empty, two depth maps have the same name, or
+            nothing matches.
     """
     depths = _find_depths(folder)
     if pair == "order":
@@ -54,10 +62,10 @@ def _pair_by_order(
 
 
 def _in_order(names: Iterable[str], folder: Path) -> list[str]:
-    """Sort names folder by folder, numbers as numbers.
+    """Sort names folder by folder, in natural order: digits compare as numbers.
 
     Raises:
-        DataError: if it matters whether 1.5 is a number, or a 5 after a 1.
+        DataError: if the order depends on whether "1.5" is a decimal number or 1, then 5.
 
     >>> _in_order(["b10", "b9", "b2/x", "a"], Path())
     ['a', 'b2/x', 'b9', 'b10']
@@ -77,7 +85,7 @@ _WHOLE, _DECIMAL = re.compile(r"(\d+)()"), re.compile(r"(\d+)(\.\d+)?")
 
 
 def _split(name: str, number: re.Pattern[str]) -> list[list[str | tuple[int, str]]]:
-    """Text and numbers of each folder of a name, in turns; no text is compared with a number."""
+    """Sort key: text and numbers of each folder, alternating, so that types never mix."""
     parts: list[list[str | tuple[int, str]]] = []
     for part in name.split("/"):
         texts, *rest = number.split(part)
@@ -88,7 +96,7 @@ def _split(name: str, number: re.Pattern[str]) -> list[list[str | tuple[int, str
 
 
 def _check_numbers(pairs: Mapping[str, str], folder: Path) -> None:
-    """Warn where some pairs have the same number and others have not: one has been lost."""
+    """Warn where some pairs have equal numbers and others do not: a file may be missing."""
     numbers = {name: (_last_number(name), _last_number(pairs[name])) for name in pairs}
     apart = [name for name, (one, other) in numbers.items() if one != other]
     if not 0 < len(apart) < len(pairs):
@@ -135,17 +143,17 @@ _KINDS = ", ".join(DEPTH_SUFFIXES)
 def check_turns(
     photo: Path, depth_file: Path, image: np.ndarray, depth: np.ndarray, turns: tuple[int, int]
 ) -> None:
-    """Refuse a pair of which EXIF data turn one file alone, so that they may not lie alike.
+    """Refuse a pair whose EXIF orientations differ: one may be rotated against the other.
 
-    Where one lies on its side, the sizes tell: if they agree, both are upright.
+    If one is rotated by 90° and the sizes agree afterwards, both are upright: that only warns.
 
     Args:
         photo, depth_file: the files.
-        image, depth: what was read of them, (H, W, …).
+        image, depth: their content after the EXIF rotation, (H, W, …).
         turns: their EXIF orientations.
 
     Raises:
-        DataError: if photo and depth may be turned differently.
+        DataError: if photo and depth map may be rotated differently.
     """
     if turns[0] == turns[1]:
         return

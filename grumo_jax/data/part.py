@@ -1,4 +1,4 @@
-"""Some of a source's samples."""
+"""Evenly spaced subsets of a source."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ from grumo_jax.errors import DataError
 
 @dataclass(frozen=True)
 class Part:
-    """Samples of a source at even distances, under a name that says how many.
+    """An evenly spaced subset of a source; its name says how many samples it has.
 
     Attributes:
-        source: of all samples.
-        number: how many of them.
-        label: name for what the source holds.
-        missing: ids that are asked for and that are not there.
+        source: the whole source.
+        number: number of samples in the subset.
+        label: name of the whole, to which the number is added.
+        missing: ids of the split that were not found.
 
     Example:
         >>> from grumo_jax.data import ImageFolder
@@ -47,12 +47,12 @@ class Part:
 
     @property
     def crop(self) -> Crop | None:
-        """That of the source."""
+        """The source's."""
         return self.source.crop
 
     @property
     def has_depth(self) -> bool:
-        """That of the source."""
+        """The source's."""
         return self.source.has_depth
 
     def __len__(self) -> int:
@@ -67,7 +67,14 @@ class Part:
 
 
 def at_most(source: Source, limit: int | None) -> Source:
-    """So many of a source's samples, at even distances; all of them for None.
+    """Limit a source to an evenly spaced subset.
+
+    Args:
+        source: the whole source.
+        limit: largest number of samples; None for all.
+
+    Returns:
+        The source itself for None, else a `Part`.
 
     Raises:
         DataError: if the limit is not positive.

@@ -1,4 +1,4 @@
-"""What every data set yields: one example, and the interface of a source of them."""
+"""`Sample`, one example of a data set, and `Source`, the interface of a data set."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,30 +14,30 @@ from grumo_jax.errors import DataError
 Crop = Literal["eigen"]
 
 IMAGES = ("image", "previous", "following", "stereo")
-"""Names of a sample's pictures."""
+"""Names of the image fields of a `Sample`."""
 MOTIONS = ("previous", "following")
-"""Names of the frames of which a sample may hold the camera's motion."""
+"""Neighbouring frames to which a sample may hold the camera's motion."""
 REGIONS = ("moving", "shadow", "reflection")
-"""Names of the regions that the synthetic world knows."""
+"""Names of the regions in samples of the synthetic world."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One photo with what is known about it.
+    """One image with its depth, calibration and neighbouring frames, where they are known.
 
     Attributes:
         id: unique in its source and the same on every machine.
         image: uint8 (H, W, 3), RGB.
-        depth: float32 (H, W) in metres, 0 where there is none; None if nothing is known.
+        depth: float32 (H, W) in metres, 0 where unknown; None without ground truth.
         intrinsics: float32 (3, 3), in pixels of `image`, or None.
-        previous: uint8 (H, W, 3), the frame before, for training.
-        following: uint8 (H, W, 3), the frame after, for training.
-        stereo: uint8 (H, W, 3), what the other camera saw at that moment, for training.
-        stereo_offset: metres by which the camera of `stereo` lies to the right of this one;
-            negative if it lies to the left.
+        previous: uint8 (H, W, 3), the previous frame, for training, or None.
+        following: uint8 (H, W, 3), the next frame, for training, or None.
+        stereo: uint8 (H, W, 3), the other camera's image at the same time, for training, or None.
+        stereo_offset: how far the camera of `stereo` is to the right, in metres; negative if it
+            is to the left.
         motions: {"previous" and "following": float32 (4, 4)}: transforms from this camera's
-            coordinates to that frame's camera's, in metres; None if they are not known.
-        regions: {name: bool (H, W)}: where something holds, such as "moving"; None if unknown.
+            coordinates to the other frame's, in metres; None if unknown.
+        regions: {name: bool (H, W)}: masks, such as "moving"; None if unknown.
 
     Example:
         >>> import numpy as np
@@ -59,19 +59,19 @@ class Sample:
 
 
 class Source(Protocol):
-    """Random access to the samples of one split; what loading and evaluation work on.
+    """Random access to the samples of one split: the interface of every data set.
 
-    Sources can be pickled. `source[i]` raises `DataError`, naming the file, for a sample that
-    cannot be read; the others are not affected.
+    Sources can be pickled. For a sample that cannot be read, `source[i]` raises a `DataError` that
+    names the file; other samples are not affected.
 
     Attributes:
         name: data set and split, such as "kitti/eigen".
         ids: the samples' ids, in order.
-        missing: ids that the split asks for and that are not there.
-        fingerprint: SHA-256 over name, ids, and all else that samples are made of: names and
-            sizes of files (not where their folder lies), and options. It changes with the data.
+        missing: ids of the split that were not found.
+        fingerprint: SHA-256 over name, ids, options, and the relative names and sizes of files.
+            It changes when the data change, not when their folder is moved.
         crop: the part of the image that the split's protocol evaluates; None for all of it.
-        has_depth: whether samples have depth.
+        has_depth: whether samples have ground truth.
 
     Example:
         >>> from grumo_jax.data import ImageFolder
@@ -90,19 +90,19 @@ class Source(Protocol):
 
     @property
     def missing(self) -> Sequence[str]:
-        """Ids that the split asks for and that are not there."""
+        """Ids of the split that were not found."""
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over name, ids and what samples are made of."""
+        """SHA-256 over name, ids, options and files."""
 
     @property
     def crop(self) -> Crop | None:
-        """The part of the image that is evaluated."""
+        """The part of the image that is evaluated; None for all of it."""
 
     @property
     def has_depth(self) -> bool:
-        """Whether samples have depth."""
+        """Whether samples have ground truth."""
 
     def __len__(self) -> int: ...
 
@@ -111,13 +111,13 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class EncodedSample:
-    """A `Sample` whose pictures are still files: what is read from disk, and what is prepared.
+    """A `Sample` whose images are still encoded, as they are read from disk and prepared.
 
     Attributes:
         id: as in `Sample`.
-        images: {"image", and possibly "previous", "following", "stereo": bytes of a file}.
-        origins: {the same names: file they come from}, for error messages.
-        size: (height, width) the pictures must have; None if it is not known beforehand.
+        images: {"image", and possibly "previous", "following", "stereo": content of a file}.
+        origins: {the same names: path of that file}, for error messages.
+        size: (height, width) that all images must have; None if unknown.
         depth: as in `Sample`.
         intrinsics: as in `Sample`.
         stereo_offset: as in `Sample`.
@@ -136,10 +136,10 @@ class EncodedSample:
     regions: Mapping[str, np.ndarray] | None = None
 
     def decode(self) -> Sample:
-        """Decode the pictures.
+        """Decode the images.
 
         Raises:
-            DataError: if one of them is damaged, or sizes do not fit together.
+            DataError: if one of them is damaged, or sizes differ.
         """
         pictures: dict[str, Any] = {
             name: decode_image(data, self.origins.get(name, f"{self.id} ({name})"))
@@ -174,12 +174,12 @@ def check_depth_size(depth: np.ndarray | None, image: np.ndarray, where: str) ->
 
 
 def fingerprint(name: str, ids: Sequence[str], facts: Iterable[str] = ()) -> str:
-    """SHA-256 over a source's name and ids, and over what else its samples depend on.
+    """Compute a source's fingerprint: SHA-256 over all that its samples depend on.
 
     Args:
-        name: the source's.
-        ids: the source's.
-        facts: files, as `describe_files` gives them, and options.
+        name: of the source.
+        ids: of the source.
+        facts: one line for each file, from `describe_files`, and for each option.
 
     >>> fingerprint("nyu/val", ["a"]) == fingerprint("nyu/val", ["a"], ["a.h5 17"])
     False
@@ -188,9 +188,9 @@ def fingerprint(name: str, ids: Sequence[str], facts: Iterable[str] = ()) -> str
 
 
 def describe_files(root: Path, paths: Iterable[Path]) -> Iterator[str]:
-    """Name each file, as seen from root, with its size; −1 for a file that is not there.
+    """Describe each file by its path relative to `root` and its size, −1 if it is missing.
 
-    Contents are not read, since a split has gigabytes of them.
+    Contents are not read: a split has gigabytes of them.
     """
     for path in paths:
         size = path.stat().st_size if path.exists() else -1

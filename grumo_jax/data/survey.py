@@ -1,4 +1,4 @@
-"""What of a data set is there, and what is missing and where to get it, in words."""
+"""What of a data set was found, what is missing and where to download it, in words."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -14,16 +14,20 @@ SOURCES = {
     "improved": "KITTI's page 'depth prediction': 'annotated depth maps data set'",
     "calibration": f"{_RAW_PAGE} (the latter)",
 }
-"""{what a frame may lack: where to get it}; everything else comes from the raw data's page."""
+"""{file that a frame may lack: its download}; all others come from the raw data's page."""
 NYU_SOURCE = "FastDepth's nyudepthv2.tar.gz"
 _SHOWN = 4
 
 
 def survey(dataset: str, data_dir: str | Path) -> list[str]:
-    """List what is there, one line for each thing.
+    """Describe the files that were found, one line for each day or split.
+
+    Args:
+        dataset: "kitti" or "nyu".
+        data_dir: folder of the original files.
 
     Raises:
-        DataError: if there is no such folder, or nothing of the data set in it.
+        DataError: if the folder is missing, or holds nothing of the data set.
     """
     root = Path(data_dir)
     if not root.is_dir():
@@ -74,8 +78,14 @@ def survey_splits(
 ) -> tuple[int, list[str]]:
     """Count the frames of all splits that are prepared together.
 
+    Args:
+        dataset: "kitti" or "nyu".
+        config: key of `PARTS[dataset]`.
+        data_dir: folder of the original files.
+        split_files: folder with train_files.txt and val_files.txt, for `eigen_zhou`.
+
     Returns:
-        (how many are there, a line for each split and for each thing that is missing).
+        (number of frames found, a line for each split and for each kind of missing file).
 
     Raises:
         DataError: if a split file is missing or damaged.

@@ -1,4 +1,4 @@
-"""How wrong depth is, and whether uncertainty tells where: pure functions of masked maps."""
+"""Metrics of depth, and of uncertainty against error: pure functions of masked maps."""
 
 from grumo_jax.metrics.bands import errors_by_depth as errors_by_depth
 from grumo_jax.metrics.bands import in_bands as in_bands

@@ -1,4 +1,4 @@
-"""Error versus depth."""
+"""Metrics within bands of true depth."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -26,13 +26,13 @@ def errors_by_depth(
 
     Args:
         ground_truth, prediction, mask: see `depth_errors`.
-        edges: n + 1 rising depths that bound n bands; a band includes its lower edge.
+        edges: n + 1 increasing depths, the edges of n bands; a band includes its lower edge.
 
     Returns:
         `DepthErrors` whose fields are (n, B); 0 where a band has no pixels.
 
     Raises:
-        GrumoError: if edges do not rise, shapes differ, or the mask is not bool.
+        GrumoError: if edges do not increase, shapes differ, or the mask is not bool.
 
     Example:
         >>> import jax.numpy as jnp
@@ -53,16 +53,16 @@ def in_bands(
     *,
     edges: Sequence[float],
 ) -> Result:
-    """Apply `measure(mask)` to each band of true depth; every array gets a first axis of bands.
+    """Apply `measure(mask)` to each band of true depth; results are stacked along a new first axis.
 
     Args:
-        measure: a function of a mask (B, H, W), such as a metric with everything else given.
+        measure: a function of a mask (B, H, W), such as a metric with its other arguments bound.
         ground_truth: (B, H, W) depth.
-        mask: (B, H, W) bool, pixels that count; all by default.
-        edges: n + 1 rising depths that bound n bands; a band includes its lower edge.
+        mask: (B, H, W) bool, True where pixels count; by default all do.
+        edges: n + 1 increasing depths, the edges of n bands; a band includes its lower edge.
 
     Raises:
-        GrumoError: if edges do not rise, or the mask is not bool.
+        GrumoError: if edges do not increase, or the mask is not bool.
 
     Example:
         >>> import jax.numpy as jnp

@@ -7,15 +7,15 @@ from jaxtyping import Array, Bool, Float
 from grumo_jax.metrics.masked import count, depth_rows, mean
 
 THRESHOLD = 1.25
-"""δ below this is a good depth (a1); its square and cube give a2 and a3."""
+"""A pixel is right if its δ is below this (a1); its square and cube give a2 and a3."""
 
 ERRORS_DEFINITION = 1
-"""Recorded with results; to be raised whenever `depth_errors` gives other numbers."""
+"""Version recorded with results; raise it whenever `depth_errors` returns other numbers."""
 
 
 @struct.dataclass
 class DepthErrors:
-    """The depth metrics of each image, all (B,) float32; 0 for an image without valid pixels.
+    """The depth metrics of each image: float32 (B,), 0 for an image without valid pixels.
 
     Attributes:
         abs_rel: mean of |gt − pred| / gt.
@@ -24,8 +24,8 @@ class DepthErrors:
         rmse_log: root of the mean of (log gt − log pred)².
         a1, a2, a3: share of pixels with max(gt / pred, pred / gt) < 1.25, 1.25², 1.25³.
         pixels: number of valid pixels.
-        no_depth: number of those whose prediction is no positive finite number. They are wrong:
-            outliers to a1, a2 and a3, and to the others a depth of 0.001.
+        no_depth: number of valid pixels whose prediction is not positive and finite. They are
+            outliers to a1, a2 and a3; to the other metrics they have a depth of 0.001.
 
     Example:
         >>> import jax.numpy as jnp
@@ -52,12 +52,13 @@ def depth_errors(
 ) -> DepthErrors:
     """Compute the seven depth metrics of each image.
 
-    Nothing is scaled or clipped here; a `grumo_jax.evaluation.Protocol` does that.
+    Depths are neither scaled nor clipped here: a `grumo_jax.evaluation.Protocol` does that.
 
     Args:
-        ground_truth: (B, H, W) depth; pixels with 0, NaN or inf do not count.
-        prediction: (B, H, W) depth > 0 in the same unit; what is not is wrong, and counted.
-        mask: (B, H, W) bool, pixels that count; all with ground truth by default.
+        ground_truth: (B, H, W) depth; pixels with 0, NaN or inf are masked.
+        prediction: (B, H, W) depth in the same unit; pixels that are not positive and finite
+            count as wrong, and their number is returned.
+        mask: (B, H, W) bool, True where pixels count; by default all with ground truth.
 
     Raises:
         GrumoError: if shapes differ, or the mask is not bool.

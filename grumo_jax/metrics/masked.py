@@ -1,7 +1,7 @@
-"""What all metrics share: maps as masked rows, sums that keep their digits, sortable keys.
+"""What all metrics share: masked rows, precise sums, keys that sort fast.
 
-A prediction that is no positive finite number is wrong in every metric, and counted: its δ is
-infinite, and its errors are those of a depth of `NO_DEPTH`, the nearest that protocols know.
+A prediction that is not positive and finite is wrong in every metric, and counted: its δ is
+infinite, and its other errors are those of a depth of `NO_DEPTH`, the nearest in any protocol.
 """
 
 import math
@@ -14,20 +14,20 @@ from jaxtyping import Array, Bool, Float
 from grumo_jax.errors import GrumoError
 
 BLOCK = 512
-"""Sums are taken over blocks of this many pixels, then over blocks."""
+"""Sums are taken within blocks of this many pixels, then over the blocks."""
 
 NO_DEPTH = 1e-3
-"""What counts as predicted where the prediction is no positive finite number."""
+"""Depth that replaces a prediction which is not positive and finite."""
 
 
 class Pixels(NamedTuple):
     """Maps as rows (B, N).
 
     Attributes:
-        known: bool, pixels that count.
-        truth, predicted: depths > 0, float32; 1 where a pixel does not count.
+        known: bool, the mask: True where pixels count.
+        truth, predicted: depths > 0, float32; 1 where masked.
         delta: δ = max(gt / pred, pred / gt).
-        no_depth: bool, pixels that count and have no positive finite prediction.
+        no_depth: bool, pixels that count and whose prediction is not positive and finite.
     """
 
     known: jax.Array
@@ -38,7 +38,7 @@ class Pixels(NamedTuple):
 
 
 def is_depth(values: Float[Array, "*shape"]) -> Bool[Array, "*shape"]:
-    """Where a depth is a positive finite number, any shape.
+    """Mask of positive finite depths, any shape.
 
     Example:
         >>> is_depth(jnp.array([2.0, 0.0, -1.0, jnp.inf, jnp.nan]))
@@ -48,17 +48,17 @@ def is_depth(values: Float[Array, "*shape"]) -> Bool[Array, "*shape"]:
 
 
 def or_no_depth(values: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """Depths as they are, and what counts as predicted where one is none: any shape."""
+    """Replace depths that are not positive and finite by `NO_DEPTH`, any shape."""
     return jnp.where(is_depth(values), values, NO_DEPTH)
 
 
 def clip(values: Float[Array, "*shape"], low: float, high: float) -> Float[Array, "*shape"]:
-    """Clip to [low, high]; NaN stays NaN, which XLA's minimum on CPUs may pass over."""
+    """Clip to [low, high] and keep NaN, which XLA's minimum on CPUs may drop."""
     return jnp.where(jnp.isnan(values), jnp.nan, jnp.clip(values, low, high))
 
 
 def as_rows(*maps: jax.Array) -> tuple[jax.Array, ...]:
-    """Flatten maps (B, H, W) of one shape to rows (B, N); at least one pixel, 0 if there is none.
+    """Flatten maps (B, H, W) of one shape to rows (B, N); a 0 is padded where N would be 0.
 
     Raises:
         GrumoError: if shapes differ.
@@ -75,10 +75,14 @@ def as_rows(*maps: jax.Array) -> tuple[jax.Array, ...]:
 
 
 def as_mask(mask: jax.Array | None, maps: jax.Array) -> jax.Array:
-    """The mask, everything by default.
+    """The mask, or one that is True everywhere if it is None.
+
+    Args:
+        mask: (B, H, W) bool, or None.
+        maps: (B, H, W), for its shape.
 
     Raises:
-        GrumoError: for one that is not bool, such as a map that stands in its place.
+        GrumoError: if the mask is not bool, as when a map is passed in its place.
     """
     if mask is None:
         return jnp.ones(jnp.shape(maps), bool)
@@ -94,16 +98,16 @@ def as_mask(mask: jax.Array | None, maps: jax.Array) -> jax.Array:
 def depth_rows(
     mask: jax.Array | None, ground_truth: jax.Array, prediction: jax.Array, *maps: jax.Array
 ) -> tuple[Pixels, tuple[jax.Array, ...]]:
-    """Flatten maps (B, H, W) and find the pixels that count.
+    """Flatten maps (B, H, W) to rows (B, N) and mask pixels without ground truth.
 
     Args:
-        mask: where to look, bool; None for everywhere.
+        mask: bool, True where pixels may count; None for all.
         ground_truth: depth; 0 or not finite where unknown.
         prediction: depth.
-        maps: any others.
+        maps: other maps to flatten, such as an uncertainty.
 
     Returns:
-        The pixels, then the other maps as rows (B, N) of float32.
+        The pixels, and the other maps as float32 rows.
 
     Raises:
         GrumoError: if shapes differ, or the mask is not bool.
@@ -112,7 +116,7 @@ def depth_rows(
     truth, predicted, *others = (row.astype(jnp.float32) for row in rows)
     known = where & is_depth(truth)
     no_depth = known & ~is_depth(predicted)
-    # Depths of 1 make no NaN of a logarithm or a quotient, nor of their gradients.
+    # A depth of 1 keeps logarithms, quotients and their gradients free of NaN (double where).
     truth = jnp.where(known, truth, 1.0)
     predicted = jnp.where(known, or_no_depth(predicted), 1.0)
     delta = jnp.maximum(truth / predicted, predicted / truth)
@@ -140,7 +144,7 @@ def total(
 def mean(
     values: Float[Array, "*rows pixels"], where: Bool[Array, "*rows pixels"]
 ) -> Float[Array, "*rows"]:
-    """Mean over the last axis where told; 0 where nothing is told.
+    """Masked mean over the last axis; 0 where the mask is False everywhere.
 
     Example:
         >>> mean(jnp.array([[1.0, 2.0, 9.0]]), jnp.array([[True, True, False]]))
@@ -150,16 +154,16 @@ def mean(
 
 
 def count(where: Bool[Array, "*rows pixels"]) -> Float[Array, "*rows"]:
-    """How many over the last axis, as float32 (exact up to 2²⁴ pixels)."""
+    """Number of True over the last axis, as float32 (exact up to 2²⁴)."""
     return jnp.sum(where, axis=-1, dtype=jnp.int32).astype(jnp.float32)
 
 
 def masked_median(
     values: Float[Array, " batch *shape"], where: Bool[Array, " batch *shape"]
 ) -> Float[Array, " batch"]:
-    """Median over all but the first axis where told: (B, …) → (B,); inf where nothing is told.
+    """Masked median over all axes but the first: (B, …) → (B,); inf where the mask is all False.
 
-    Of an even number, the mean of the middle two. NaN counts as larger than anything.
+    An even number of values gives the mean of the middle two. NaN sorts last.
 
     Example:
         >>> masked_median(jnp.array([[4.0, 1.0, 2.0, 9.0]]), jnp.array([[1, 1, 1, 0]]) > 0)
@@ -180,10 +184,10 @@ def median_ratio(
     prediction: Float[Array, " batch *shape"],
     known: Bool[Array, " batch *shape"],
 ) -> Float[Array, " batch"]:
-    """What brings predictions to the truth's scale: the ratio of their medians, (B, …) → (B,).
+    """Factor of median scaling: median(truth) / median(prediction), (B, …) → (B,).
 
-    Taken where both are known, so that pixels without a prediction do not count; 1 where there is
-    nothing to compare.
+    Both medians are taken where truth is known and the prediction is positive and finite; 1 where
+    there is no such pixel.
 
     Example:
         >>> truth, predicted = jnp.array([[2.0, 4.0, 9.0]]), jnp.array([[1.0, 2.0, jnp.nan]])
@@ -196,7 +200,7 @@ def median_ratio(
 
 
 def prefix_totals(values: jax.Array, counts: jax.Array) -> jax.Array:
-    """Sums of the first so many values: (B, N), (B, T) → (B, T), as precise as `total`.
+    """Sums of the first `counts` values: (B, N), (B, T) → (B, T), as precise as `total`.
 
     Example:
         >>> prefix_totals(jnp.array([[1.0, 2.0, 4.0]]), jnp.array([[0, 2, 3]]))
@@ -214,10 +218,10 @@ def prefix_totals(values: jax.Array, counts: jax.Array) -> jax.Array:
 
 
 def order_keys(values: jax.Array, where: jax.Array) -> jax.Array:
-    """Integers in the order of the floats, which sort several times faster on CPUs.
+    """Int32 keys in the order of the floats, which sort several times faster on CPUs.
 
-    NaN counts as infinite; where nothing is told the key is the largest of all, so that a sort
-    moves it to the end.
+    NaN has the key of infinity. Where `where` is False the key is the largest int32, so that a
+    sort moves masked values to the end.
     """
     values = jnp.where(jnp.isnan(values), jnp.inf, values.astype(jnp.float32))
     bits = jax.lax.bitcast_convert_type(values + 0.0, jnp.int32)  # -0 + 0 is 0: they are ties
@@ -226,6 +230,6 @@ def order_keys(values: jax.Array, where: jax.Array) -> jax.Array:
 
 
 def from_keys(keys: jax.Array) -> jax.Array:
-    """The floats that `order_keys` made keys of; NaN where nothing was told."""
+    """The inverse of `order_keys`; NaN where the value was masked."""
     bits = jnp.where(keys < 0, keys ^ jnp.int32(0x7FFFFFFF), keys)
     return jax.lax.bitcast_convert_type(bits, jnp.float32)

@@ -1,4 +1,4 @@
-"""How well uncertainty orders pixels by their error: rank correlation and error detection."""
+"""How well uncertainty ranks pixels by error: rank correlation and error detection."""
 
 import jax
 import jax.numpy as jnp
@@ -9,24 +9,24 @@ from grumo_jax.metrics.depth import THRESHOLD
 from grumo_jax.metrics.masked import as_mask, as_rows, count, depth_rows, mean, order_keys, total
 
 DETECTION_DEFINITION = 1
-"""Recorded with results; to be raised whenever `error_detection` gives other numbers."""
+"""Version recorded with results; raise it whenever `error_detection` returns other numbers."""
 
 SPEARMAN_DEFINITION = 1
-"""The same of `spearman`."""
+"""Version recorded with results; raise it whenever `spearman` returns other numbers."""
 
 
 @struct.dataclass
 class Detection:
-    """Finding wrong pixels (δ >= 1.25) by their uncertainty; all (B,) float32.
+    """Uncertainty as a detector of wrong pixels (δ >= 1.25): float32 (B,).
 
     Attributes:
-        auroc: probability that a wrong pixel is more uncertain than a right one (ties half).
-        aupr: average precision of "the most uncertain are wrong".
-        fpr95: least share of right pixels called wrong where 95 % of the wrong ones are found.
+        auroc: probability that a wrong pixel is more uncertain than a right one; ties count half.
+        aupr: average precision, wrong pixels being the positives.
+        fpr95: lowest false positive rate at a true positive rate of 95 % or more.
         wrong: share of wrong pixels, which is the AUPR of chance.
-        defined: bool; False, and the first three 0, for an image without wrong or without right
-            pixels.
-        no_depth: number of pixels whose prediction is no positive finite number; they are wrong.
+        defined: bool; False, with the first three 0, for an image whose pixels are all right or
+            all wrong.
+        no_depth: number of pixels whose prediction is not positive and finite; they are wrong.
         no_uncertainty: number of pixels whose uncertainty is NaN; they are the most uncertain.
 
     Example:
@@ -54,14 +54,14 @@ def spearman(
     """Spearman's rank correlation of error and uncertainty in each image.
 
     Args:
-        error: (B, H, W), of any kind; not ground truth and prediction, as of other metrics. NaN
-            is a larger error than any.
-        uncertainty: (B, H, W); NaN is more uncertain than anything.
-        mask: (B, H, W) bool, pixels that count; all by default.
+        error: (B, H, W), any measure of error (other metrics take ground truth and prediction).
+            NaN is the largest error.
+        uncertainty: (B, H, W); NaN is the most uncertain.
+        mask: (B, H, W) bool, True where pixels count; by default all do.
 
     Returns:
-        (B,) in [−1, 1]; ties have mean ranks; 0 where one of the two is constant or nothing
-        counts.
+        float32 (B,) in [−1, 1]. Ties have mean ranks; 0 where error or uncertainty is constant,
+        or all pixels are masked.
 
     Raises:
         GrumoError: if shapes differ, or the mask is not bool.
@@ -83,13 +83,14 @@ def error_detection(
     uncertainty: Float[Array, "batch height width"],
     mask: Bool[Array, "batch height width"] | None = None,
 ) -> Detection:
-    """Judge uncertainty as a detector of wrong pixels, those with δ >= 1.25.
+    """Evaluate uncertainty as a detector of wrong pixels, those with δ >= 1.25.
 
     Args:
-        ground_truth: (B, H, W) depth; pixels with 0, NaN or inf do not count.
-        prediction: (B, H, W) depth > 0 in the same unit; what is not is wrong, and counted.
-        uncertainty: (B, H, W), higher where less certain; NaN is more uncertain than anything.
-        mask: (B, H, W) bool, pixels that count; all with ground truth by default.
+        ground_truth: (B, H, W) depth; pixels with 0, NaN or inf are masked.
+        prediction: (B, H, W) depth in the same unit; pixels that are not positive and finite
+            count as wrong, and their number is returned.
+        uncertainty: (B, H, W), higher where less certain; NaN is the most uncertain.
+        mask: (B, H, W) bool, True where pixels count; by default all with ground truth.
 
     Raises:
         GrumoError: if shapes differ, or the mask is not bool.
@@ -110,8 +111,8 @@ def error_detection(
     positives, negatives = count(wrong), count(right)
     defined = (positives > 0) & (negatives > 0)
     first, last = _tie_groups(keys)
-    # Right pixels below each pixel, those tied with it by half: a difference of mean ranks would
-    # lose digits where few pixels are right.
+    # Count the right pixels below each pixel, ties by half: a difference of mean ranks would
+    # cancel digits where few pixels are right.
     before = _counts_before(right)
     below = jnp.take_along_axis(before, first, axis=1)
     below += jnp.take_along_axis(before, last + 1, axis=1)
@@ -132,18 +133,18 @@ def error_detection(
 def _precision_and_alarms(
     wrong: jax.Array, right: jax.Array, first: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """AUPR and FPR95 (B,) of pixels in rising uncertainty; `first` are their ties' beginnings."""
+    """AUPR and FPR95 (B,) of pixels sorted by uncertainty; `first` is where each tie begins."""
     wrong_from, right_from = _count_from(wrong, first), _count_from(right, first)
     called = jnp.maximum(wrong_from + right_from, 1)
     precision = wrong_from.astype(jnp.float32) / called.astype(jnp.float32)
-    # In integers, so that 95 % is exact.
+    # Integers make 95 % exact.
     enough = wrong & (20 * wrong_from >= 19 * wrong_from[:, :1])
     alarms = jnp.min(jnp.where(enough, right_from, right.shape[1]), axis=1)
     return mean(precision, wrong), alarms.astype(jnp.float32) / jnp.maximum(count(right), 1)
 
 
 def _sort(values: jax.Array, known: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Keys in order, what is not known at the end, and where each came from."""
+    """Sorted keys, masked pixels last, and the position that each came from."""
     keys = order_keys(values, known)
     places = jax.lax.broadcasted_iota(jnp.int32, keys.shape, 1)
     keys, order = jax.lax.sort((keys, places), num_keys=1)
@@ -151,7 +152,7 @@ def _sort(values: jax.Array, known: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _tie_groups(keys: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """For each of the sorted keys, the first and last positions of those equal to it."""
+    """For each sorted key, the first and last position of the keys equal to it."""
     places = jax.lax.broadcasted_iota(jnp.int32, keys.shape, 1)
     changes = keys[:, 1:] != keys[:, :-1]
     edge = jnp.ones_like(keys[:, :1], bool)
@@ -161,22 +162,22 @@ def _tie_groups(keys: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _count_from(flags: jax.Array, places: jax.Array) -> jax.Array:
-    """How many flags (B, N) there are from each of the places on."""
+    """Number of flags (B, N) that are set at or after each place."""
     before = _counts_before(flags)
     return before[:, -1:] - jnp.take_along_axis(before, places, axis=1)
 
 
 def _counts_before(flags: jax.Array) -> jax.Array:
-    """How many flags (B, N) there are before each place and before the end: (B, N + 1)."""
+    """Number of flags (B, N) that are set before each place, and before the end: (B, N + 1)."""
     return jnp.pad(jnp.cumsum(flags, axis=1, dtype=jnp.int32), ((0, 0), (1, 0)))
 
 
 def _centred_ranks(values: jax.Array, known: jax.Array) -> jax.Array:
-    """Ranks of known values, ties at their mean, shifted and scaled to [−1/2, 1/2]; else 0."""
+    """Ranks of known values in [−1/2, 1/2], ties at their mean rank; 0 where masked."""
     keys, order = _sort(values, known)
     first, last = _tie_groups(keys)
     pixels = jnp.maximum(jnp.sum(known, axis=1, keepdims=True, dtype=jnp.int32), 1)
     ranks = (first + last - (pixels - 1)).astype(jnp.float32) / (2 * pixels).astype(jnp.float32)
-    # Row by row, so that devices that share the rows need nothing of each other's.
+    # `vmap` over rows, so that rows sharded over devices need no communication.
     put = jax.vmap(lambda row, places, to: row.at[places].set(to, unique_indices=True))
     return jnp.where(known, put(jnp.zeros_like(ranks), order, ranks), 0.0)

@@ -1,4 +1,4 @@
-"""Sparsification: does the error fall when the most uncertain pixels are left out?"""
+"""Sparsification: does the error fall when the most uncertain pixels are removed?"""
 
 from collections.abc import Callable
 from functools import partial
@@ -21,10 +21,10 @@ from grumo_jax.metrics.masked import (
 )
 
 METRICS = ("abs_rel", "rmse", "a1")
-"""Errors that sparsification looks at; for a1 it is the share of outliers, δ >= 1.25."""
+"""Errors whose curves are computed; "a1" stands for the share of outliers, δ >= 1.25."""
 
 SPARSIFICATION_DEFINITION = 1
-"""Recorded with results; to be raised whenever `sparsification` gives other numbers."""
+"""Version recorded with results; raise it whenever `sparsification` returns other numbers."""
 
 
 @struct.dataclass
@@ -33,15 +33,16 @@ class Sparsification:
 
     Attributes:
         removed: (T + 1,) fractions of pixels removed: 0, 1 / T, …, 1.
-        curves: {metric: (B, T + 1)}, error of what is kept, the most uncertain removed first.
-        oracle: {metric: (B, T + 1)}, the same with the largest errors removed first.
-        ause: {metric: (B,)}, area between the two; 0 is perfect.
-        aurg: {metric: (B,)}, area gained over removing at random; below 0 is worse than random.
-        normalized_ause: {metric: (B,)}, AUSE of curves divided by their first values.
-        pixels: (B,), number of valid pixels; without any, all else is 0.
-        no_depth: (B,), number of those whose prediction is no positive finite number; they are
-            wrong: outliers to a1, and to the others a depth of 0.001.
-        no_uncertainty: (B,), number of those whose uncertainty is NaN; they are removed first.
+        curves: {metric: (B, T + 1)}, mean error of the remaining pixels when the most uncertain
+            are removed first.
+        oracle: {metric: (B, T + 1)}, the same when the largest errors are removed first.
+        ause: {metric: (B,)}, area between curve and oracle; 0 is perfect.
+        aurg: {metric: (B,)}, area gained over random removal; below 0 is worse than random.
+        normalized_ause: {metric: (B,)}, AUSE after both curves are divided by their first value.
+        pixels: (B,), number of valid pixels; an image without any has 0 everywhere.
+        no_depth: (B,), number of valid pixels whose prediction is not positive and finite. They
+            are outliers to a1; to the other metrics they have a depth of 0.001.
+        no_uncertainty: (B,), number of valid pixels with an uncertainty of NaN; removed first.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -73,16 +74,17 @@ def sparsification(
 ) -> Sparsification:
     """Compute sparsification curves, AUSE and AURG of each image.
 
-    For t = 0 … T − 1, pixels whose −u is at least the (100 t / T)-th percentile of −u (linear
-    interpolation) are kept, ties included; 0 is appended at 100 %. Areas are trapezoids.
-    Only the order of the uncertainties counts. NaN is more uncertain than anything.
+    At step t = 0 … T − 1 the pixels whose −u is at least the (100 t / T)-th percentile of −u
+    (linear interpolation) remain, ties included; a 0 is appended at 100 %. Areas are taken by the
+    trapezoidal rule. Only the order of the uncertainties counts; NaN is the most uncertain.
 
     Args:
-        ground_truth: (B, H, W) depth; pixels with 0, NaN or inf do not count.
-        prediction: (B, H, W) depth > 0 in the same unit; what is not is wrong, and counted.
+        ground_truth: (B, H, W) depth; pixels with 0, NaN or inf are masked.
+        prediction: (B, H, W) depth in the same unit; pixels that are not positive and finite
+            count as wrong, and their number is returned.
         uncertainty: (B, H, W), higher where less certain.
-        mask: (B, H, W) bool, pixels that count; all with ground truth by default.
-        steps: T.
+        mask: (B, H, W) bool, True where pixels count; by default all with ground truth.
+        steps: T, the number of steps.
 
     Raises:
         GrumoError: if shapes differ, the mask is not bool, or `steps` is not positive.
@@ -129,12 +131,12 @@ def sparsification(
 def _curves(
     errors: dict[str, jax.Array], uncertainty: jax.Array, known: jax.Array, steps: int
 ) -> dict[str, jax.Array]:
-    """Mean errors of what is kept, the least uncertain: {metric: (B, N)} → {metric: (B, T + 1)}."""
+    """Mean errors of the least uncertain pixels: {metric: (B, N)} → {metric: (B, T + 1)}."""
     keys = order_keys(uncertainty, known)
     limits, kept = _limits(jnp.sort(keys), known, steps)
 
     def kept_totals(limit: jax.Array) -> dict[str, jax.Array]:
-        # Errors are 0 where nothing is known, so that it does not matter whether that is kept.
+        # Masked pixels have an error of 0, so it does not matter whether they are kept.
         keep = keys <= limit[:, None]
         return {metric: total(error, keep) for metric, error in errors.items()}
 
@@ -150,25 +152,25 @@ def _oracle(
     steps: int,
     error: Callable[[jax.Array], jax.Array] = lambda ranked: ranked,
 ) -> jax.Array:
-    """Mean errors of what is kept, the smallest of `ranked` (B, N): (B, T + 1)."""
+    """Mean errors of the pixels with the smallest `ranked` (B, N): (B, T + 1)."""
     ordered = jnp.sort(order_keys(ranked, known))
     _, kept = _limits(ordered, known, steps)
     errors = error(from_keys(ordered)).astype(jnp.float32)
-    # What does not count lies at the end, and the keys there stand for no error.
+    # Masked pixels are sorted to the end; their keys encode no error.
     places = jnp.arange(errors.shape[1])[None]
     errors = jnp.where(places < jnp.sum(known, axis=1, keepdims=True), errors, 0.0)
     return _end_with_0(prefix_totals(errors, kept) / jnp.maximum(kept, 1).astype(jnp.float32))
 
 
 def _limits(ordered: jax.Array, known: jax.Array, steps: int) -> tuple[jax.Array, jax.Array]:
-    """For each step, the largest of the sorted keys that is kept, and how many are: (B, T) each.
+    """For each step, the largest sorted key that is kept, and how many are: (B, T) each.
 
     A percentile between two neighbouring values excludes the lower −u and includes the upper
-    one with all its ties: so the rank is all that counts, and is exact in integers.
+    one with all its ties. So only the rank counts, which is exact in integers.
     """
     pixels = jnp.sum(known, axis=-1, keepdims=True, dtype=jnp.int32)
     step = jnp.arange(steps, dtype=jnp.int32)[None]
-    # t (n − 1) / T rounded up, split so that no product exceeds 32 bits.
+    # ceil(t (n − 1) / T), split so that no product overflows int32.
     whole, rest = jnp.divmod(jnp.maximum(pixels - 1, 0), jnp.int32(steps))
     removed = step * whole + (step * rest + steps - 1) // steps
     limits = jnp.take_along_axis(ordered, jnp.maximum(pixels - 1 - removed, 0), axis=1)

@@ -154,21 +154,33 @@ def checkpoint_hash(path: str | Path) -> str:
 
 
 def shipped_checkpoint(name: str) -> Path:
-    """Where a checkpoint that comes with the library lies: in the package, or in a clone of it.
+    """Where a checkpoint that comes with the library lies.
+
+    An installed package carries "synthetic" alone. A clone of the repository has all of them, in
+    `checkpoints/`.
+
+    Args:
+        name: of its folder, such as "synthetic".
 
     Raises:
-        CheckpointError: if there is none of that name.
+        CheckpointError: if there is none of that name; the sentence says where the others are.
 
     Example:
         >>> shipped_checkpoint("synthetic").name
         'synthetic'
     """
     package = Path(__file__).parents[1]
-    folders = [folder / "checkpoints" for folder in (package, package.parent)]
+    clone = package.parent / "checkpoints"
+    folders = [package / "checkpoints", clone]
     found = [folder / name for folder in folders if (folder / name / CARD).is_file()]
     if not found:
         known = sorted(card.parent.name for folder in folders for card in folder.glob(f"*/{CARD}"))
-        raise CheckpointError(f"no checkpoint {name!r} comes along; there are: {', '.join(known)}")
+        sentence = f"no checkpoint {name!r} comes along; there are: {', '.join(known)}"
+        if not clone.is_dir():
+            sentence += (
+                "; the others lie in checkpoints/ of the repository: clone it and give their path"
+            )
+        raise CheckpointError(sentence)
     return found[0]
 
 

@@ -1,8 +1,8 @@
-"""What an activation's axes are: a feature map or tokens, and of which part of the picture.
+"""The layout of an activation: which axes are rows, columns, channels or tokens.
 
-Scores and ablations speak of places in the picture, so they need to know where an activation has
-its rows and columns. Channels-last maps and tokens of known grids are recognised; others are
-declared with `wrap(…, layouts={"encoder/*": FeatureMap(channel_axis=1)})`.
+Scores and ablations are maps over the image, so they need an activation's rows and columns.
+Channels-last maps and tokens of square patches are recognised; declare other layouts with
+`wrap(…, layouts={"encoder/*": FeatureMap(channel_axis=1)})`.
 """
 
 import math
@@ -15,21 +15,21 @@ import jax.numpy as jnp
 from grumo_jax.errors import GrumoError, LayerError
 
 SLACK = 0.15
-"""Strides of rows and columns may differ by this, relatively: borders are cut or added."""
+"""Largest relative difference between vertical and horizontal stride: networks crop and pad."""
 
 PREFIXES = (0, 1, 2, 4, 5)
-"""Numbers of tokens before the picture's that are recognised: class, distillation, registers."""
+"""Prefix lengths that are recognised: class, distillation and register tokens."""
 
 
 @dataclass(frozen=True)
 class FeatureMap:
-    """An activation of four axes: batch, rows, columns, and channels somewhere among them.
+    """The layout of a feature map: batch, rows, columns, and channels on any axis but the first.
 
     Attributes:
-        channel_axis: where the channels are: -1 for (B, h, w, C), 1 for (B, C, h, w).
+        channel_axis: axis of the channels: -1 for (B, h, w, C), 1 for (B, C, h, w).
 
     Raises:
-        GrumoError: for an axis that no activation of four axes has, or the batch's.
+        GrumoError: if `channel_axis` is the batch axis or out of range for four axes.
 
     Example:
         >>> import jax.numpy as jnp
@@ -44,34 +44,34 @@ class FeatureMap:
             raise GrumoError(f"channel_axis is {self.channel_axis!r}; expected 1, 2, 3 or -1")
 
     def place(self, shape: tuple[int, ...], size: tuple[int, int]) -> "FeatureMap | None":
-        """This layout, if an activation of that shape can have it for a picture of that size."""
+        """This layout if an activation of that shape fits an image of that size, else None."""
         if len(shape) != 4:
             return None
         height, width = (n for i, n in enumerate(shape[1:], 1) if i != self.channel_axis % 4)
         return self if fits((height, width), size) else None
 
     def to_map(self, activation: jax.Array) -> jax.Array:
-        """The activation as (B, h, w, C)."""
+        """Transpose an activation to (B, h, w, C)."""
         return jnp.moveaxis(activation, self.channel_axis, -1)
 
     def from_map(self, maps: jax.Array, activation: jax.Array) -> jax.Array:
-        """The inverse of `to_map`."""
+        """Transpose maps (B, h, w, C) back: the inverse of `to_map`."""
         return jnp.moveaxis(maps, -1, self.channel_axis)
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """An activation of one token for each patch of the picture, row by row.
+    """The layout of a transformer's tokens: one for each patch of the image, row by row.
 
     Attributes:
-        prefix: how many tokens come before those of the picture, such as class and registers.
-        grid: (rows, columns) of tokens; by default that of square patches which cover the
-            picture without a rest.
-        axis: where the tokens are; all axes but these and the batch's count as channels, so that
-            heads of attention, (B, tokens, heads, d) or (B, heads, tokens, d), are read too.
+        prefix: number of tokens before the patches', such as class and register tokens.
+        grid: (rows, columns) of patches; by default inferred from square patches that tile the
+            image exactly.
+        axis: axis of the tokens. All other axes but the batch's count as channels, so attention
+            heads, (B, tokens, heads, d) or (B, heads, tokens, d), are supported.
 
     Raises:
-        GrumoError: for a negative prefix, a grid that is no pair of sizes, or the batch's axis.
+        GrumoError: if `prefix` is negative, `grid` no pair of sizes, or `axis` the batch axis.
 
     Example:
         >>> import jax.numpy as jnp
@@ -96,7 +96,7 @@ class Tokens:
             object.__setattr__(self, "grid", grid)
 
     def place(self, shape: tuple[int, ...], size: tuple[int, int]) -> "Tokens | None":
-        """This layout with its grid, if an activation of that shape can have it."""
+        """This layout with its grid filled in if an activation of that shape fits, else None."""
         if len(shape) < 3 or not -len(shape) < self.axis < len(shape):
             return None
         tokens = shape[self.axis] - self.prefix
@@ -106,13 +106,13 @@ class Tokens:
         return replace(self, grid=grids.pop()) if len(grids) == 1 else None
 
     def to_map(self, activation: jax.Array) -> jax.Array:
-        """The tokens of the picture as (B, h, w, C)."""
+        """Drop the prefix and reshape the patches' tokens to (B, h, w, C)."""
         assert self.grid is not None, "place finds the grid"
         tokens = jnp.moveaxis(activation, self.axis, 1)[:, self.prefix :]
         return tokens.reshape(tokens.shape[0], *self.grid, math.prod(tokens.shape[2:]))
 
     def from_map(self, maps: jax.Array, activation: jax.Array) -> jax.Array:
-        """The inverse of `to_map`; the tokens before are the activation's."""
+        """The inverse of `to_map`; the prefix tokens are copied from `activation`."""
         first = jnp.moveaxis(activation, self.axis, 1)
         tokens = maps.reshape(first.shape[0], -1, *first.shape[2:])
         together = jnp.concatenate([first[:, : self.prefix], tokens], axis=1)
@@ -123,43 +123,43 @@ Layout = FeatureMap | Tokens
 
 
 def fits(grid: tuple[int, int], size: tuple[int, int]) -> bool:
-    """Whether rows and columns are the picture's (height, width) at one and the same stride.
+    """Whether a grid is the image's (height, width) divided by one common stride.
 
     Example:
         >>> fits((6, 20), (192, 640)), fits((129, 12), (192, 640))
         (True, False)
     """
-    # A pixel more or less comes of rounding and padding.
+    # Rounding and padding make a grid one pixel larger or smaller.
     least = max((n / (m + 1) for n, m in zip(size, grid, strict=True)), default=0.0)
     most = min(n / max(m - 1, 0.5) for n, m in zip(size, grid, strict=True))
     return least <= most or _disagreement(grid, size) <= math.log(1 + SLACK)
 
 
 def _disagreement(grid: tuple[int, int], size: tuple[int, int]) -> float:
-    """How far the strides of rows and columns are apart, as a logarithm."""
+    """|log(vertical stride / horizontal stride)|."""
     return abs(math.log(size[0] / grid[0] * grid[1] / size[1]))
 
 
 def _patch_grids(size: tuple[int, int]) -> set[tuple[int, int]]:
-    """Grids of the square patches that cover a picture without a rest."""
+    """Grids of all square patches that tile an image exactly."""
     height, width = size
     both = math.gcd(height, width)
     return {(height // n, width // n) for n in range(1, both + 1) if both % n == 0}
 
 
 def picture_size(images: Any) -> tuple[int, int]:
-    """(height, width) of the first picture in a tree of inputs."""
+    """(height, width) of the first image in a pytree of inputs."""
     _, height, width, _ = _first_picture(images)
     return height, width
 
 
 def batch_size(images: Any) -> int:
-    """Number of images, as the first picture in a tree of inputs has it."""
+    """Batch size of the first image array in a pytree of inputs."""
     return _first_picture(images)[0]
 
 
 def _first_picture(images: Any) -> tuple[int, ...]:
-    """The shape (B, H, W, C) of the first leaf that has four axes."""
+    """Shape (B, H, W, C) of the first leaf with four axes."""
     for leaf in jax.tree.leaves(images):
         if jnp.ndim(leaf) == 4:
             return jnp.shape(leaf)
@@ -167,16 +167,16 @@ def _first_picture(images: Any) -> tuple[int, ...]:
 
 
 def find_layout(name: str, shape: Any, declared: Layout | None, images: Any) -> Layout:
-    """Say where an activation has its rows and columns.
+    """Find the layout of an activation: the declared one, or one that is recognised.
 
     Args:
-        name: of the layer, for the error.
-        shape: the activation, or its `jax.ShapeDtypeStruct`; something else is no map.
-        declared: what `wrap` was told.
-        images: the network's input; its first picture counts.
+        name: the layer's, for error messages.
+        shape: the activation, or its `jax.ShapeDtypeStruct`; other pytrees are refused.
+        declared: the layout declared in `wrap(…, layouts=…)` for this layer, or None.
+        images: the network's input; its first image array gives size and batch.
 
     Raises:
-        LayerError: if the activation has not the layout declared, or none can be recognised.
+        LayerError: if the shape does not match the declared layout, or none is recognised.
     """
     form = getattr(shape, "shape", None)
     size = picture_size(images)
@@ -204,12 +204,12 @@ def find_layout(name: str, shape: Any, declared: Layout | None, images: Any) -> 
 
 
 def _usual(shape: tuple[int, ...]) -> list[Layout]:
-    """Layouts that are tried where none is declared: the first that fits is taken."""
+    """Layouts to try in this order where none is declared."""
     if len(shape) == 4:
         return [FeatureMap()]
     return [Tokens(prefix=n) for n in PREFIXES] if len(shape) == 3 else []
 
 
 def as_edit(layout: Layout, edit: Any) -> Any:
-    """An edit of maps (B, h, w, C) as one of activations of that layout."""
+    """Lift an edit of maps (B, h, w, C) to one of activations in this layout."""
     return lambda activation: layout.from_map(edit(layout.to_map(activation)), activation)

@@ -1,4 +1,4 @@
-"""A depth network as the estimators see it: any Flax module, and how to read depth off it."""
+"""`DepthNetwork`: any Flax module, with what estimators need to know of it."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -21,11 +21,15 @@ Variables: TypeAlias = Any
 """What a model is applied with: linen's collections, or the `nnx.State` of an NNX module."""
 
 Quantity = Literal["depth", "disparity"]
-"""What a network predicts; disparity is 1 / depth, in the network's own units."""
+"""What a network predicts; disparity is 1 / depth, in the network's units."""
 
 
 def output_depth(output: Any) -> jax.Array:
-    """Read depth off an output that names it (`output.depth`, `output["depth"]`) or is it."""
+    """Depth of a module's output: `output.depth`, `output["depth"]`, or the output itself.
+
+    Raises:
+        GrumoError: if the output is none of these.
+    """
     if hasattr(output, "depth"):
         return output.depth
     if isinstance(output, Mapping) and "depth" in output:
@@ -40,25 +44,27 @@ def output_depth(output: Any) -> jax.Array:
 
 @dataclass(frozen=True)
 class DepthNetwork:
-    """A Flax module and what the estimators must know of it; made by `wrap`.
+    """A Flax module with what estimators need to know of it; made by `wrap`.
 
-    Hashable as long as its functions are, so that it can be static under `jax.jit`.
+    Hashable if its functions are, so that it can be a static argument of `jax.jit`. Define those
+    functions once: a new one makes `jax.jit` retrace.
 
     Attributes:
         module: a linen module, or the `nnx.GraphDef` of an NNX module.
-        depth: maps the module's output to depth (B, H, W).
-        log_sigma: maps the output to s = log σ (B, H, W), or None.
-        predicts: the quantity in which predictions are averaged and their variance is taken.
-        least_disparity: the disparity of the largest depth there is; disparities are counted
-            from there, so that 0 (what a rotation leaves at the corners) is "infinitely" far.
-        decoder_layers: pre-activation decoder convolutions, coarse to fine, or None: choose.
-        dropout_layers: layers after which `InferenceDropout` drops channels, or None.
-        dropout_rate: the rate of channel dropout it was trained with there, or None.
-        feature_layers: layers that feature references augment, or None.
-        layouts: (pattern of names, layout) pairs, for activations whose axes cannot be recognised.
-        kwargs: keyword arguments of every call, as sorted pairs.
-        edits: what is put in place of outputs in every run, {(path of a submodule, how many of
-            its calls came before): function of the output}; see `ablate_locations`.
+        depth: function of the module's output that returns depth (B, H, W).
+        log_sigma: function of the output that returns s = log σ (B, H, W), or None.
+        predicts: "depth" or "disparity"; means and variances over passes are taken of it.
+        least_disparity: disparity of the farthest depth. Disparities are counted from it, so
+            that the zeros which a rotation leaves in the corners mean "farthest".
+        decoder_layers: names of the decoder's convolutions (pre-activation), coarse to fine;
+            None lets `choose_layers` find them.
+        dropout_layers: layers after which `InferenceDropout` drops channels; None: chosen.
+        dropout_rate: rate of the channel dropout in training there; None without.
+        feature_layers: layers that feature references augment; None: chosen.
+        layouts: (pattern of layer names, layout) pairs for layouts that are not recognised.
+        kwargs: keyword arguments of every call of the module, as sorted pairs.
+        edits: {(path of a submodule, index of its call): function that replaces the output},
+            applied in every run; see `ablate_locations`.
 
     Example:
         >>> import grumo_jax
@@ -82,14 +88,18 @@ class DepthNetwork:
 
     @property
     def input_size(self) -> tuple[int, int] | None:
-        """(height, width) the module says it was trained at; None where it says nothing such."""
+        """(height, width) of the training images, if the module has `input_size`; else None."""
         size = getattr(self.module, "input_size", None)
         return (int(size[0]), int(size[1])) if is_shape(size, 2) else None
 
     def read_depth(self, output: Any) -> jax.Array:
-        """Depth (B, H, W) of a module's output, of one channel or none; float32 or wider.
+        """Depth (B, H, W) of a module's output, in float32 or wider.
 
-        Also what `depth` computes is computed so: an inverse, say, would overflow in float16.
+        The output is cast before `depth` is called: an inverse would overflow in float16. A last
+        axis of one channel is dropped.
+
+        Raises:
+            GrumoError: if `depth` does not return real numbers (B, H, W).
         """
         depth = self.depth(widen(output))
         if isinstance(depth, jax.Array) and depth.ndim == 4 and depth.shape[-1] == 1:
@@ -107,15 +117,15 @@ class DepthNetwork:
         return widen(depth)
 
     def read_log_sigma(self, output: Any) -> jax.Array | None:
-        """s = log σ (B, H, W) of a module's output, float32 or wider; None if it has none."""
+        """s = log σ (B, H, W) of a module's output, float32 or wider; None without `log_sigma`."""
         return None if self.log_sigma is None else widen(self.log_sigma(widen(output)))
 
     def declared_layout(self, name: str) -> Layout | None:
-        """The layout of the first pattern that matches a layer's name, or None."""
+        """Layout of the first pattern in `layouts` that matches a layer's name, or None."""
         return next((layout for p, layout in self.layouts if matches(name, p)), None)
 
     def to_quantity(self, depth: jax.Array) -> jax.Array:
-        """Depth to what the network predicts, any shape."""
+        """Convert depth, of any shape, to the predicted quantity: depth or disparity."""
         return 1 / depth - self.least_disparity if self.predicts == "disparity" else depth
 
     def to_depth(self, quantity: jax.Array) -> jax.Array:
@@ -124,7 +134,7 @@ class DepthNetwork:
 
 
 def matches(name: str, pattern: str) -> bool:
-    """Whether a pattern stands for a layer, named with the number of its call or without.
+    """Whether a pattern (`fnmatch`) matches a layer's name, with or without its call number.
 
     Example:
         >>> matches("block_1/conv#0", "block_*/conv"), matches("head", "block_*")
@@ -145,29 +155,30 @@ def wrap(
     layouts: Mapping[str, Layout] | None = None,
     kwargs: Mapping[str, Any] | None = None,
 ) -> DepthNetwork:
-    """Wrap any Flax network for the estimators.
+    """Make a `DepthNetwork` of any Flax module.
 
-    What is not given stays as the network describes itself (`Monodepth2` does), or is chosen.
+    Arguments left out keep what the network says of itself (`Monodepth2` does), or are chosen.
 
     Args:
         module: an unmodified linen module, or the graph definition of an NNX module:
             `graphdef, state = nnx.split(model)`, with `state` passed as `variables`.
-        depth: from the module's output to depth (B, H, W), positive. By default the output
-            itself, its attribute `depth` or its entry "depth".
-        log_sigma: from the output to s = log σ (B, H, W), for networks that predict it.
-        predicts: "disparity" if the network predicts inverse depth: then averages and
-            variances over several passes are taken of 1 / depth. "depth" by default.
+        depth: function of the module's output that returns positive depth (B, H, W). By default
+            the output itself, its attribute `depth` or its entry "depth".
+        log_sigma: function of the output that returns s = log σ (B, H, W), if it is predicted.
+        predicts: "disparity" if the network predicts inverse depth: means and variances over
+            several passes are then taken of 1 / depth. "depth" by default.
         decoder_layers, dropout_layers, feature_layers: names of layers (`activation_shapes`
             lists them). Those left out are chosen by the rules of `choose_layers`.
-        layouts: {pattern of names: layout} of activations that are no channels-last maps, such as
-            {"encoder/*": FeatureMap(channel_axis=1), "vit/block_*": Tokens(prefix=1)}; the first
-            pattern that matches counts (`fnmatch`: "*" stands for anything), and one that
-            matches no layer is refused where layers are listed. Tokens of square
-            patches, after a class token, registers or nothing, are recognised without.
-        kwargs: keyword arguments of each call of the module, such as {"train": False}.
+        layouts: {pattern of layer names: layout} for layers that are not channels-last maps, such
+            as {"encoder/*": FeatureMap(channel_axis=1), "vit/block_*": Tokens(prefix=1)}. The
+            first pattern that matches counts (`fnmatch`); a pattern that matches no layer is an
+            error as soon as layers are listed. Tokens of square patches are recognised without,
+            with or without class and register tokens.
+        kwargs: keyword arguments of every call of the module, such as {"train": False}.
 
     Raises:
-        GrumoError: if `predicts` is neither "depth" nor "disparity", or a layout is none.
+        GrumoError: if `predicts` is neither "depth" nor "disparity", or a layout is no
+            `FeatureMap` or `Tokens`.
 
     Example:
         >>> from flax import linen as nn
@@ -196,10 +207,10 @@ def wrap(
 
 
 def as_network(model: Model) -> DepthNetwork:
-    """Return the model as a `DepthNetwork`.
+    """Return the model as a `DepthNetwork`; one that is already is returned as it is.
 
-    Networks that can describe themselves, as `Monodepth2` can, do so in a method
-    `as_depth_network()`; of others nothing is assumed but that their output is depth.
+    A model with a method `as_depth_network()`, such as `Monodepth2`, describes itself. Of other
+    models only the module is known, and their output must be or name depth.
     """
     if isinstance(model, DepthNetwork):
         return model

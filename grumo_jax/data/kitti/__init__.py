@@ -1,4 +1,4 @@
-"""KITTI: raw folders, calibration, laser scans, splits."""
+"""KITTI: raw files, calibration, laser scans, splits."""
 
 from grumo_jax.data.kitti.calibration import Calibration as Calibration
 from grumo_jax.data.kitti.calibration import read_calibration as read_calibration

@@ -1,4 +1,4 @@
-"""KITTI's calibration files.
+"""Read KITTI's calibration files.
 
 A. Geiger, P. Lenz, C. Stiller, R. Urtasun: Vision meets robotics: the KITTI dataset, IJRR 2013.
 """
@@ -14,7 +14,7 @@ from grumo_jax.data.encoding import read_bytes
 from grumo_jax.errors import DataError
 
 CameraNumber = Literal[2, 3]
-"""KITTI's colour cameras: 2 is the left one, 3 the right one."""
+"""Index of KITTI's colour cameras: 2 is left, 3 is right."""
 _MOST_BYTES = 2**20
 _MOST_SIDE, _MOST_FOCAL, _MOST_METRES = 20_000, 1e6, 100.0
 CAMERA_FILE, SCANNER_FILE = "calib_cam_to_cam.txt", "calib_velo_to_cam.txt"
@@ -26,10 +26,10 @@ class Calibration:
 
     Attributes:
         projections: {camera: (3, 4)}, P_rect: rectified coordinates to homogeneous pixels.
-        sizes: {camera: (height, width)} of the rectified pictures.
+        sizes: {camera: (height, width)} of the rectified images.
         rectification: (3, 3), R_rect_00: reference camera to rectified coordinates.
-        scanner_to_camera: (4, 4): scanner to reference camera coordinates; None if its file
-            is not there.
+        scanner_to_camera: (4, 4), scanner to reference camera coordinates; None if its file
+            is missing.
     """
 
     projections: dict[int, np.ndarray]
@@ -38,11 +38,11 @@ class Calibration:
     scanner_to_camera: np.ndarray | None = None
 
     def intrinsics(self, camera: CameraNumber) -> np.ndarray:
-        """Return float32 (3, 3), in pixels of the rectified picture."""
+        """Intrinsics, float32 (3, 3), in pixels of the rectified image."""
         return self.projections[camera][:, :3].astype(np.float32)
 
     def stereo_offset(self, camera: CameraNumber) -> float:
-        """Metres from this camera to the right, where the other colour camera is.
+        """How far the other colour camera is to the right of this one, in metres.
 
         P_rect holds −fx·b for a camera that lies b metres to the right of the reference camera.
         """
@@ -50,14 +50,14 @@ class Calibration:
         def position(number: int) -> float:
             return -float(self.projections[number][0, 3] / self.projections[number][0, 0])
 
-        # Rounded to float32, as prepared data store it.
+        # Rounded to float32, as it is stored in prepared data.
         return float(np.float32(position(5 - camera) - position(camera)))
 
     def scanner_to_pixels(self, camera: CameraNumber) -> np.ndarray:
-        """Return float64 (3, 4): homogeneous scanner coordinates to homogeneous pixels.
+        """Projection, float64 (3, 4): homogeneous scanner coordinates to homogeneous pixels.
 
         Raises:
-            DataError: if the scanner's calibration is not there.
+            DataError: if the scanner's calibration is missing.
         """
         if self.scanner_to_camera is None:
             raise DataError(f"scans cannot be projected without {SCANNER_FILE}")
@@ -109,7 +109,7 @@ def _read_rows(file: Path) -> dict[str, list[str]]:
 
 
 def _take_rotation(rows: dict[str, list[str]], name: str, file: Path) -> np.ndarray:
-    """A rotation, which a wrong digit makes something else."""
+    """Read a rotation matrix; a wrong digit makes it none, and is refused."""
     matrix = _take(rows, name, (3, 3), file)
     small = np.abs(matrix).max() < 2
     if not small or np.abs(matrix @ matrix.T - np.eye(3)).max() > 0.01 or np.linalg.det(matrix) < 0:

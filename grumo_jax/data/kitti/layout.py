@@ -1,4 +1,4 @@
-"""Where KITTI's files lie: the raw data, and the improved ground truth wherever it was unpacked."""
+"""Find KITTI's files: the raw data, and the improved ground truth in any usual place."""
 
 import re
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from grumo_jax.data.levels import say_level
 DAY = re.compile(r"\d{4}_\d{2}_\d{2}")
 DRIVE = re.compile(r"\d{4}_\d{2}_\d{2}_drive_\d{4}_sync")
 _PICTURES = (".png", ".jpg", ".jpeg")
-# The official archive holds train/ and val/; some unpack it into a folder of its own.
+# The official archive has train/ and val/; some users unpack it into its own folder.
 _IMPROVED = (
     "{date}",
     "train",
@@ -21,19 +21,19 @@ _IMPROVED = (
 
 @dataclass
 class KittiLayout:
-    """Finds files below KITTI's raw folder; each folder is listed once, when first asked for.
+    """Lists the files below KITTI's raw folder, lazily; each folder is listed once.
 
     Drives are named with their day: "2011_09_26/2011_09_26_drive_0009_sync".
 
     Attributes:
-        root: the folder that holds `2011_09_26` and so on.
+        root: folder that contains `2011_09_26` and so on.
     """
 
     root: Path
     _listed: dict[str, dict[int, Path]] = field(default_factory=dict, repr=False)
 
     def drives(self) -> list[str]:
-        """List the drives that are there, with or without files."""
+        """List all drives that have a folder, even an empty one."""
         found = [
             f"{day.name}/{drive.name}"
             for day in self.root.iterdir()
@@ -44,7 +44,7 @@ class KittiLayout:
         return sorted(found)
 
     def misplaced(self) -> str | None:
-        """Say so in a sentence if the root is not the folder of the days, and which one is."""
+        """A clause of an error message if `root` is a level off; None if it is right."""
         if _holds_days(self.root):
             return None
         if any(DRIVE.fullmatch(child.name) for child in self.root.iterdir()):
@@ -54,13 +54,13 @@ class KittiLayout:
         return say_level(self.root, _holds_days, "KITTI's days, such as 2011_09_26") or None
 
     def calibrated(self, drive: str, *, scanner: bool) -> bool:
-        """Is the calibration of that drive's day there: the cameras', and the scanner's?"""
+        """Whether a drive's day has its calibration: of the cameras and, with `scanner`, of it."""
         day = self.root / drive.split("/")[0]
         files = (CAMERA_FILE, SCANNER_FILE) if scanner else (CAMERA_FILE,)
         return all((day / file).is_file() for file in files)
 
     def images(self, drive: str, camera: CameraNumber) -> dict[int, Path]:
-        """{frame: picture}; of a PNG and a JPEG of the same frame, the PNG."""
+        """{frame: image file}; where a frame has a PNG and a JPEG, the PNG."""
         return self._list(f"{drive}/image_0{camera}/data", _PICTURES)
 
     def scans(self, drive: str) -> dict[int, Path]:
@@ -68,11 +68,11 @@ class KittiLayout:
         return self._list(f"{drive}/velodyne_points/data", (".bin",))
 
     def motions(self, drive: str) -> dict[int, Path]:
-        """{frame: OXTS record of position, speed and so on}."""
+        """{frame: OXTS record (position, speed, …)}."""
         return self._list(f"{drive}/oxts/data", (".txt",))
 
     def improved(self, drive: str, camera: CameraNumber) -> dict[int, Path]:
-        """{frame: improved ground truth}, in any of the places where it is usually unpacked."""
+        """{frame: improved ground truth}, from any place where it is usually unpacked."""
         date, name = drive.split("/")
         found: dict[int, Path] = {}
         for place in reversed(_IMPROVED):
@@ -86,7 +86,7 @@ class KittiLayout:
             files = (
                 [file for file in path.iterdir() if file.stem.isdecimal()] if path.is_dir() else []
             )
-            # The last one of a frame stays, so the preferred suffix comes last.
+            # Later entries of a frame replace earlier ones, so the preferred suffix is last.
             order = {suffix: -rank for rank, suffix in enumerate(suffixes)}
             known = [file for file in files if file.suffix.lower() in order]
             known.sort(key=lambda file: (int(file.stem), order[file.suffix.lower()]))

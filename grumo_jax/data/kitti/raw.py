@@ -1,4 +1,4 @@
-"""KITTI's raw folders as a source of samples."""
+"""`KittiRaw`: KITTI's raw files as a source of samples."""
 
 from collections.abc import Iterator, Mapping
 from functools import cached_property
@@ -27,33 +27,33 @@ KIND = {
     "eigen_zhou": "training",
     "moving": "training",
 }
-"""What the samples of a split carry: depth from scans, improved ground truth, or neighbours."""
+"""What a split's samples have besides the image: scan, improved ground truth, or neighbours."""
 
 
 class KittiRaw:
-    """The frames of one split, read from KITTI's raw folders.
+    """A source of one split's frames, read from KITTI's raw files.
 
     | split | frames | depth | crop |
     |---|---|---|---|
     | `eigen` | the 697 test frames | scans | `eigen` |
     | `eigen_benchmark` | the 652 of them with improved ground truth | that | none |
-    | `velodyne` | all with a scan, left camera | scans | `eigen` |
+    | `velodyne` | all frames of the left camera with a scan | scans | `eigen` |
     | `eigen_zhou/train`, `/val` | of split files | none; neighbours, stereo partner | none |
     | `moving/train`, `/val` | by rule, see docs/data.md | the same | none |
 
-    Frames that are not there are left out and listed in `missing`.
+    Frames whose files are incomplete are left out and listed in `missing`.
 
     Args:
-        root: the folder that holds `2011_09_26` and so on.
-        split: see above.
+        root: folder that contains `2011_09_26` and so on.
+        split: one of the table.
         split_files: folder with train_files.txt and val_files.txt, for `eigen_zhou`.
 
     Attributes:
-        files: {id: {role: file}} of the frames that are there.
-        gaps: {id: the first thing that is missing of it} of the others.
+        files: {id: {role: file}} of the complete frames.
+        gaps: {id: role of the first missing file} of the others.
 
     Raises:
-        DataError: if there is no such folder or split, or none of its frames is there.
+        DataError: if folder or split do not exist, or no frame of it is complete.
 
     Example:
         >>> source = KittiRaw("kitti_raw", "velodyne")
@@ -80,17 +80,17 @@ class KittiRaw:
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """The frames in the notation of split files, in the split's order."""
+        """The frames' ids, as split files write them, in the split's order."""
         return tuple(self.files)
 
     @property
     def has_depth(self) -> bool:
-        """Whether the split has depth; those for training have not."""
+        """Whether samples have ground truth; those of training splits have none."""
         return self._kind != "training"
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """Frames of the split that are not there, or not completely."""
+        """Ids of the split's frames whose files are incomplete."""
         return tuple(self.gaps)
 
     @cached_property
@@ -99,7 +99,7 @@ class KittiRaw:
         return fingerprint(self.name, self.ids, describe_files(self.root, self.paths()))
 
     def paths(self) -> Iterator[Path]:
-        """All files the samples are made of."""
+        """All files of the samples, calibration included."""
         for files in self.files.values():
             yield from files.values()
         names = (CAMERA_FILE, SCANNER_FILE) if self._kind == "scan" else (CAMERA_FILE,)
@@ -118,7 +118,7 @@ class KittiRaw:
         return self.encoded(index).decode()
 
     def encoded(self, index: int) -> EncodedSample:
-        """Read one sample with its pictures as they are in their files.
+        """Read one sample, its images still encoded.
 
         Raises:
             DataError: if one of its files is damaged or has gone.
@@ -165,7 +165,7 @@ def _read_improved(file: Path) -> np.ndarray:
 
 
 def parse_id(text: str) -> KittiFrame:
-    """Turn an id back into a frame.
+    """Parse a frame's id.
 
     >>> parse_id("2011_09_26/2011_09_26_drive_0009_sync 16 r").camera
     3
@@ -177,13 +177,18 @@ def parse_id(text: str) -> KittiFrame:
 def collect_files(
     root: Path, split: str, split_files: str | Path | None = None
 ) -> tuple[dict[str, dict[str, Path]], dict[str, str]]:
-    """Look for the files of a split's frames.
+    """Find the files of a split's frames.
+
+    Args:
+        root: folder that contains `2011_09_26` and so on.
+        split: one of `SPLITS`.
+        split_files: folder with train_files.txt and val_files.txt, for `eigen_zhou`.
 
     Returns:
-        ({id: {role: file}} of complete frames, {id: what is missing} of the others).
+        ({id: {role: file}} of complete frames, {id: role of the first missing file} of others).
 
     Raises:
-        DataError: if there is no such split, or its split file cannot be read.
+        DataError: if the split does not exist, or its split file cannot be read.
     """
     layout = KittiLayout(root)
     found: dict[str, dict[str, Path]] = {}
@@ -217,10 +222,10 @@ def _wanted(layout: KittiLayout, frame: KittiFrame, kind: str) -> dict[str, Path
 
 
 def describe_empty(root: Path, split: str, gaps: Mapping[str, str]) -> str:
-    """Say in one sentence that nothing of a split is there, and what is lacking most."""
+    """The error message for a split without complete frames: what is missing most often."""
     if misplaced := KittiLayout(root).misplaced():
         return f"{root}: {misplaced}"
-    # Frames of drives that were never downloaded say less than those that lack one thing.
+    # Frames that lack one file say more than those whose drive was never downloaded.
     partial = {key: what for key, what in gaps.items() if what != "image"}
     lacking = partial or gaps
     if not lacking:
@@ -251,4 +256,4 @@ LACKING = {
         "folder of the day)"
     ),
 }
-"""{what a frame may lack: in words}"""
+"""{role of a file that a frame may lack: its description}"""

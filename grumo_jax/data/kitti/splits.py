@@ -1,4 +1,4 @@
-"""Which frames belong to which split."""
+"""The frames of each split."""
 
 import re
 import warnings
@@ -26,7 +26,7 @@ SPLITS = (
     "velodyne",
 )
 SLOW = 1.0
-"""Metres per second below which the vehicle hardly moves (0.1 m from frame to frame)."""
+"""Speed in m/s below which the vehicle counts as standing (0.1 m from frame to frame)."""
 _BLOCK, _PERIOD, _CHOSEN, _MARGIN = 20, 10, 4, 2
 _MOST_RECORD, _MOST_LIST = 2**20, 64 * 2**20
 _FORWARD_SPEED = 8  # of the 30 numbers of an OXTS record
@@ -35,11 +35,11 @@ _LINE = re.compile(r"(\d{4}_\d{2}_\d{2})/(\S+) +(\d+) +([lr])")
 
 @dataclass(frozen=True, order=True)
 class KittiFrame:
-    """One picture of one camera.
+    """One image of one camera.
 
     Attributes:
         drive: day and drive, such as "2011_09_26/2011_09_26_drive_0009_sync".
-        number: of the frame in its drive.
+        number: index of the frame in its drive.
         side: "l" for the left colour camera, "r" for the right one.
     """
 
@@ -49,18 +49,18 @@ class KittiFrame:
 
     @property
     def id(self) -> str:
-        """The usual notation of split files."""
+        """The frame as a line of split files: drive, number and side."""
         return f"{self.drive} {self.number} {self.side}"
 
     @property
     def camera(self) -> CameraNumber:
-        """KITTI's number of the camera."""
+        """KITTI's index of the camera."""
         return 2 if self.side == "l" else 3
 
 
 @cache
 def eigen_test() -> dict[KittiFrame, bool]:
-    """The 697 frames of the Eigen test split: {frame: has it improved ground truth?} (652 have).
+    """The 697 frames of the Eigen test split: {frame: whether it has improved ground truth}.
 
     >>> len(eigen_test()), sum(eigen_test().values())
     (697, 652)
@@ -78,7 +78,7 @@ def read_split_file(file: str | Path) -> list[KittiFrame]:
     """Read a split file: lines such as `2011_09_26/2011_09_26_drive_0002_sync 69 l`.
 
     Raises:
-        DataError: if the file is missing or empty, or a line is not of that form.
+        DataError: if the file is missing or empty, or a line has another form.
     """
     file = Path(file)
     frames = []
@@ -102,15 +102,15 @@ def read_split_file(file: str | Path) -> list[KittiFrame]:
 def split_frames(
     layout: KittiLayout, split: str, split_files: str | Path | None = None
 ) -> list[KittiFrame]:
-    """List the frames a split asks for, whether their files are there or not.
+    """List the frames of a split, whether their files exist or not.
 
     Args:
-        layout: of the raw data; the rules of `velodyne` and `moving` look at what is there.
+        layout: of the raw data; `velodyne` and `moving` are defined by the files that exist.
         split: one of `SPLITS`.
         split_files: folder with train_files.txt and val_files.txt, for `eigen_zhou`.
 
     Raises:
-        DataError: if there is no such split, or its split file is missing or damaged.
+        DataError: if the split does not exist, or its split file is missing or damaged.
     """
     name, _, part = split.partition("/")
     if split not in SPLITS:
@@ -139,7 +139,7 @@ def split_frames(
 
 
 def _moving(layout: KittiLayout) -> Iterator[KittiFrame]:
-    """Frames with neighbours and partner, of drives without test frames, while driving."""
+    """Frames of drives without test frames, with both neighbours and stereo partner, in motion."""
     tested = {frame.drive for frame in eigen_test()}
     for drive in layout.drives():
         if drive in tested:
@@ -153,10 +153,10 @@ def _moving(layout: KittiLayout) -> Iterator[KittiFrame]:
 
 
 def _part(number: int) -> str:
-    """Of every 200 frames of a drive, numbers 80 to 99 are for validation.
+    """Assign a frame to a part: of every 200 frames of a drive, 80 to 99 are for validation.
 
-    At either end of them two frames are in no part, so that no picture, neighbours included, is
-    seen both in training and in validation.
+    Two frames at either end are in no part, so that no image, neighbours included, is in both
+    training and validation.
 
     >>> [_part(n) for n in (79, 80, 81, 82, 97, 98, 99, 100, 282)]
     ['train', 'none', 'none', 'val', 'val', 'none', 'none', 'train', 'val']
@@ -168,13 +168,13 @@ def _part(number: int) -> str:
 
 
 def _moves(record: Path | None) -> bool:
-    """Does the vehicle drive, as far as its OXTS record tells?"""
+    """Whether the vehicle moves, by its OXTS record; True without a record."""
     if record is None:
         return True
     try:
         speed = abs(float(read_bytes(record, _MOST_RECORD).split()[_FORWARD_SPEED]))
     except (IndexError, ValueError) as error:
-        # One damaged record must not cost the other frames.
+        # One damaged record must not discard the other frames.
         said = error if isinstance(error, DataError) else f"{record}: no OXTS record of 30 numbers"
         warnings.warn(GrumoWarning(f"{said}; its frame is left out"), stacklevel=2)
         return False

@@ -1,4 +1,4 @@
-"""Depth maps from laser scans, as the Eigen protocol makes them.
+"""Laser scans, and their projection to depth maps as in the Eigen protocol.
 
 D. Eigen, C. Puhrsch, R. Fergus: Depth map prediction from a single image using a multi-scale deep
 network, NeurIPS 2014.
@@ -14,9 +14,9 @@ from grumo_jax.errors import DataError
 
 _FLOATS_PER_POINT = 4
 _MOST_BYTES = 16 * 2**20
-"""Eight times what a turn of the scanner gives."""
+"""Eight times the size of a full rotation of the scanner."""
 FARTHEST = 130.0
-"""Metres ahead, to the side or up that no point lies beyond: the scanner reaches 120."""
+"""Largest coordinate of a point, in metres: the scanner reaches 120."""
 _NEAREST, _FEW = 0.5, 64
 _LOWEST, _LOWEST_AHEAD, _SHARE = -23.0, -15.0, 0.5
 
@@ -24,10 +24,11 @@ _LOWEST, _LOWEST_AHEAD, _SHARE = -23.0, -15.0, 0.5
 def read_scan(file: str | Path) -> np.ndarray:
     """Read one scan: float32 (N, 4), x forward, y left, z up in metres, and reflectance.
 
-    A scan's rays come from top to bottom, so one that was cut off lacks the lowest.
+    Rays are stored from top to bottom, so a truncated file is recognised: its lowest rays are
+    missing.
 
     Raises:
-        DataError: if the file is missing, empty, cut off, or holds something else.
+        DataError: if the file is missing, empty, truncated, or no scan.
     """
     data = read_bytes(Path(file), _MOST_BYTES)
     if not data or len(data) % (4 * _FLOATS_PER_POINT):
@@ -41,7 +42,7 @@ def read_scan(file: str | Path) -> np.ndarray:
 
 
 def _find_problem(points: np.ndarray) -> str | None:
-    """Why these points are no whole scan of KITTI's scanner, in words."""
+    """Describe why these points are no complete scan of KITTI's scanner; None if they are."""
     kind = "expected KITTI's float32 x, y, z and reflectance of each point"
     if not np.all(np.isfinite(points)):
         return f"{np.sum(~np.isfinite(points))} numbers are not finite; {kind}"
@@ -58,11 +59,11 @@ def _find_problem(points: np.ndarray) -> str | None:
 
 
 def _find_cut(points: np.ndarray) -> str | None:
-    """Say so if the lowest rays are not there.
+    """Describe a scan whose lowest rays are missing; None if it is complete.
 
-    The scanner's lowest ray is at −24°, and its circle, 4 m around, is always seen. A scan without
-    points behind was cut to a camera's view and ends at the picture's lower edge. Of the lowest
-    percent nobody can tell; no picture shows it.
+    The scanner's lowest ray points to −24° and always hits the ground, 4 m around. A scan without
+    points behind was cropped to a camera's view and ends at the image's lower edge. A loss below
+    the lowest percent cannot be detected; no image shows those points.
     """
     elevation = np.degrees(np.arctan2(points[:, 2], np.hypot(points[:, 0], points[:, 1])))
     lowest = float(np.percentile(elevation, _SHARE))
@@ -82,20 +83,23 @@ def velodyne_depth(
     camera: CameraNumber = 2,
     size: tuple[int, int] | None = None,
 ) -> np.ndarray:
-    """Project a scan into a camera.
+    """Project a scan into a camera's image, as a depth map.
 
-    Depth is the distance forward from the *scanner*, x; a point's pixel is its projection,
-    rounded, minus one; where several points meet in a pixel the nearest one counts. Points
-    behind the scanner (x < 0) or the camera's plane, or outside the picture, are dropped.
+    Depth is the forward distance from the *scanner*, x. A point's pixel is its projection,
+    rounded, minus one; of several points in a pixel the nearest counts. Points behind the scanner
+    (x < 0) or the image plane, or outside the image, are dropped.
 
     Args:
-        points: (N, 3 or 4): x, y, z in metres, then anything.
-        calibration: that day's.
+        points: (N, 3 or 4): x, y, z in metres; a fourth column is ignored.
+        calibration: of the same day.
         camera: 2 (left) or 3 (right).
-        size: (height, width); by default the rectified picture's.
+        size: (height, width); by default the rectified image's.
 
     Returns:
         float32 (height, width) in metres, 0 where there is no point.
+
+    Raises:
+        DataError: if the scanner's calibration is missing.
 
     Example:
         >>> from grumo_jax.data.kitti import read_calibration
@@ -108,9 +112,9 @@ def velodyne_depth(
     points = points[points[:, 0] >= 0, :3].astype(np.float64)
     project = calibration.scanner_to_pixels(camera)
     x, y, z = project[:, :3] @ points.T + project[:, 3:]
-    # A point in the camera's plane or behind it has no pixel, or a mirrored one.
+    # Points on or behind the image plane have no projection, or a mirrored one.
     ahead = z > 0
-    # The pixel is rounded − 1; both stay floats until they are known to be small.
+    # Indices stay floats until they are known to be inside: they may not fit an int.
     column = np.round(x[ahead] / z[ahead]) - 1
     row = np.round(y[ahead] / z[ahead]) - 1
     inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)

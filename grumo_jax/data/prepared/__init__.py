@@ -1,4 +1,4 @@
-"""Prepared data: a split in a few large files, as a TFDS data set without TensorFlow."""
+"""Prepared data: splits packed into a few large files, as TFDS data sets without TensorFlow."""
 
 from grumo_jax.data.prepared.parts import PARTS as PARTS
 from grumo_jax.data.prepared.parts import open_raw as open_raw

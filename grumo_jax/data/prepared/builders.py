@@ -1,8 +1,8 @@
 """TFDS builders; importing this module imports tensorflow_datasets.
 
-They take their examples from the sources of raw files. `tfds.builder(...).download_and_prepare`
-works with them up to about 1 GB in a split (beyond that TFDS sorts with TensorFlow's help);
-`grumo_jax.data.prepared.prepare` writes splits of any size.
+Their examples come from the raw sources. `tfds.builder(...).download_and_prepare` works for splits
+up to about 1 GB (beyond that TFDS sorts with TensorFlow); `grumo_jax.data.prepared.prepare` writes
+splits of any size.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,11 +19,11 @@ from grumo_jax.errors import DataError
 
 EVALUATION = ("image", "depth")
 TRAINING = (*IMAGES, "stereo_offset")
-"""What examples of the real data's splits hold, besides id and intrinsics."""
+"""Features of the real data's examples, besides id and intrinsics."""
 
 
 def _feature(name: str) -> Any:
-    """How one part of an example is stored."""
+    """The TFDS feature that stores one field of an example."""
     if name in IMAGES:
         return tfds.features.Image(shape=(None, None, 3))
     if name == "stereo_offset":
@@ -37,20 +37,20 @@ def _feature(name: str) -> Any:
     return tfds.features.Tensor(shape=(None, None), dtype=np.float32, encoding="zlib")
 
 
-# The type checker sees nothing of TFDS, whose way of keeping a base class unlisted this is.
+# `skip_registration` keeps the base class unlisted in TFDS, which mypy does not see.
 class _SourceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
-    """What the data sets have in common.
+    """Base of the data sets' builders.
 
     Attributes:
         split_files: folder with train_files.txt and val_files.txt, for `eigen_zhou`.
-        report: receives each damaged frame's sentence.
+        report: called with the error message of each damaged frame.
         advance: called after each frame.
     """
 
     VERSION = tfds.core.Version(VERSION)
     DATASET: ClassVar[str]
-    # Nothing is downloaded, so there are no checksums; looking for them needs a library that
-    # TFDS does not ask for.
+    # Nothing is downloaded, so there are no checksums. Looking for them would need a library that
+    # TFDS does not depend on.
     url_infos: ClassVar[dict[str, Any]] = {}
     split_files: str | Path | None = None
     report: Callable[[str], object] = staticmethod(lambda sentence: None)
@@ -72,7 +72,7 @@ class _SourceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  
 
     @property
     def _parts(self) -> tuple[str, ...]:
-        """What examples hold, besides id and intrinsics."""
+        """Features of an example, besides id and intrinsics."""
         return EVALUATION
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
@@ -80,10 +80,10 @@ class _SourceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  
         return {name: self._generate_examples(name, source) for name, source in sources.items()}
 
     def open_sources(self, data_dir: str | Path) -> dict[str, RawSource]:
-        """Open the raw sources of all splits of which there is something.
+        """Open the raw sources of all splits whose files are found.
 
         Raises:
-            DataError: if there is nothing of any of them.
+            DataError: if no split is found.
         """
         sources: dict[str, RawSource] = {}
         problem: DataError | None = None
@@ -101,12 +101,12 @@ class _SourceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  
     def _generate_examples(
         self, name: str, source: RawSource
     ) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Give (place in the split, example) of each frame that is sound; note the others."""
+        """Yield (index, example) of each frame that can be decoded; record the others."""
         sound, damaged = [], []
         for index, key in enumerate(source.ids):
             try:
                 sample = source.encoded(index)
-                # Damage is found now and not when somebody reads what was prepared.
+                # Decode now, so that damage is found before the data are used.
                 sample.decode()
             except DataError as error:
                 damaged.append(key)
@@ -126,7 +126,7 @@ class _SourceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  
 
 
 def to_example(sample: EncodedSample) -> dict[str, Any]:
-    """Make a TFDS example of a sample; pictures stay the bytes they are."""
+    """Convert a sample to a TFDS example; images stay encoded."""
     example: dict[str, Any] = {
         "id": sample.id,
         "intrinsics": sample.intrinsics,

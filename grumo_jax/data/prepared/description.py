@@ -1,8 +1,8 @@
-"""What prepared data say about themselves. They may come from anybody, so nothing is believed.
+"""Open prepared data safely: their descriptions are untrusted.
 
-TFDS would import whatever Python modules a folder's `features.json` names, and open whatever files
-its `dataset_info.json` names. Here the features come from this library's own builders, and the
-folder's description is only compared with them.
+TFDS would import any Python module that `features.json` names, and open any file that
+`dataset_info.json` names. Here the features come from this library's builders, and a folder's
+description is only compared with them.
 """
 
 import json
@@ -21,16 +21,16 @@ _LISTS = ("ids", "missing", "damaged")
 
 
 def open_builder(folder: Path) -> Any:
-    """Make the builder of a folder `<data set>/<configuration>/<version>`, its features ours.
+    """Make the builder of a folder `<data set>/<configuration>/<version>`, with our features.
 
     Raises:
-        DataError: if the folder describes anything else.
+        DataError: if the folder's description differs from the builder's, or names other files.
     """
     from grumo_jax.data.prepared.builders import MAKERS
 
     dataset = next(known for known, name in BUILDERS.items() if name == folder.parts[-3])
     for file in folder.iterdir():
-        # TFDS reads some of them for itself.
+        # TFDS reads some of these files itself, so all are checked before.
         _read_json(file) if file.suffix == ".json" else _check_there(file)
     builder = MAKERS[dataset](
         config=folder.parts[-2], data_dir=folder.parents[2], file_format="array_record"
@@ -47,7 +47,7 @@ def open_builder(folder: Path) -> Any:
 
 
 def _class_names(node: Any) -> Iterator[str]:
-    """Everything a description names as a Python class, in the old way and the new one."""
+    """All Python class names in a description, in TFDS's old format and its new one."""
     if isinstance(node, list):
         for child in node:
             yield from _class_names(child)
@@ -68,10 +68,10 @@ def _check_places(folder: Path, files: list[Any]) -> None:
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
-    """Read {TFDS split: what was noted of it when it was prepared}.
+    """Read what `prepare` recorded: {TFDS split: its name, ids, crop, …}.
 
     Raises:
-        DataError: if there is nothing of that kind.
+        DataError: if the record is missing or was not written by `grumo prepare`.
     """
     described = _read_json(folder / FACTS)
     facts = described.get("splits") if isinstance(described, dict) else None

@@ -1,4 +1,4 @@
-"""Which splits are prepared together, under which names."""
+"""The names of prepared data: which splits are prepared together."""
 
 import pkgutil
 from collections.abc import Callable
@@ -32,23 +32,26 @@ PARTS = {
 }
 """{data set: {TFDS configuration: {TFDS split: split of the raw source}}}"""
 RENDERED = "grumo_jax.synthetic.source:SyntheticWorld"
-"""The source of what is rendered, by name: the renderer imports this package, not the reverse."""
+"""The synthetic source, imported by name: the renderer imports this package, not the reverse."""
 
 
 class RawSource(Source, Protocol):
-    """A source that can be prepared: it also gives its pictures as they are in their files."""
+    """A source that can be prepared: it also yields samples whose images are still encoded."""
 
     def encoded(self, index: int) -> EncodedSample:
-        """One sample with its pictures still encoded."""
+        """Read one sample, its images still encoded."""
 
 
 def open_raw(
     dataset: str, data_dir: str | Path, split: str, *, split_files: str | Path | None = None
 ) -> RawSource:
-    """Open KITTI's or NYU's original files, or the synthetic world to render from.
+    """Open the original files of KITTI or NYU, or the synthetic world, which is rendered.
+
+    Args:
+        dataset, data_dir, split, split_files: see `grumo_jax.data.open_source`.
 
     Raises:
-        DataError: if there is no such data set or split, or nothing of it.
+        DataError: if data set or split do not exist, or no file of it is found.
     """
     if dataset == "kitti":
         return KittiRaw(data_dir, split, split_files=split_files)
@@ -61,10 +64,10 @@ def open_raw(
 
 
 def locate(dataset: str, split: str) -> tuple[str, str]:
-    """Find the (TFDS configuration, TFDS split) that holds a split.
+    """Find the (TFDS configuration, TFDS split) that contains a split.
 
     Raises:
-        DataError: if there is no such data set or split.
+        DataError: if data set or split do not exist.
 
     >>> locate("kitti", "moving/val"), locate("nyu", "held_out")
     (('moving', 'val'), ('train', 'held_out'))

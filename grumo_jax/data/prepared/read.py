@@ -1,4 +1,4 @@
-"""Prepared data as a source of samples."""
+"""`PreparedSource`: prepared data as a source of samples."""
 
 import zlib
 from collections.abc import Iterator, Mapping
@@ -17,24 +17,24 @@ from grumo_jax.data.sample import IMAGES, Crop, EncodedSample, Sample, fingerpri
 from grumo_jax.errors import DataError
 
 MOST_PIXELS = 16_000_000
-"""A map of the data sets that are prepared has half a million."""
+"""Largest map; those of the prepared data sets have half a million pixels."""
 FOLDER = "prepared"
-"""Where prepared data lie below the original ones, unless told otherwise."""
+"""Default folder of prepared data, below the original data."""
 
 
 class PreparedSource:
-    """One split of prepared data, in the order of the original source.
+    """A source of one split of prepared data; made by `open_prepared`.
 
-    Samples equal those of the original source, value for value. Made by `open_prepared`.
+    Samples equal those of the original source value for value, in the same order.
 
     Attributes:
-        name: as the original source's.
-        ids: of the samples.
-        missing: what the original source lacked, and what was damaged when it was prepared.
-        crop: as the original source's.
-        has_depth: as the original source's.
-        folder: where the files lie.
-        contents: the original source's fingerprint when it was prepared.
+        name: the original source's.
+        ids: the samples' ids, in order.
+        missing: ids that the original source lacked or that were damaged.
+        crop: the original source's.
+        has_depth: the original source's.
+        folder: folder of the files.
+        contents: the original source's fingerprint at the time of preparation.
 
     Example:
         >>> from grumo_jax.data import prepare
@@ -60,7 +60,7 @@ class PreparedSource:
 
     @cached_property
     def fingerprint(self) -> str:
-        """The original source's, unless damaged frames were left out."""
+        """The original source's; another one if damaged frames were left out."""
         if len(self.ids) == self._originals:
             return self.contents
         return fingerprint(self.name, self.ids, [self.contents])
@@ -101,14 +101,14 @@ class PreparedSource:
 
 
 def unpack(stored: Mapping[str, Any], dtype: Any) -> np.ndarray:
-    """Unpack a map (H, W) of a record, to no more bytes than its size says.
+    """Decompress a map (H, W) of a record, to at most the bytes that its shape declares.
 
     Args:
-        stored: its "shape", and its "value" packed by zlib.
-        dtype: of its pixels.
+        stored: {"shape": (height, width), "value": pixels compressed by zlib}.
+        dtype: of the pixels.
 
     Raises:
-        DataError: if it has more pixels than any data set's, or not as many as it says.
+        DataError: if the shape is too large, or the content has another size.
     """
     height, width = map(int, stored["shape"])
     if not (height > 0 and width > 0 and height * width <= MOST_PIXELS):
@@ -121,13 +121,13 @@ def unpack(stored: Mapping[str, Any], dtype: Any) -> np.ndarray:
 
 
 def find_prepared(dataset: str, data_dir: str | Path, split: str) -> Path | None:
-    """Look for a prepared split in `<data_dir>/prepared` and in `data_dir` itself.
+    """Find a prepared split in `<data_dir>/prepared` or in `data_dir` itself.
 
     Returns:
-        The folder of its configuration, or None.
+        The folder of its TFDS configuration and version, or None.
 
     Raises:
-        DataError: if there is no such data set or split.
+        DataError: if data set or split do not exist.
     """
     config, name = locate(dataset, split)
     for folder in (Path(data_dir) / FOLDER, Path(data_dir)):
@@ -140,7 +140,7 @@ def find_prepared(dataset: str, data_dir: str | Path, split: str) -> Path | None
 
 
 def say_prepared_level(dataset: str, data_dir: str | Path) -> str:
-    """Say which folder was meant if this one lies within prepared data, or nothing."""
+    """A clause of an error message if `data_dir` lies within prepared data; else ""."""
     name = BUILDERS[dataset]
     if name not in Path(data_dir).resolve().parts:
         return ""
@@ -150,15 +150,15 @@ def say_prepared_level(dataset: str, data_dir: str | Path) -> str:
 
 
 def open_prepared(dataset: str, data_dir: str | Path, split: str) -> PreparedSource:
-    """Open a split that `grumo prepare` has written.
+    """Open a split that `prepare` has written.
 
     Args:
         dataset: "kitti", "nyu" or "synthetic".
-        data_dir: the folder of the original data, or that of the prepared ones.
-        split: as the raw source calls it, such as "eigen", "moving/train" or "held_out".
+        data_dir: folder of the original data, or of the prepared data.
+        split: its name in the original source, such as "eigen", "moving/train" or "held_out".
 
     Raises:
-        DataError: if it is not there or cannot be read.
+        DataError: if the split is not prepared, or cannot be read.
 
     Example:
         >>> from grumo_jax.data import prepare
@@ -178,7 +178,7 @@ def open_prepared(dataset: str, data_dir: str | Path, split: str) -> PreparedSou
     with _blame(folder, "its files cannot be read"):
         builder = open_builder(folder)
         features = builder.info.features
-        # Pictures stay as they are, and maps packed until their size has been checked.
+        # Images stay encoded, and maps compressed until their size has been checked.
         skip = tfds.decode.SkipDecoding()
         decoders = {part: skip for part in (*IMAGES, "depth") if part in features}
         if "regions" in features:
@@ -194,7 +194,7 @@ def _tfds() -> Any:
 
 @contextmanager
 def _blame(folder: Path, what: str) -> Iterator[None]:
-    """Turn the libraries' errors, of many classes for damaged files, into one sentence."""
+    """Turn errors of the libraries, which raise many classes for damage, into one sentence."""
     try:
         yield
     except DataError:

@@ -1,4 +1,4 @@
-"""Preparing: raw files to a few large ones, all of a data set or nothing."""
+"""`prepare`: pack raw files into a few large ones, atomically."""
 
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -22,13 +22,13 @@ _FRAMES_AT_ONCE = 16
 
 @dataclass(frozen=True)
 class Outcome:
-    """What `prepare` did.
+    """The result of `prepare`.
 
     Attributes:
-        folder: where the files lie.
-        counts: {TFDS split: frames in it}.
-        damaged: ids of frames that were left out, since they cannot be read.
-        reused: nothing was to be done, since the data have not changed.
+        folder: folder of the written files.
+        counts: {TFDS split: number of frames}.
+        damaged: ids of frames that were left out because they cannot be read.
+        reused: True if nothing was written, because the data have not changed.
     """
 
     folder: Path
@@ -49,24 +49,27 @@ def prepare(
     start: Callable[[int], object] = lambda total: None,
     advance: Callable[[], object] = lambda: None,
 ) -> Outcome:
-    """Write one configuration's splits, so that they load fast and can be copied as a whole.
+    """Pack one configuration's splits into a few large files that load fast and copy easily.
 
-    The result appears at the very end: whoever is killed on the way leaves what was there before,
-    and the same call starts again. If the data have not changed since, nothing is done.
+    The result is renamed into place at the end. A killed call leaves the previous result
+    unchanged, and starts over when it is repeated. If the data have not changed, nothing is done.
 
     Args:
         dataset: "kitti", "nyu" or "synthetic".
-        config: one of `PARTS[dataset]`: splits that are prepared together.
-        data_dir: the original data; of "synthetic", which has none, it does not matter.
+        config: key of `PARTS[dataset]`: splits that are prepared together.
+        data_dir: folder of the original data; ignored for "synthetic", which is rendered.
         out: folder for prepared data.
         split_files: folder with train_files.txt and val_files.txt, for `eigen_zhou`.
-        overwrite: write anew even if the data have not changed.
-        report: receives a sentence about each damaged frame, which is left out.
-        start: receives the number of frames before the first one is read.
+        overwrite: write even if the data have not changed.
+        report: called with the error message of each damaged frame, which is left out.
+        start: called with the number of frames before the first one is read.
         advance: called after each frame.
 
+    Returns:
+        Where the files are, and what was written.
+
     Raises:
-        DataError: if nothing of it is there, all frames are damaged, or another process is
+        DataError: if no file of it is found, all frames are damaged, or another process is
             writing to `out`.
 
     Example:
@@ -103,7 +106,7 @@ def prepare(
 
 
 def _write(builder: Any, sources: dict[str, Any]) -> None:
-    """Write split after split, in order, with no more than a few frames in memory."""
+    """Write one split after another, with only a few frames in memory."""
     tfds = need("tensorflow_datasets", "preparing data")
     Path(builder.data_dir).mkdir(parents=True)
     writer = tfds.core.SequentialWriter(
@@ -122,13 +125,13 @@ def _write(builder: Any, sources: dict[str, Any]) -> None:
 
 
 def _facts_if_current(place: Path, current: dict[str, str]) -> dict[str, Any] | None:
-    """What was noted when this was prepared, if it was from these very data."""
+    """The record of an earlier preparation, if it is complete and of the same data."""
     try:
         facts = read_facts(place)
         same = {name: fact["contents"] for name, fact in facts.items()} == current
         return facts if same and _files_are_whole(place, facts) else None
     except DataError:
-        return None  # not there, or damaged: prepare anew
+        return None  # Missing or damaged: prepare again.
 
 
 def _files_are_whole(place: Path, facts: dict[str, Any]) -> bool:
@@ -157,7 +160,7 @@ def _move_into_place(built: Path, place: Path, out: Path) -> None:
 
 
 def _clean_up(out: Path) -> None:
-    """Remove what is unfinished; put back what was moved away and has no successor yet."""
+    """Remove unfinished files; restore a replaced result whose successor was not renamed yet."""
     aside = out / _PARTIAL / _REPLACED
     for replaced in aside.glob("*/*/*"):  # data set, configuration, version
         place = out / replaced.relative_to(aside)
@@ -168,7 +171,7 @@ def _clean_up(out: Path) -> None:
 
 @contextmanager
 def _only_one(out: Path) -> Iterator[None]:
-    """Keep a second process from removing what this one has not finished yet."""
+    """Lock `out`, so that a second process does not remove unfinished files of this one."""
     out.mkdir(parents=True, exist_ok=True)
     with (out / ".lock").open("a") as stream:
         if not lock_file(stream):
