@@ -8,7 +8,6 @@ from flax import linen as nn
 from flax import nnx
 
 import grumo_jax
-from grumo_jax.ablation import ablate_locations, depth_change
 from grumo_jax.errors import GrumoError, LayerError
 
 HIDDEN = "cannot be used: it runs inside a transform"
@@ -137,28 +136,3 @@ def test_train_mode_is_seen_behind_a_bridge(images):
     grumo_jax.PostProcessing(Bridging(True))(variables, images)
     network = grumo_jax.wrap(Bridging(False), kwargs={"use_running_average": True})
     grumo_jax.PostProcessing(network)(variables, images)
-
-
-class Train(nn.Module):
-    @nn.compact
-    def __call__(self, x):
-        return nn.BatchNorm(use_running_average=False, name="norm")(x)
-
-
-@jax.jit
-def apply_train(variables, x):
-    return Train().apply(variables, x, mutable=["batch_stats"])[0]
-
-
-class AppliesTrain(nn.Module):
-    @nn.compact
-    def __call__(self, x):
-        inner = self.variable("inner", "of it", Train().init, jax.random.key(2), x)
-        return nn.softplus(nn.Conv(1, (3, 3), name="head")(apply_train(inner.value, x)))
-
-
-def test_ablations_see_train_mode_however_often_it_was_traced(images):
-    variables = AppliesTrain().init(jax.random.key(0), images)
-    for _ in range(2):
-        with pytest.raises(GrumoError, match="in train mode: 'norm'"):
-            ablate_locations(AppliesTrain(), variables, images, "head", depth_change)

@@ -295,7 +295,7 @@ class AppliesNormed(nn.Module):
     @nn.compact
     def __call__(self, x):
         inner = self.variable("inner", "of it", BatchNormed().init, jax.random.key(2), x)
-        return apply_normed(inner.value, x)
+        return nn.softplus(nn.Conv(1, (3, 3), name="head")(apply_normed(inner.value, x)))
 
 
 def test_train_mode_is_seen_however_often_it_was_traced(images):
@@ -303,3 +303,5 @@ def test_train_mode_is_seen_however_often_it_was_traced(images):
     for _ in range(2):
         with pytest.raises(GrumoError, match="in train mode: 'norm' normalises by the batch"):
             grumo_jax.PostProcessing(AppliesNormed())(variables, images)
+        with pytest.raises(GrumoError, match="in train mode: 'norm' normalises by the batch"):
+            ablate_locations(AppliesNormed(), variables, images, "head", depth_change)

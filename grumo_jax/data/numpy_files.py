@@ -2,7 +2,8 @@
 
 import math
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -28,31 +29,35 @@ def read_npy(stream: IO[bytes], path: Path, most: int) -> np.ndarray:
     Raises:
         DataError: if it is damaged, no map of numbers, or declares more pixels.
     """
-    try:
+    with _noticing_damage(path):
         return _read_map(stream, path, most)
-    except DataError:
-        raise
-    except Exception as error:
-        # Headers are parsed as Python literals: damage raises errors of many classes.
-        raise DataError(f"{path}: damaged or no numpy file; copy it again") from error
 
 
 def read_npz(stream: IO[bytes], path: Path, most: int) -> np.ndarray:
     """Read the map called `depth`, or the only one, from an open .npz file; see `read_npy`."""
+    with _noticing_damage(path), zipfile.ZipFile(stream) as archive:
+        members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+        if "depth" not in members and len(members) != 1:
+            names = ", ".join(list(members)[:8]) or "nothing"
+            raise DataError(f"{path}: holds {names}; expected an array called depth")
+        info = members["depth" if "depth" in members else next(iter(members))]
+        if info.file_size > _MOST_ITEM_BYTES * most + _MOST_HEADER:
+            raise DataError(
+                f"{path}: unpacks to {info.file_size / 2**20:,.0f} MB, more than a depth map "
+                f"of {most:,} pixels has"
+            )
+        with archive.open(info) as member:
+            return _read_map(member, path, most)
+
+
+@contextmanager
+def _noticing_damage(path: Path) -> Iterator[None]:
+    """Turn what damage raises into one sentence.
+
+    Headers are parsed as Python literals, so damage raises errors of many classes.
+    """
     try:
-        with zipfile.ZipFile(stream) as archive:
-            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-            if "depth" not in members and len(members) != 1:
-                names = ", ".join(list(members)[:8]) or "nothing"
-                raise DataError(f"{path}: holds {names}; expected an array called depth")
-            info = members["depth" if "depth" in members else next(iter(members))]
-            if info.file_size > _MOST_ITEM_BYTES * most + _MOST_HEADER:
-                raise DataError(
-                    f"{path}: unpacks to {info.file_size / 2**20:,.0f} MB, more than a depth map "
-                    f"of {most:,} pixels has"
-                )
-            with archive.open(info) as member:
-                return _read_map(member, path, most)
+        yield
     except DataError:
         raise
     except Exception as error:
