@@ -49,12 +49,12 @@ from grumo_jax.networks import DepthOutput as DepthOutput
 from grumo_jax.networks import Monodepth2 as Monodepth2
 from grumo_jax.networks.checkpoint import load_checkpoint as load_checkpoint
 from grumo_jax.networks.checkpoint import save_checkpoint as save_checkpoint
-from grumo_jax.networks.checkpoint import shipped_checkpoint as shipped_checkpoint
 from grumo_jax.networks.layouts import FeatureMap as FeatureMap
 from grumo_jax.networks.layouts import Tokens as Tokens
 from grumo_jax.networks.network import DepthNetwork as DepthNetwork
 from grumo_jax.networks.network import wrap as wrap
 from grumo_jax.networks.porting import port_monodepth2 as port_monodepth2
+from grumo_jax.networks.shipped import shipped_checkpoint as shipped_checkpoint
 from grumo_jax.predictor import Prediction as Prediction
 from grumo_jax.predictor import Predictor as Predictor
 from grumo_jax.references import FeatureDropout as FeatureDropout

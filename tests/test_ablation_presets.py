@@ -21,7 +21,7 @@ LOSSES = {
     "squared, depth": {},
     "squared, log depth": {"space": "log_depth"},
     "squared, disparity": {"space": "disparity"},
-    "variance": {"loss": "variance", "reference": PAPER_REFERENCES},
+    "variance": {"loss": "variance", "references": PAPER_REFERENCES},
 }
 SETS = {"4, 6, 8": (4, 6, 8), "5 to 7": (5, 6, 7), "3 to 9": range(3, 10), "all": range(11)}
 
@@ -40,7 +40,7 @@ def papers_settings(table, model, variables):
             ("flip", here, by): {"reduction": by} for by in ("max", "sum", "mean", "norm")
         },
         "references": {
-            (name, here, "max"): {"reference": reference}
+            (name, here, "max"): {"references": reference}
             for name, reference in {**NAMED_REFERENCES, "first four": PAPER_REFERENCES}.items()
         },
         "losses": {

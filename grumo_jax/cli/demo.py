@@ -15,7 +15,7 @@ from grumo_jax.cli.output import Format, write_prediction
 from grumo_jax.cli.predict import make_predictor
 from grumo_jax.errors import CheckpointError
 from grumo_jax.images import find_images, read_image
-from grumo_jax.networks.checkpoint import shipped_checkpoint
+from grumo_jax.networks.shipped import shipped_checkpoint
 from grumo_jax.plots import plot_gallery
 from grumo_jax.predictor import Predictor
 

@@ -120,7 +120,8 @@ def load_checkpoint(
             way, or the checkpoint of something else.
 
     Example:
-        >>> model, variables = load_checkpoint(shipped_checkpoint("synthetic"))
+        >>> import grumo_jax
+        >>> model, variables = load_checkpoint(grumo_jax.shipped_checkpoint("synthetic"))
         >>> model.input_size, sorted(variables)
         ((128, 320), ['batch_stats', 'params'])
     """
@@ -151,37 +152,6 @@ def checkpoint_hash(path: str | Path) -> str:
         CheckpointError: if there is no checkpoint, or its card is damaged.
     """
     return read_card(Path(path).resolve()).sha256
-
-
-def shipped_checkpoint(name: str) -> Path:
-    """Where a checkpoint that comes with the library lies.
-
-    An installed package carries "synthetic" alone. A clone of the repository has all of them, in
-    `checkpoints/`.
-
-    Args:
-        name: of its folder, such as "synthetic".
-
-    Raises:
-        CheckpointError: if there is none of that name; the sentence says where the others are.
-
-    Example:
-        >>> shipped_checkpoint("synthetic").name
-        'synthetic'
-    """
-    package = Path(__file__).parents[1]
-    clone = package.parent / "checkpoints"
-    folders = [package / "checkpoints", clone]
-    found = [folder / name for folder in folders if (folder / name / CARD).is_file()]
-    if not found:
-        known = sorted(card.parent.name for folder in folders for card in folder.glob(f"*/{CARD}"))
-        sentence = f"no checkpoint {name!r} comes along; there are: {', '.join(known)}"
-        if not clone.is_dir():
-            sentence += (
-                "; the others lie in checkpoints/ of the repository: clone it and give their path"
-            )
-        raise CheckpointError(sentence)
-    return found[0]
 
 
 def _write_card(path: Path, model: Monodepth2, variables: Any) -> None:
