@@ -69,7 +69,7 @@ def consistency_loss(
     space: Space = "depth",
     uncertainty_weight: float | jax.Array = 0.0,
 ) -> Float[Array, "batch losses"]:
-    """Compute the losses of each image that are back-propagated.
+    """Compute the consistency losses of each image.
 
     L = mean((d − d_ref)²) + w · mean(σ²), σ = exp(s), means over pixels. Pixels where d, d_ref or
     s is not finite contribute 0 to their term and have no gradient. In "log_depth" and "disparity"

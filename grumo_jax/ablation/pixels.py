@@ -99,7 +99,7 @@ def pixel_gradients(
 
 
 def _check_estimator(estimator: GradientUncertainty) -> None:
-    """Raise a `GrumoError` unless the loss is a mean over pixels."""
+    """Raise a `GrumoError` unless this is Grad with a loss that is a mean over pixels."""
     if not isinstance(estimator, GradientUncertainty):
         raise GrumoError(
             f"pixel_gradients takes Grad apart, a GradientUncertainty; this is a "

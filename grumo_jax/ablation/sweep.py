@@ -162,7 +162,7 @@ def _for_each_signal(
         if any(weights):
             (sigma,) = places[_SIGMA]
             for name, gradient in gradients.items():
-                # Not multiplied by a weight of 0: infinity would give NaN.
+                # Masked where the weight is 0, since 0 times infinity is NaN.
                 term = jnp.where(weight == 0, 0, gradient[sigma])
                 chosen[name] += weight.astype(gradient.dtype) * term[None]
         return score(chosen)

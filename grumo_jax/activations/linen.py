@@ -76,7 +76,7 @@ def run(
         capture: paths whose outputs, after `visit`, are returned; None for all.
 
     Returns:
-        The module's output, and {path: outputs of its calls in order}, each with `only_arrays`.
+        The module's output, and {path: outputs of its calls in order}, through `only_arrays`.
     """
     calls: Counter[str] = Counter()
     here = inspect.currentframe()

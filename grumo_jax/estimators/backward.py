@@ -130,7 +130,7 @@ def _scale(
     """
     size = jnp.zeros_like(depth[:, 0, 0])
     for cotangent, value in zip(cotangents, values, strict=True):
-        # Depth does not depend on outputs without gradient or batch axis.
+        # Skip outputs without gradient or batch axis: depth does not depend on them.
         if cotangent.dtype != jax.dtypes.float0 and value.shape[:1] == size.shape:
             unit = jnp.sqrt(jnp.maximum(jnp.abs(value), NEAR_ZERO))
             size = jnp.maximum(size, _largest(cotangent * unit).astype(size.dtype))

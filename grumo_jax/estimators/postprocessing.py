@@ -22,7 +22,7 @@ class PostProcessing(Estimator):
     Attributes:
         model: see `Estimator`.
         difference: quantity of the uncertainty: "predicted" (the network's), or "depth", a
-            baseline that favours distant pixels. The average is always of the network's.
+            baseline that favours distant pixels. The average is always of the network's quantity.
 
     Example:
         >>> import jax.numpy as jnp

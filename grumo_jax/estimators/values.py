@@ -72,7 +72,7 @@ def summarize(images: Any, depth: jax.Array) -> Values:
 
 
 def check_values(values: Values) -> None:
-    """Refuse unusual images and warn of unusual depth, unless values are traced.
+    """Refuse images out of range and warn of invalid depth, unless values are traced.
 
     Raises:
         GrumoError: for images far outside [0, 1], or not finite.
