@@ -1,7 +1,7 @@
-"""Estimators as files that run without the model's code.
+"""Export estimators to files that run without the model's code.
 
-A file holds the estimator's program for one shape of images, its network's variables within, as
-`jax.export` writes it. `load_exported` reads it, and so does JAX alone:
+A file is a `jax.export` artifact: the estimator's program for one shape of images, with the
+network's variables as constants. Read it with `load_exported`, or with JAX alone:
 
     program = jax.export.deserialize(Path("grad.jaxexport").read_bytes())
     maps = jax.jit(program.call)(images, jnp.uint32(0))  # {"depth", "uncertainty", "raw"}
@@ -34,10 +34,10 @@ PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
 @dataclass(frozen=True)
 class Exported:
-    """An estimator that was read from a file.
+    """An estimator loaded from a file.
 
     Attributes:
-        program: what `jax.export` read.
+        program: the deserialised `jax.export.Exported`.
 
     Example:
         >>> exported = load_exported("row.jaxexport")
@@ -49,27 +49,27 @@ class Exported:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(B, H, W, C) of the images it takes, float32 in [0, 1]."""
+        """Shape (B, H, W, C) of its input images."""
         return tuple(self.program.in_avals[0].shape)
 
     @property
     def platforms(self) -> tuple[str, ...]:
-        """Where it runs: "cpu", "cuda", "rocm", "tpu"."""
+        """Platforms that it was lowered for: "cpu", "cuda", "rocm", "tpu"."""
         return tuple(self.program.platforms)
 
     def __call__(self, images: jax.Array, seed: int | jax.Array = 0) -> Estimate:
         """Estimate depth and uncertainty, as the estimator does with `jax.random.key(seed)`.
 
-        Compiled at the first call; may itself be put under `jax.jit`, but under neither `jax.grad`
-        nor `jax.vmap`: a file holds one program, for one shape and without derivatives.
+        Compiled at the first call. It can be used under `jax.jit`, but not under `jax.grad` or
+        `jax.vmap`: a file holds one program, for one shape and without derivatives.
 
         Args:
-            images: (B, H, W, C) float32 in [0, 1], of the shape it was written for.
-            seed: from 0 to 2**32 - 1, of what the estimator draws.
+            images: float32 in [0, 1], of this `shape`.
+            seed: integer from 0 to 2**32 - 1.
 
         Raises:
-            GrumoError: for images of another shape or dtype, another seed, or on a platform it was
-                not written for.
+            GrumoError: for images of another shape or dtype, a seed that is no such integer, or a
+                platform that is not among `platforms`.
         """
         check_images(images)
         if (dtype := jnp.result_type(images)) != jnp.float32:
@@ -82,7 +82,7 @@ class Exported:
                 f"it was exported for {', '.join(self.platforms)} and runs on a {here} here; name "
                 "this platform when exporting"
             )
-        # The values of arrays are not looked at, since they may be traced.
+        # An array's value is not checked, since it may be traced.
         is_number = jnp.ndim(seed) == 0 and jnp.issubdtype(jnp.result_type(seed), jnp.integer)
         if not is_number or (not isinstance(seed, jax.Array) and not 0 <= seed < 2**32):
             raise GrumoError(
@@ -100,18 +100,18 @@ def export_estimator(
     *,
     platforms: str | Sequence[str] = PLATFORMS,
 ) -> Path:
-    """Write an estimator and its network's variables into a file, whole or not at all.
+    """Export an estimator with its network's variables to a file, atomically.
 
     Args:
         path: the file.
-        estimator: one that does not need the ground truth.
-        variables: of its network; they become part of the file.
-        shape: of the images it will take: (B, H, W), or (B, H, W, C) for other than 3 channels.
-        platforms: where it is to run, one or several.
+        estimator: one that does not need ground truth.
+        variables: the network's variables; they become constants of the program.
+        shape: shape of the images: (B, H, W), or (B, H, W, C) if C is not 3.
+        platforms: one or several platforms to lower for.
 
     Raises:
-        GrumoError: for a shape of another form, an unknown platform or none, or an estimator that
-            cannot be called with such images.
+        GrumoError: for an invalid shape, an unknown platform or none, or an estimator that cannot
+            be called with such images.
 
     Example:
         >>> import tempfile
@@ -149,17 +149,17 @@ def export_estimator(
     seed = jax.ShapeDtypeStruct((), jnp.uint32)
     exported = export.export(jax.jit(program), platforms=platforms)(images, seed)
     content, path = bytes(exported.serialize()), Path(path)
-    # JAX's reader does not look at what follows the program.
+    # `jax.export.deserialize` ignores bytes after the program.
     seal = _SEAL(content).digest()
     write_atomically(path, lambda stream: stream.write(content + seal))
     return path
 
 
 def load_exported(path: str | Path) -> Exported:
-    """Read an estimator that `export_estimator` wrote.
+    """Load an estimator that `export_estimator` wrote.
 
     Raises:
-        CheckpointError: if there is no such file, or it holds something else or only a part.
+        CheckpointError: if the file is missing, truncated, damaged or something else.
 
     Example:
         >>> import jax.numpy as jnp
@@ -181,16 +181,18 @@ def load_exported(path: str | Path) -> Exported:
         if form != {"depth": maps, "uncertainty": maps, "raw": maps}:
             raise ValueError(f"the program gives {form}")
     except Exception as error:
-        # What a reader of damaged bytes raises is not documented and of many kinds.
+        # For damaged bytes the reader raises undocumented errors of many classes.
         raise CheckpointError(_NOT_EXPORTED.format(path)) from error
     return Exported(program)
 
 
 def _read_sealed(path: Path) -> bytearray:
-    """The program of a file, once its seal, at the end, was found right: it may be any large file.
+    """Read the program after the digest at the file's end is verified.
+
+    The digest is computed in chunks, since the file may be any large file.
 
     Raises:
-        CheckpointError: if the seal is another.
+        CheckpointError: if the digest does not match.
     """
     with open_regular(path) as stream:
         left = max(stream.seek(0, os.SEEK_END) - _SEAL().digest_size, 0)

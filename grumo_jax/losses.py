@@ -41,7 +41,7 @@ def no_difference(
     prediction: Float[Array, "batch height width"],
     references: Float[Array, "batch references height width"],
 ) -> Float[Array, "batch 1 height width"]:
-    """Zero: the uncertainty term stands alone. (B, H, W), (B, R, H, W) → (B, 1, H, W)."""
+    """Zero, for the uncertainty term alone: (B, H, W), (B, R, H, W) → (B, 1, H, W)."""
     return jnp.zeros_like(prediction)[:, None]
 
 
@@ -50,11 +50,11 @@ LOSSES: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
     "variance": variance,
     "uncertainty": no_difference,
 }
-"""Each pixel's own losses; what is back-propagated is their mean."""
+"""{name: loss per pixel}; the mean over pixels is back-propagated."""
 
 
 def to_space(depth: Float[Array, "*shape"], space: Space) -> Float[Array, "*shape"]:
-    """Depth, positive for another space, to where predictions are compared; any shape."""
+    """Map depth of any shape to a space; it must be positive unless the space is "depth"."""
     if space == "depth":
         return depth
     return jnp.log(depth) if space == "log_depth" else 1 / depth
@@ -69,25 +69,25 @@ def consistency_loss(
     space: Space = "depth",
     uncertainty_weight: float | jax.Array = 0.0,
 ) -> Float[Array, "batch losses"]:
-    """Each image's auxiliary losses.
+    """Compute the consistency losses of each image.
 
     L = mean((d − d_ref)²) + w · mean(σ²), σ = exp(s), means over pixels. Pixels where d, d_ref or
-    s is not finite add nothing to it and have no gradient; neither have those where d or d_ref is
-    not positive, in the spaces "log_depth" and "disparity" (in "depth" a 0 counts, as in the
-    papers' rotation). So the loss in log depth does not depend on the unit of depth.
+    s is not finite contribute 0 to their term and have no gradient. In "log_depth" and "disparity"
+    the same holds where d or d_ref is not positive. (In "depth" a 0 counts, as in the papers'
+    rotation.) So the loss in log depth does not depend on the unit of depth.
 
     Args:
-        depth: predictions d (B, H, W); half precision is widened to float32.
+        depth: predictions d (B, H, W); half precision is cast to float32.
         log_sigma: s (B, H, W), or None.
-        references: reference depths d_ref (B, R, H, W), constants.
-        loss: "squared" (a loss for each reference), "variance" (one loss, over prediction and
+        references: reference depths d_ref (B, R, H, W), not differentiated.
+        loss: "squared" (one loss per reference), "variance" (one loss, over prediction and
             references), "uncertainty" (the second term alone), or a function of prediction and
             references in the chosen space.
         space: "depth" (the papers'), "log_depth" or "disparity".
         uncertainty_weight: w.
 
     Returns:
-        (B, L) losses, float32 or wider; each image's depend on that image alone.
+        (B, L) losses, float32 or wider; each image's losses depend on that image alone.
 
     Example:
         >>> import jax.numpy as jnp
@@ -116,7 +116,7 @@ def pixel_losses(
     space: Space = "depth",
     uncertainty_weight: float | jax.Array = 0.0,
 ) -> Float[Array, "batch losses height width"]:
-    """Each pixel's own losses (B, L, H, W), of which `consistency_loss` is the mean.
+    """Losses per pixel (B, L, H, W); `consistency_loss` is their mean.
 
     Args:
         depth, log_sigma, references, loss, space, uncertainty_weight: see `consistency_loss`.
@@ -135,10 +135,10 @@ def pixel_losses(
 
 
 def _compared(depth: jax.Array, references: jax.Array, space: Space) -> tuple[jax.Array, jax.Array]:
-    """Prediction and references in the space; no difference where one of them is missing."""
+    """Prediction and references in the space; equal where either has no valid depth."""
     depth, references = widen(depth), widen(references)
     predicted, known = _usable(depth, space), _usable(references, space)
-    # Where nothing is predicted 1 stands for it, whose logarithm and inverse are numbers.
+    # 1 replaces invalid depths: its logarithm and inverse are finite, so no gradient is NaN.
     prediction = to_space(jnp.where(predicted, depth, 1), space)
     target = to_space(jnp.where(known, references, 1), space)
     same = jax.lax.stop_gradient(prediction)[:, None]
@@ -146,13 +146,13 @@ def _compared(depth: jax.Array, references: jax.Array, space: Space) -> tuple[ja
 
 
 def _usable(depth: jax.Array, space: Space) -> jax.Array:
-    """Where there is a depth that can be compared in the space."""
+    """Mask of the depths that are valid in the space."""
     finite = jnp.isfinite(depth)
     return finite if space == "depth" else finite & (depth > 0)
 
 
 def may_count(weight: float | jax.Array) -> bool:
-    """Whether a weight may be other than 0; a traced one may."""
+    """Whether a weight may differ from 0; True for a traced weight."""
     return isinstance(weight, jax.core.Tracer) or bool(weight)
 
 
@@ -170,7 +170,7 @@ def _sigma_squared(log_sigma: jax.Array | None, weight: float | jax.Array) -> ja
 def check_loss(loss: LossName | Loss, space: str, uncertainty_weight: float | jax.Array) -> None:
     """Raise a `GrumoError` for an unknown loss or space, a wrong weight, or an empty loss.
 
-    Of a traced weight nothing is known.
+    A traced weight is not checked.
     """
     if isinstance(loss, str):
         check_choice("loss", loss, LOSSES)

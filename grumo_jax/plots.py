@@ -1,7 +1,7 @@
-"""Pictures in the field's conventions. Nothing global is touched and no window opens.
+"""Plots in the field's conventions. They change no global state and open no window.
 
-Disparity is drawn in `magma` up to its 95th percentile, metric depth in `magma_r`,
-uncertainty and error in `hot`. Every function takes the axes to draw on, or makes a figure.
+Disparity is drawn in `magma` up to its 95th percentile, metric depth in `magma_r`, uncertainty
+and error in `hot`. Functions draw on the given axes, or on a new figure.
 """
 
 from collections.abc import Sequence
@@ -18,12 +18,12 @@ from grumo_jax.networks.network import Quantity
 
 Drawn = tuple[Figure | SubFigure, Axes]
 MOST_DRAWN = 2000
-"""Pixels of a picture's longer side that are drawn at most; no panel has as many."""
+"""Largest number of pixels drawn along a picture's longer side; panels have fewer."""
 _FLATTEST, _TALLEST = 0.1, 3.0
 
 
 def cell_shape(height: int, width: int) -> float:
-    """Height of a picture's cell over its width: that of the picture, within bounds.
+    """Aspect ratio (height over width) of a picture's cell: the picture's, within bounds.
 
     >>> cell_shape(375, 1242) == 375 / 1242, cell_shape(5000, 1), cell_shape(1, 5000)
     (True, 3.0, 0.1)
@@ -32,7 +32,7 @@ def cell_shape(height: int, width: int) -> float:
 
 
 def thin_out(picture: np.ndarray) -> np.ndarray:
-    """Every second, third … pixel (H, W, …) of a large picture, so that it is drawn in bounds.
+    """Take every second, third, … pixel of a picture (H, W, …) larger than `MOST_DRAWN`.
 
     >>> thin_out(np.zeros((20_000, 1080, 3))).shape
     (2000, 108, 3)
@@ -42,7 +42,7 @@ def thin_out(picture: np.ndarray) -> np.ndarray:
 
 
 def as_written(figure: Figure | SubFigure) -> None:
-    """Let all text of a figure mean itself: names come from files, and $ begins no formula."""
+    """Draw all text of a figure literally: names come from files, and $ starts no formula."""
     for text in figure.findobj(Text):
         text.set_parse_math(False)
         text.set_text("\n".join(map(printable, text.get_text().split("\n"))))
@@ -65,10 +65,10 @@ def plot_depth(
 
     Args:
         depth: positive depths.
-        predicts: "disparity" draws 1 / depth, the way disparity networks are shown.
+        predicts: "disparity" draws 1 / depth, as is usual for disparity networks.
         title: "depth" or "disparity" by default.
-        axes: where to draw.
-        bar: draw a colour bar, too.
+        axes: axes to draw on; a new figure's by default.
+        bar: whether to draw a colour bar.
     """
     if predicts == "disparity":
         disparity = 1 / np.maximum(depth, 1e-6)
@@ -85,7 +85,7 @@ def plot_uncertainty(
     axes: Axes | None = None,
     bar: bool = False,
 ) -> Drawn:
-    """Draw uncertainty (H, W) in `hot`; the highest 2 % share a colour, and NaN has none."""
+    """Draw uncertainty (H, W) in `hot`; the highest 2 % share a colour, and NaN is transparent."""
     low, high = _limits(uncertainty, 0, 98)
     return _draw(uncertainty, axes, title, bar, cmap="hot", vmin=low, vmax=high)
 
@@ -104,7 +104,7 @@ def plot_overlay(
 def overlay(image: np.ndarray, uncertainty: np.ndarray) -> np.ndarray:
     """Blend uncertainty (H, W) over a photo (H, W, 3): float RGB (H, W, 3) in [0, 1].
 
-    NaN is drawn as the highest.
+    NaN is drawn like the highest uncertainty.
     """
     photo = image / 255 if image.dtype == np.uint8 else image
     low, high = _limits(uncertainty, 0, 98)
@@ -116,7 +116,7 @@ def overlay(image: np.ndarray, uncertainty: np.ndarray) -> np.ndarray:
 
 
 def _limits(values: np.ndarray, low: float, high: float) -> tuple[float, float]:
-    """Two percentiles of what is finite; 0 and 1 where nothing is."""
+    """Two percentiles of the finite values; 0 and 1 if there are none."""
     finite = values[np.isfinite(values)]
     if not finite.size:
         return 0.0, 1.0
@@ -137,10 +137,10 @@ def plot_panel(
         image: photo (H, W, 3).
         depth, uncertainty: (H, W).
         predicts: see `plot_depth`.
-        title: a line above.
+        title: the figure's title.
 
     Returns:
-        The figure: a row of four, or two by two for wide photos.
+        The figure: a row of four plots, or two by two for wide photos.
     """
     height, width = depth.shape
     rows, columns, inches = (2, 2, 6.4) if width > 2 * height else (1, 4, 3.6)
@@ -160,10 +160,10 @@ def plot_panel(
 def plot_gallery(
     photos: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], *, predicts: Quantity = "depth"
 ) -> Figure:
-    """Draw image | depth | uncertainty | overlay of several photos, one a row.
+    """Draw image | depth | uncertainty | overlay of several photos, one per row.
 
     Args:
-        photos: (image (H, W, 3), depth (H, W), uncertainty (H, W)) of each.
+        photos: for each (image (H, W, 3), depth (H, W), uncertainty (H, W)).
         predicts: see `plot_depth`.
     """
     heights = [3.6 * cell_shape(*depth.shape) for _, depth, _ in photos]
@@ -198,7 +198,7 @@ def _draw(
         axes = Figure(layout="constrained").subplots()
     drawn = axes.imshow(values, interpolation="nearest", **style)
     if bar:
-        # The maps' highest values share the last colour.
+        # Values beyond the limits share the last colour.
         axes.figure.colorbar(drawn, cax=axes.inset_axes((1.01, 0, 0.02, 1)), extend="max")
     axes.set_title(printable(title), parse_math=False)
     axes.set_axis_off()

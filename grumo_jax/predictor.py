@@ -1,4 +1,4 @@
-"""From photos of any size to depth and uncertainty at their own size."""
+"""Photos of any size to depth and uncertainty maps of the same size."""
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,12 +17,12 @@ from grumo_jax.networks.network import DepthNetwork, Variables
 from grumo_jax.scores import resize
 
 LARGEST = 1024
-"""Photos are shrunk to this many pixels along the longer side where no size is known."""
+"""Longer side in pixels that photos are shrunk to if the network has no input size."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Numpy maps of one photo, at the photo's size.
+    """NumPy maps of one photo, at the photo's size.
 
     Attributes:
         depth: (H, W) float32, in the network's units.
@@ -47,19 +47,18 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Predictor:
-    """An estimator with its variables, for photos.
+    """An estimator with its variables, for photos of any size.
 
-    Photos are resized to the network's input size (Lanczos), go through the estimator in
-    batches, and the maps are resized back (bilinearly; depth as disparity where the network
-    predicts disparity).
+    Photos are resized to the network's input size (Lanczos) and estimated in batches. Maps are
+    resized back bilinearly; depth is resized as disparity if the network predicts disparity.
 
     Attributes:
         estimator: any `Estimator`.
-        variables: what the estimator is called with.
-        size: (height, width) to which photos are resized; the model's `input_size` by default,
-            and without one multiples of 32 next to each photo's own size, of at most 1024 (each
-            new size is compiled anew).
-        batch_size: photos that go through the network together.
+        variables: the estimator's variables.
+        size: (height, width) that photos are resized to; the model's `input_size` by default. If
+            it has none, the multiples of 32 nearest to each photo's size, at most 1024 (the
+            estimator is compiled for each new size).
+        batch_size: number of photos in a batch.
 
     Example:
         >>> import jax, jax.numpy as jnp, numpy as np
@@ -90,17 +89,17 @@ class Predictor:
 
         Args:
             photo: uint8 (H, W, 3).
-            key: PRNG key, where the estimator needs one.
+            key: PRNG key, if the estimator needs one.
 
         Raises:
-            ImageError: if the photo has another form.
+            ImageError: if the photo has another shape or dtype.
         """
         return next(self.predict([photo], key))
 
     def predict(
         self, photos: Iterable[np.ndarray], key: jax.Array | None = None
     ) -> Iterator[Prediction]:
-        """Predict for photos of any sizes, in order; each result is independent of the others."""
+        """Predict for photos of any sizes, in order; each result depends on its photo alone."""
         for size, group in itertools.groupby(photos, self._network_size):
             full = 0
             while chunk := list(itertools.islice(group, self.batch_size)):
@@ -114,7 +113,7 @@ class Predictor:
         self, photos: Sequence[np.ndarray], size: tuple[int, int], key: jax.Array | None, full: int
     ) -> list[Prediction]:
         images = np.stack([resize_photo(photo, size) for photo in photos])
-        # A short last batch is filled up: another batch size would be compiled anew.
+        # Pad a short last batch: another batch size would compile again.
         images = np.concatenate([images, np.repeat(images[-1:], full - len(photos), axis=0)])
         estimate = self.estimator(self.variables, jnp.asarray(images), key)
         network = self.estimator.network
@@ -124,14 +123,14 @@ class Predictor:
 
 
 def say_not_finite(name: str, estimators: Iterable[str]) -> str:
-    """What is said of an image for which estimators give no numbers."""
+    """The warning for an image whose estimates are not finite."""
     return f"{name}: depth or uncertainty of {', '.join(estimators)} is not finite"
 
 
 def to_photo_size(
     network: DepthNetwork, estimate: Estimate, index: int, size: tuple[int, ...]
 ) -> Prediction:
-    """Resize one image's maps bilinearly, depth as what the network predicts."""
+    """Resize one image's maps bilinearly, depth as the network's quantity."""
     height, width = size
     quantity = resize(network.to_quantity(estimate.depth[index]), (height, width))
     maps = (

@@ -1,8 +1,8 @@
-"""Reference depths: what the prediction is compared with, made from simple augmentations.
+"""References: the depths that a prediction is compared with, made by simple augmentations.
 
-A reference is an augmentation of the image with the inverse that brings the prediction back
-(d_ref = T⁻¹(f(T(x)))), an augmentation of features, or the ground truth. One of your own is a
-frozen dataclass of two methods:
+A reference is an augmentation T of the image with the inverse that maps the prediction back
+(d_ref = T⁻¹(f(T(x)))), an augmentation of features, or the ground truth. Write your own as a
+frozen dataclass with up to two methods:
 
     >>> import dataclasses
     >>> import jax.numpy as jnp
@@ -27,7 +27,7 @@ frozen dataclass of two methods:
     >>> Shift(pixels=1).invert(jnp.array([[[0.0, 1.0, 2.0]]]))
     Array([[[1., 2., 0.]]], dtype=float32)
 
-Where the inverse has nothing to put, it puts 0.
+Pixels that the inverse leaves out are 0.
 
 Reference: Hornauer & Belagiannis, "Gradient-based Uncertainty for Monocular Depth Estimation",
 ECCV 2022, section 3.2; the feature augmentations: TPAMI 2025.
@@ -52,10 +52,10 @@ class Reference:
     """Base of all references.
 
     Attributes:
-        draws: whether one needs a random key.
-        stream: a number of the class's own, which decides what it draws from a given key; see
-            `reference_key`. Those built in have 1 to 99, and keep them whatever they are called;
-            give your own classes other ones if their draws are to outlive a change of their name.
+        draws: whether the class draws random numbers and needs a key.
+        stream: a number folded into the key, see `reference_key`; 1 to 99 are reserved for the
+            library's classes. None uses the class's name, so set it if draws must not change
+            when you rename your class.
 
     Example:
         >>> Flip.draws, Noise.draws
@@ -82,21 +82,21 @@ class ImageReference(Reference):
     """
 
     def augment(self, images: jax.Array, key: jax.Array | None) -> jax.Array:
-        """Augment images (B, H, W, C); of an input of several, each is augmented by itself."""
+        """Augment images (B, H, W, C); called once for each array of images in the input."""
         return images
 
     def invert(self, maps: jax.Array) -> jax.Array:
-        """Bring maps (B, H, W) predicted from augmented images back to the images' frame."""
+        """Map predictions (B, H, W) from augmented images back to the original images' frame."""
         return maps
 
 
 @dataclass(frozen=True)
 class FeatureReference(Reference):
-    """A reference made from the image itself with some of its features augmented.
+    """A reference made from the plain image, with activations augmented.
 
     Attributes:
-        layers: names or numbers of layers whose outputs are augmented; by default the encoder's
-            outputs, so that only the decoder has to run again.
+        layers: names or numbers of the layers to augment; by default the encoder's outputs, so
+            that only the decoder runs again.
 
     Example:
         >>> from dataclasses import dataclass
@@ -167,7 +167,7 @@ class Gray(ImageReference):
 
 @dataclass(frozen=True)
 class Noise(ImageReference):
-    """Additive Gaussian noise; all images of a batch get the same draw.
+    """Additive Gaussian noise, broadcast over the batch axis.
 
     Attributes:
         std: standard deviation, on images in [0, 1].
@@ -187,7 +187,7 @@ class Noise(ImageReference):
         check_strength("std", self.std)
 
     def augment(self, images: jax.Array, key: jax.Array | None) -> jax.Array:
-        """Add noise to (B, H, W, C); not clipped, as in the papers' programs."""
+        """Add noise to (B, H, W, C), without clipping, as the papers' programs do."""
         assert key is not None, "estimators check that they have a key"
         return images + self.std * jax.random.normal(key, (1, *images.shape[1:]), images.dtype)
 
@@ -197,7 +197,7 @@ class Rotate(ImageReference):
     """Rotation about the image's centre, nearest neighbour, zeros outside.
 
     Attributes:
-        degrees: angle, counter-clockwise.
+        degrees: angle in degrees, counter-clockwise.
 
     Example:
         >>> import jax.numpy as jnp
@@ -221,7 +221,7 @@ class Rotate(ImageReference):
 
 @dataclass(frozen=True)
 class FeatureDropout(FeatureReference):
-    """Whole channels of the features dropped.
+    """Channel dropout on the features.
 
     Attributes:
         rate: probability with which a channel is dropped.
@@ -251,7 +251,7 @@ class FeatureNoise(FeatureReference):
     """Gaussian noise on the features.
 
     Attributes:
-        std: standard deviation, relative to each feature map's own.
+        std: standard deviation, relative to that of each feature map.
         layers: see `FeatureReference`.
 
     Example:
@@ -276,9 +276,9 @@ class FeatureNoise(FeatureReference):
 
 @dataclass(frozen=True)
 class GroundTruth(Reference):
-    """The true depth, given to the estimator as `ground_truth=`: an oracle, for analysis.
+    """True depth, passed to the estimator as `ground_truth=`: an oracle, for analysis.
 
-    Pixels without ground truth (0 or NaN) are left out; as a reference depth they are infinite.
+    Pixels without ground truth (0 or NaN) do not count; their reference depth is infinite.
 
     Example:
         >>> import grumo_jax
@@ -289,7 +289,7 @@ class GroundTruth(Reference):
 
 
 def as_references(references: Any) -> tuple[Any, ...]:
-    """One reference or several as a tuple, of which nothing is checked; see `check_reference`."""
+    """One or several references as a tuple, unchecked; see `check_reference`."""
     several = isinstance(references, Iterable) and not isinstance(references, str)
     return tuple(references) if several else (references,)
 
@@ -302,7 +302,7 @@ def check_strength(name: str, value: float, below: float = float("inf")) -> None
 
 
 def check_reference(reference: object) -> None:
-    """Raise a `GrumoError` for something that is none of the three kinds of reference."""
+    """Raise a `GrumoError` for an object that is not a reference."""
     if not isinstance(reference, ImageReference | FeatureReference | GroundTruth):
         raise GrumoError(
             f"{reference!r} is no reference; expected an ImageReference (Flip(), …), a "
@@ -321,7 +321,7 @@ NAMED_REFERENCES: dict[str, Reference] = {
     "feature-dropout": FeatureDropout(),
     "feature-noise": FeatureNoise(),
 }
-"""By the names that tables and the command line use; the papers' four come first."""
+"""{name in tables and on the command line: reference}, the papers' four first."""
 
 
 def rotate(maps: jax.Array, degrees: float) -> jax.Array:

@@ -16,13 +16,13 @@ Reduction = Literal["max", "sum", "mean", "norm"]
 Combination = Literal["std", "max", "mean"]
 
 HUGE, LARGEST = 2.0**120, 2.0**90
-"""What stands for NaN while maps are resized, and the largest score there can be."""
+"""Stand-in for NaN while maps are resized, and the largest possible score."""
 
 
 def reduce_channels(
     gradients: Float[Array, "*maps channels"], reduction: Reduction = "max"
 ) -> Float[Array, "*maps"]:
-    """Gradients (…, C) to one value (…): signed max, sum or mean, or the L2 norm, in float32.
+    """Reduce gradients (…, C) over channels: signed max, sum or mean, or L2 norm; float32 (…).
 
     Example:
         >>> reduce_channels(jnp.array([3.0, -4.0]), "norm")
@@ -38,13 +38,13 @@ def reduce_channels(
 def normalize(
     maps: Float[Array, "*maps height width"], limits: Float[Array, "*maps _ _"] | None = None
 ) -> Float[Array, "*maps height width"]:
-    """Min-max each map (…, H, W) to [0, 1], in float32 or wider; a constant map gives 0.
+    """Min-max normalise each map (…, H, W) to [0, 1], in float32 or wider; a constant map gives 0.
 
-    What is not finite does not set the limits: NaN stays NaN, infinity becomes 1, its opposite 0.
+    Limits are taken of finite values. NaN stays NaN, infinity becomes 1, minus infinity 0.
 
     Args:
         maps: float maps.
-        limits: maps whose smallest and largest values count; `maps` by default.
+        limits: maps that the minimum and maximum are taken of; `maps` by default.
 
     Example:
         >>> normalize(jnp.array([[1.0, 2.0, 3.0, jnp.nan]]))
@@ -58,16 +58,16 @@ def normalize(
     is_constant = high <= low
     extent = jnp.where(is_constant, 1, high - low)
     low = jnp.where(jnp.isfinite(low), low, 0)
-    # Limits that are constant are so of maps that are, up to rounding, or not finite.
+    # If the limits are constant, `maps` are, too, up to rounding, or not finite.
     above = jnp.where(is_constant & jnp.isfinite(maps), 0, (maps - low) / extent)
-    # Rounding leads out of [0, 1], and XLA's minimum on CPUs may pass over NaN.
+    # Rounding may leave [0, 1]. On CPUs XLA's minimum may ignore NaN, so NaN bypasses the clip.
     return jnp.where(jnp.isnan(above), above, jnp.clip(above, 0, 1))
 
 
 def to_maps(
     scores: Float[Array, "*maps h w"], size: tuple[int, int]
 ) -> tuple[Float[Array, "*maps height width"], Float[Array, "*maps height width"]]:
-    """A layer's scores (…, h, w) as maps (…, H, W): min-maxed to [0, 1], and as they are.
+    """Resize a layer's scores (…, h, w) to maps (…, H, W): min-max normalised to [0, 1], and raw.
 
     Example:
         >>> to_maps(jnp.array([[1.0, 3.0]]), (1, 2))
@@ -81,17 +81,17 @@ def to_maps(
 def resize(
     maps: Float[Array, "*maps h w"], size: tuple[int, int]
 ) -> Float[Array, "*maps height width"]:
-    """Resize maps (…, h, w) bilinearly, in float32 or wider: see `bilinear`.
+    """Resize maps (…, h, w) bilinearly, in float32 or wider; see `bilinear`.
 
-    NaN where a pixel draws from one that is not finite, and nowhere else.
+    A pixel is NaN exactly where a value with nonzero weight is not finite.
 
     Example:
         >>> resize(jnp.array([[1.0, 2.0, 3.0, jnp.nan]]), (1, 2))
         Array([[1.5, nan]], dtype=float32)
     """
     maps = widen(maps)
-    # In a product of matrices, 0 times NaN would be NaN everywhere. A huge number can be told
-    # from scores after it has been weighted.
+    # XLA resizes by matrix products, in which 0 times NaN would make every pixel NaN. A huge
+    # number stays larger than any score after it is weighted.
     maps = jnp.where(jnp.isfinite(maps), maps, HUGE)
     for height, width in ((maps.shape[-2], size[1]), size):
         maps = bilinear(maps, (height, width))
@@ -102,16 +102,16 @@ def resize(
 def bilinear(
     maps: Float[Array, "*maps h w"], size: tuple[int, int]
 ) -> Float[Array, "*maps height width"]:
-    """Resize maps (…, h, w): half-pixel centres, no antialiasing."""
+    """Resize maps (…, h, w) bilinearly: half-pixel centres, no antialiasing."""
     return jax.image.resize(maps, (*maps.shape[:-2], *size), "bilinear", antialias=False)
 
 
 def combine(
     maps: Float[Array, " layers *maps"], combination: Combination = "mean"
 ) -> Float[Array, "*maps"]:
-    """Layers' maps (L, …) to one (…): population standard deviation, max or mean.
+    """Combine the maps of layers (L, …) to one (…): population standard deviation, max or mean.
 
-    One layer is its own combination.
+    The map of a single layer is returned unchanged.
 
     Example:
         >>> combine(jnp.array([[0.0], [1.0]]), "std")
@@ -125,17 +125,17 @@ def combine(
 
 
 def _largest(values: jax.Array, axis: int) -> jax.Array:
-    """Maximum; NaN where one is NaN, which XLA's own maximum on CPUs passes over."""
+    """Maximum that propagates NaN, which XLA's own maximum may ignore on CPUs."""
     return jnp.where(jnp.isnan(jnp.sum(values, axis=axis)), jnp.nan, jnp.max(values, axis=axis))
 
 
 def _root(squares: jax.Array) -> jax.Array:
-    """Square root whose gradient at 0 is 0; NaN stays NaN."""
+    """Square root with gradient 0 at 0; NaN stays NaN."""
     positive = squares > 0
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, squares, 1.0)), squares)
 
 
 def check_score(reduction: str, combination: str) -> None:
-    """Raise a `GrumoError` for a reduction or combination that does not exist."""
+    """Raise a `GrumoError` for an unknown reduction or combination."""
     check_choice("reduction", reduction, get_args(Reduction))
     check_choice("combine", combination, get_args(Combination))

@@ -1,4 +1,4 @@
-"""Ablations in one pass: settings of Grad over a data set, and activations pixel by pixel."""
+"""Ablations with shared passes: of Grad's settings over a data set, and of activations."""
 
 from grumo_jax.ablation.grid import Grid as Grid
 from grumo_jax.ablation.grid import Signal as Signal

@@ -1,4 +1,4 @@
-"""A grid of settings of Grad: signals × sites × reductions."""
+"""Grids of Grad's settings: signals × sites × reductions."""
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,7 +30,7 @@ class Signal:
     """What is back-propagated: a loss between the prediction and reference depths.
 
     Attributes:
-        name: as tables call it.
+        name: name in tables.
         references, loss, space, uncertainty_weight: see `GradientUncertainty`.
 
     Example:
@@ -55,12 +55,12 @@ class Signal:
 
 @dataclass(frozen=True)
 class Site:
-    """Where the gradient is read: at one layer, or at several whose maps are combined.
+    """Where the gradient is taken: at one layer, or at several whose maps are combined.
 
     Attributes:
-        name: as tables call it.
+        name: name in tables.
         layers: names of activations.
-        combine: how several are combined.
+        combine: how to combine several layers.
 
     Example:
         >>> Site("4, 6", ("decoder/up_2_0/conv", "decoder/up_1_0/conv"), combine="mean").layers
@@ -82,15 +82,15 @@ class Site:
 
 @dataclass(frozen=True)
 class Grid:
-    """Every signal, read at every site, with every reduction over channels.
+    """Every combination of signal, site and reduction over channels.
 
-    `Grid.of` makes one of lists of options.
+    `Grid.of` makes a grid from lists of options.
 
     Attributes:
         signals, sites, reductions: the three axes.
 
     Raises:
-        GrumoError: if an axis is empty or names something twice.
+        GrumoError: if an axis is empty or has duplicate names.
 
     Example:
         >>> grid = Grid(
@@ -132,25 +132,25 @@ class Grid:
     ) -> "Grid":
         """Every combination of the options; by default the papers' ablation.
 
-        The squared loss makes a signal of each reference, the variance one of all of them
-        together, "uncertainty" one of none.
+        The squared loss makes one signal per reference, the variance one signal of all references,
+        "uncertainty" one signal without references.
 
         Args:
-            model, variables, images: the network and what it is applied to; of the images the
-                shape and dtype are enough.
+            model, variables, images: the network and its arguments; `jax.ShapeDtypeStruct`s
+                suffice.
             layers: "decoder" for all decoder convolutions, or names or numbers, see
                 `name_layers`.
-            combinations: of all these layers; each is a site beside the single layers.
+            combinations: each adds a site that combines all these layers.
             reductions: over channels.
-            references: by name; the papers' four by default.
+            references: {name: reference}; the papers' four by default.
             losses, spaces: names, see `consistency_loss`. (The variance over the prediction and a
                 single reference is a multiple of the squared loss.)
-            uncertainty_weights: of log σ; by default the papers' 2 where the network predicts it,
-                else 0.
+            uncertainty_weights: weights of the log σ term; by default the papers' 2 if the network
+                predicts log σ, else 0.
 
         Raises:
-            GrumoError: for an unknown option, or log σ's term of a network without it;
-                `LayerError` for an unknown layer.
+            GrumoError: for an unknown option, or a log σ term if the network predicts no log σ.
+            LayerError: for an unknown layer.
         """
         network = as_network(model)
         if uncertainty_weights is None:
@@ -178,14 +178,14 @@ class Grid:
         return grid
 
     def check(self, network: DepthNetwork, variables: Variables, images: Any) -> None:
-        """Check that the grid fits a network, without running anything.
+        """Check that the grid fits a network, without running it.
 
         Args:
             network, variables, images: see `Grid.of`.
 
         Raises:
-            GrumoError: for log σ's term of a network without it.
-            LayerError: for a layer that is unknown or no feature map.
+            GrumoError: for a log σ term if the network predicts no log σ.
+            LayerError: for a layer that is unknown or not a feature map.
         """
         if network.log_sigma is None and any(signal.uncertainty_weight for signal in self.signals):
             raise GrumoError(
@@ -198,11 +198,11 @@ class Grid:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Numbers of signals, sites and reductions."""
+        """(signals, sites, reductions)."""
         return len(self.signals), len(self.sites), len(self.reductions)
 
     def axes(self) -> dict[str, list[str]]:
-        """The names along each axis: "signals", "sites", "reductions"."""
+        """{axis: names along it}, for "signals", "sites" and "reductions"."""
         return {
             "signals": [signal.name for signal in self.signals],
             "sites": [site.name for site in self.sites],
@@ -210,7 +210,7 @@ class Grid:
         }
 
     def estimators(self, model: Model) -> Iterator[GradientUncertainty]:
-        """The estimator of each setting, in the order of the axes, the last one fastest."""
+        """The estimator of each setting, in row-major order of the axes."""
         for signal, site, reduction in itertools.product(self.signals, self.sites, self.reductions):
             yield GradientUncertainty(
                 model,
@@ -241,7 +241,7 @@ def _check_options(references: Any, lists: Mapping[str, Any]) -> None:
 def _references_of(
     loss: LossName, references: Mapping[str, Reference]
 ) -> dict[str, tuple[Reference, ...]]:
-    """The signals of a loss: {name: the references it compares with}."""
+    """The signals of a loss: {name: references}."""
     if loss == "squared":
         return {name: (reference,) for name, reference in references.items()}
     return {loss: tuple(references.values())}
@@ -250,7 +250,7 @@ def _references_of(
 def single_sites(
     network: DepthNetwork, variables: Variables, images: Any, layers: LayerNames
 ) -> tuple[Site, ...]:
-    """A site of each layer, with its number where that is how it was given."""
+    """A site for each layer; its name starts with the layer's number if that was given."""
     return tuple(
         Site(name if number is None else f"{number} {name}", (name,))
         for number, name in number_layers(network, variables, images, layers)

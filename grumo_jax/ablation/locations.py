@@ -1,4 +1,4 @@
-"""Which places of an activation matter: replace them one by one, and see what changes."""
+"""Which locations of an activation matter: replace each, and measure the effect."""
 
 import dataclasses
 import operator
@@ -36,7 +36,7 @@ from grumo_jax.references import Flip, ImageReference
 
 Replacement = Literal["zero", "mean", "noise", "reference"]
 Effect = Callable[[Estimate, Estimate], Any]
-"""(estimate with the edit, plain estimate) → any tree of arrays."""
+"""(estimate with the edit, plain estimate) → a pytree of arrays."""
 
 
 def ablate_locations(
@@ -54,42 +54,41 @@ def ablate_locations(
     ground_truth: jax.Array | None = None,
     memory: int = MEMORY,
 ) -> Any:
-    """Replace an activation patch by patch, and measure the effect of each.
+    """Replace an activation patch by patch, and measure the effect of each replacement.
 
-    For every location the activation is replaced within a patch, in all channels, and the
-    estimator called again. Edits act on the network's passes over the images themselves;
-    predictions from augmented images stay what they are. What does not depend on the location,
-    such as all that comes before the layer, is computed once. A pure function: call it under
-    `jax.jit`.
+    At each location, all channels of the activation are replaced within a patch, and the estimate
+    is computed again. Only passes over the plain images are edited, not those over augmented
+    images. Work that does not depend on the location, such as the layers before, is hoisted. A
+    pure function: call it under `jax.jit`.
 
     Args:
-        estimator: an estimator, or a model of which depth alone is of interest.
+        estimator: an estimator, or a model if only depth is of interest.
         variables, images, key, ground_truth: see `Estimator.__call__`.
-        layer: an activation that is a feature map or tokens (see `wrap`), by name or number as
-            `name_layers` takes them, or "input" for the images.
-        effect: (estimate with the edit, plain estimate) → any tree of arrays: `depth_change`,
-            `uncertainty_change`, `error_change(…)`, or one of your own.
-        replace: by what. "zero"; "mean": each channel's mean over the map; "noise": Gaussian, of
-            each channel's mean and standard deviation (of what is finite); "reference": the
-            activation when the network sees the augmented image, brought back; or a function of
-            the activation.
+        layer: name or number (see `name_layers`) of an activation that is a feature map or tokens
+            (see `wrap`), or "input" for the images.
+        effect: (estimate with the edit, plain estimate) → a pytree of arrays: `depth_change`,
+            `uncertainty_change`, `error_change(…)`, or your own function.
+        replace: the replacement. "zero"; "mean": each channel's mean over the map; "noise":
+            Gaussian, with each channel's mean and standard deviation (of finite values);
+            "reference": the activation for the augmented image, inverted; or a function that maps
+            the activation (B, h, w, C) to its replacement.
         patch: height and width of the patch, in the activation's pixels.
-        stride: from one patch to the next; as `patch` by default, so that they cover the map.
-        reference: of "reference"; `Flip()` by default. Its `ImageReference.invert` is applied
-            to the activation, so it must not depend on the resolution, as one that shifts by
+        stride: distance of neighbouring patches; `patch` by default, so that they tile the map.
+        reference: augmentation for "reference"; `Flip()` by default. Its `ImageReference.invert`
+            is applied to the activation, so it must not depend on the resolution, as a shift by
             pixels would.
-        memory: bytes. As many locations are computed together as keep within it the activations
-            from the layer on, or from the first on that the estimator itself reads or edits; and
-            always one.
+        memory: bytes that bound how many locations are batched together. Counted are activations
+            from the layer on, or from the earliest layer that the estimator reads or edits. At
+            least one location is computed.
 
     Returns:
-        What `effect` returns, with leading axes (rows, columns): location (i, j) is the patch
-        whose upper left pixel is (i · stride, j · stride); at the border it is cut off.
+        The effects, with leading axes (rows, columns): location (i, j) is the patch whose upper
+        left pixel is (i · stride, j · stride), cropped at the border.
 
     Raises:
-        LayerError: for an unknown layer, or one that is no feature map.
+        LayerError: for an unknown layer, or one that is not a feature map.
         GrumoError: for an unknown replacement, a patch or stride below 1, a missing key, images of
-            a wrong form, or an `Ensemble`.
+            a wrong shape or dtype, or an `Ensemble`.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -139,7 +138,7 @@ def ablate_locations(
 def _held(
     estimator: Estimator, variables: Variables, images: jax.Array, call: Call
 ) -> tuple[tuple[str, ...], int]:
-    """Layers from which on each location has activations of its own, and how many times over."""
+    """Layers from which on activations exist per location, and how often each exists."""
     if call.is_input:
         return (), getattr(estimator, "samples", 1)
     if isinstance(estimator, InferenceDropout):
@@ -155,8 +154,8 @@ def _held(
 def depth_change(edited: Estimate, plain: Estimate) -> jax.Array:
     """Mean relative change of depth, |d' − d| / d: (B,).
 
-    Over the pixels whose plain depth is a positive finite number. NaN where the edit makes one of
-    these NaN, and where there are none.
+    The mean is over pixels whose plain depth is positive and finite. It is NaN if the edit makes
+    one of these NaN, or if there are none.
 
     Example:
         >>> import jax.numpy as jnp
@@ -173,9 +172,8 @@ def depth_change(edited: Estimate, plain: Estimate) -> jax.Array:
 def uncertainty_change(edited: Estimate, plain: Estimate) -> jax.Array:
     """Relative change of the mean absolute raw score: (B,).
 
-    Above 0 where the edit adds uncertainty, for scores whose size tells it. Over the pixels whose
-    plain score is finite. NaN where the edit makes one of these NaN, and where the plain score is
-    0, such as of a model without an estimator.
+    Positive if the edit increases it. Means are over pixels whose plain score is finite. NaN if the
+    edit makes one of these NaN, or if the plain mean is 0, as for a model without an estimator.
 
     Example:
         >>> import jax.numpy as jnp
@@ -191,18 +189,18 @@ def uncertainty_change(edited: Estimate, plain: Estimate) -> jax.Array:
 
 
 def error_change(ground_truth: jax.Array, *, median_scale: bool = True) -> Effect:
-    """The effect on abs_rel, above 0 where the edit makes depth worse: (B,).
+    """Make the effect on abs_rel (B,), positive if the edit makes depth worse.
 
-    Depths that are no positive finite numbers count as in `depth_errors`. NaN where the edit makes
-    a depth NaN that was none, and where no ground truth is known.
+    Depths that are not positive and finite count as in `depth_errors`. NaN if the edit turns a
+    depth into NaN, or if an image has no ground truth.
 
     Args:
-        ground_truth: depth (B, H, W) of the prediction's size; 0, NaN or inf where unknown.
-        median_scale: bring both depths to the ground truth's scale by one factor, that of the
-            plain depth's median; False for networks that predict in its unit.
+        ground_truth: depth (B, H, W) at the prediction's size; 0, NaN or inf where unknown.
+        median_scale: scale both depths by the ratio of the medians of ground truth and plain
+            depth; False for networks that predict in the ground truth's unit.
 
     Raises:
-        GrumoError: when it is called with depth of another size.
+        GrumoError: when called with depth of another size.
 
     Example:
         >>> import jax.numpy as jnp
@@ -234,7 +232,7 @@ def error_change(ground_truth: jax.Array, *, median_scale: bool = True) -> Effec
 
 @dataclass(frozen=True)
 class _Place:
-    """An activation of a network, seen as a map (B, h, w, C)."""
+    """An activation of a network, read and edited as a map (B, h, w, C)."""
 
     network: DepthNetwork
     call: Call
@@ -247,7 +245,7 @@ class _Place:
         """Look a layer up.
 
         Raises:
-            LayerError: for an unknown layer, or one that is no feature map.
+            LayerError: for an unknown layer, or one that is not a feature map.
         """
         ((name, call),) = find_layers(network, variables, images, layer, {}).items()
         check_editable([call])
@@ -255,13 +253,13 @@ class _Place:
         return cls(network, call, find_layout(name, call.shape, declared, images))
 
     def read(self, inputs: Inputs, images: jax.Array) -> jax.Array:
-        """The map when the network sees these images."""
+        """The activation for these images, as a map."""
         name = self.call.name
         activation = capture_activations(self.network, inputs.variables, images, name)
         return self.layout.to_map(activation)
 
     def edit(self, estimator: Estimator, edit: Callable[[jax.Array], jax.Array]) -> Estimator:
-        """The estimator whose network has the map edited in each pass over the images."""
+        """The estimator with the map edited in each pass of its network over the plain images."""
         place = (self.call.path, self.call.index)
         edits = {**(self.network.edits or {}), place: as_edit(self.layout, edit)}
         return dataclasses.replace(estimator, model=dataclasses.replace(self.network, edits=edits))
@@ -274,7 +272,7 @@ def _replacement(
     inputs: Inputs,
     reference: ImageReference,
 ) -> jax.Array:
-    """What is put in place of the activation (B, h, w, C), of which patches are taken."""
+    """The replacement for the whole activation (B, h, w, C); patches are cut from it."""
     known = jnp.isfinite(activation)
     mean = jnp.mean(activation, axis=(1, 2), keepdims=True, where=known)
     if replace == "zero":
@@ -307,7 +305,7 @@ def _replacement(
 
 
 def _inside(size: tuple[int, ...], corner: jax.Array, patch: tuple[int, int]) -> jax.Array:
-    """Which pixels (h, w) lie in the patch with this upper left corner (2,)."""
+    """Mask (h, w) of the patch with this upper left corner (2,)."""
     rows, columns = (jnp.arange(n) for n in size)
     in_rows = (rows >= corner[0]) & (rows < corner[0] + patch[0])
     in_columns = (columns >= corner[1]) & (columns < corner[1] + patch[1])

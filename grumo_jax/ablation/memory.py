@@ -1,4 +1,4 @@
-"""How many runs from a layer on fit into memory side by side."""
+"""How many runs of a network, from some layer on, fit into memory together."""
 
 import math
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from grumo_jax.activations.calls import list_calls
 from grumo_jax.networks.network import DepthNetwork, Variables
 
 MEMORY = 2**29
-"""Bytes that the activations of what is computed together may take, by default."""
+"""Default limit, in bytes, for the activations of runs that are batched together."""
 
 
 def elements_within(
@@ -19,12 +19,12 @@ def elements_within(
     images: jax.Array,
     layers: Sequence[str],
 ) -> int:
-    """How many times all activations from the earliest of the layers on fit into memory; 1 or more.
+    """How often all activations from the earliest of the layers on fit into memory; at least 1.
 
     Args:
         memory: bytes.
-        network, variables, images: what is run.
-        layers: names; none of them for all activations.
+        network, variables, images: the network and its arguments.
+        layers: names of layers; empty for all activations.
     """
     calls = [call for call in list_calls(network, variables, images) if not call.is_input]
     first = min((i for i, call in enumerate(calls) if call.name in layers), default=0)

@@ -1,4 +1,4 @@
-"""What single pixels of the output contribute to Grad: their own losses' gradients."""
+"""What each output pixel contributes to Grad: the gradient of its loss."""
 
 from functools import partial
 
@@ -28,31 +28,30 @@ def pixel_gradients(
     ground_truth: jax.Array | None = None,
     memory: int = MEMORY,
 ) -> dict[str, jax.Array]:
-    """Gradients, at the estimator's layers, of the losses of single output pixels.
+    """Gradients of the losses of single output pixels, at the estimator's layers.
 
-    The loss that Grad back-propagates is the mean of its pixels' losses, (d − d_ref)² + w · σ².
-    Each one's gradient shows from where in an activation that pixel draws: its region of
-    influence. The gradients of all pixels, added and divided by their number, are the one that
-    Grad reads. A pure function: call it under `jax.jit`.
+    Grad back-propagates the mean of the losses per pixel, (d − d_ref)² + w · σ². The gradient of
+    one of them shows which region of an activation influences that pixel; their mean over all
+    pixels is Grad's gradient. A pure function: call it under `jax.jit`.
 
     Args:
-        estimator: says layers, references, loss, space and weight. Its own reduction is not used.
+        estimator: gives layers, references, loss, space and weight; its reduction is not used.
         variables, images, key, ground_truth: see `Estimator.__call__`.
-        pixels: (K, 2) int, rows and columns of the output; the same in all images. Under
-            `jax.jit`, those outside it have gradients of NaN, if they are traced.
-        reduction: over channels, applied at once, so that less memory is needed; None for none.
-        memory: bytes. As many gradients are computed together as keep the activations from the
-            earliest layer on within it, and always one.
+        pixels: (K, 2) int, rows and columns of the output; the same in all images. Traced pixels
+            that lie outside the output have NaN gradients.
+        reduction: over channels, applied in each pass to save memory; None keeps the channels.
+        memory: bytes that bound how many gradients are batched together. Counted are activations
+            from the earliest layer on. At least one gradient is computed.
 
     Returns:
-        {layer: (K, L, B, h, w, C), or (K, L, B, h, w) with a reduction}, for L losses, one for
-        each reference under the squared loss.
+        {layer: (K, L, B, h, w, C), or (K, L, B, h, w) with a reduction}, for L losses: one per
+        reference for the squared loss, else one.
 
     Raises:
-        GrumoError: for another estimator than Grad, or a loss function of one's own, which need
-            not be a mean over pixels; pixels of a wrong form or outside the output; a missing key;
-            or images of a wrong form.
-        LayerError: for an unknown layer, or one that is no feature map.
+        GrumoError: for an estimator other than Grad, a loss function (it need not be a mean over
+            pixels), pixels of a wrong shape or dtype or outside the output, a missing key, or
+            images of a wrong shape or dtype.
+        LayerError: for an unknown layer, or one that is not a feature map.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -100,7 +99,7 @@ def pixel_gradients(
 
 
 def _check_estimator(estimator: GradientUncertainty) -> None:
-    """Refuse losses that need not be means over pixels."""
+    """Raise a `GrumoError` unless this is Grad with a loss that is a mean over pixels."""
     if not isinstance(estimator, GradientUncertainty):
         raise GrumoError(
             f"pixel_gradients takes Grad apart, a GradientUncertainty; this is a "
@@ -124,7 +123,7 @@ def _check(pixels: jax.Array, reduction: str | None) -> None:
 
 
 def _check_inside(pixels: jax.Array, size: tuple[int, ...]) -> None:
-    """Refuse pixels outside the output, unless they are traced and not known yet."""
+    """Raise a `GrumoError` for pixels outside the output, unless they are traced."""
     if isinstance(pixels, jax.core.Tracer):
         return
     outside = np.any((np.asarray(pixels) < 0) | (np.asarray(pixels) >= size), axis=1)

@@ -1,4 +1,4 @@
-"""The papers' ablations, each a grid: one axis of their recipe varied, the others kept."""
+"""The papers' ablations as grids: each varies one axis of their recipe."""
 
 import dataclasses
 from collections.abc import Callable
@@ -21,32 +21,32 @@ SETS: dict[str, LayerNames] = {
     "3 to 9": tuple(range(3, 10)),
     "all": "decoder",
 }
-"""Layers that are combined; which of them the second paper takes is not known."""
+"""{name: layers to combine}; it is not known which of these the second paper uses."""
 
 
 def preset_grid(name: str, model: Any, variables: Any, images: Any) -> Grid:
     """The grid of one of the papers' tables.
 
-    What the table is not about is as in `GradientUncertainty.paper`: flip, squared differences of
-    depth, the layer that `choose_layers` takes, max, and the weight 2 where log σ is predicted.
+    The other axes are as in `GradientUncertainty.paper`: flip, squared difference of depth, the
+    default of `choose_layers`, max, and a weight of 2 if log σ is predicted.
 
     - "layers": each of the decoder's convolutions.
-    - "reductions": max, sum, mean, norm. Sum and mean are the same but for rounding.
-    - "references": each of `NAMED_REFERENCES`, and the average over the papers' four. How strong
-      those on features are is this library's choice, since the papers' is not known.
-    - "losses": squared differences of depth and, beyond the papers, of log depth and disparity;
-      the variance over the papers' four references. Where log σ is predicted, all of them with
-      its term and without (w = 0), and that term alone.
-    - "multi-layer": sets of layers by each way to combine them, beside the single layer. The
-      papers' program takes the standard deviation; their text is said to take the maximum.
+    - "reductions": max, sum, mean, norm. Sum and mean give the same maps up to rounding.
+    - "references": each of `NAMED_REFERENCES`, and the average over the papers' four. The strength
+      of feature references is this library's choice, since the papers' is not known.
+    - "losses": squared difference of depth and, beyond the papers, of log depth and disparity; the
+      variance over the papers' four references. If log σ is predicted, each of these with and
+      without its term (w = 0), and that term alone.
+    - "multi-layer": sets of layers with each combination, and the single layer. The papers'
+      program uses the standard deviation; their text is said to use the maximum.
 
     Args:
-        name: of the table.
+        name: the preset.
         model, variables, images: see `Grid.of`.
 
     Raises:
-        GrumoError: for an unknown name; `LayerError` for "multi-layer" of a network with fewer
-            decoder layers than the papers'.
+        GrumoError: for an unknown name.
+        LayerError: for "multi-layer" if the network has fewer decoder layers than the papers'.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -95,7 +95,7 @@ def _losses(recipe: Grid, place: Place) -> Grid:
 
 
 def _of_weight(weight: float, suffix: str) -> list[Signal]:
-    """A signal of each loss that compares depths."""
+    """A signal for each loss that compares depths."""
     squared = [
         Signal(f"squared, {space.replace('_', ' ')}{suffix}", (Flip(),), "squared", space, weight)
         for space in get_args(Space)
@@ -117,4 +117,4 @@ PRESETS: dict[str, Callable[[Grid, Place], Grid]] = {
     "losses": _losses,
     "multi-layer": _multi_layer,
 }
-"""By the table's name: (the papers' recipe as a grid, where it is used) → the table's grid."""
+"""{name: (the papers' recipe as a grid, `Place`) → the preset's grid}."""

@@ -1,4 +1,4 @@
-"""Ablate the settings of Grad over a data set, to a file that survives."""
+"""Ablate the settings of Grad over a data set; interrupted runs continue."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -44,21 +44,21 @@ def ablate(
     """Measure AUSE and AURG of every setting of a grid on every image of a source.
 
     All settings of an image are computed together (`ablate_settings`), and only these numbers
-    leave the device. The results file is as `evaluate` writes it: a row for each image at once,
-    continued after an interruption, refused for another configuration. A row holds "ause" and
-    "aurg", by metric, as lists along the grid's axes (signals, sites, reductions); null where a
-    map is not finite.
+    leave the device. Rows are written to a results file like those of `evaluate`: an interrupted
+    run continues, and a file of another configuration is refused. In a row, "ause" and "aurg" are
+    {metric: nested lists along the grid's axes (signals, sites, reductions)}, with null for a map
+    that is not finite.
 
     Args:
-        grid: the settings; `Grid.of` makes one.
-        model, variables: the network.
+        grid: the settings, for example from `Grid.of`.
+        model, variables: the network and its variables.
         source, path, protocol, options: see `evaluate`.
 
     Returns:
-        The finished results; `grumo_jax.report.summarize_ablation` reads them.
+        The finished results, which `grumo_jax.report.summarize_ablation` summarises.
 
     Raises:
-        GrumoError: for a grid that does not fit the network, or with the reference `GroundTruth`.
+        GrumoError: if the grid does not fit the network, or has the reference `GroundTruth`.
         ResultsError: if the file holds other results.
 
     Example:
@@ -89,7 +89,7 @@ def ablate(
 
 @dataclass(frozen=True)
 class _Run:
-    """One ablation with everything decided; see `evaluation.evaluate.Run`."""
+    """One ablation; see `evaluation.evaluate.Run`."""
 
     grid: Grid
     network: DepthNetwork
@@ -97,7 +97,7 @@ class _Run:
     batches: Batches
 
     def configuration(self) -> dict[str, Any]:
-        """All that decides what the numbers are."""
+        """Everything that the numbers depend on."""
         return {
             **self.batches.configuration(),
             "variables": content_hash({}, self.variables)[:16],
@@ -109,7 +109,7 @@ class _Run:
         }
 
     def check(self) -> None:
-        """Find out before a file is made whether the grid fits the network."""
+        """Check that the grid fits the network, before a file is created."""
         if any(GroundTruth() in signal.references for signal in self.grid.signals):
             raise GrumoError(
                 "the reference GroundTruth cannot be ablated over a data set; for images at hand "
@@ -131,7 +131,7 @@ class _Run:
                 "id": item.id,
                 "size": list(item.value.size),
                 "pixels": int(found["pixels"][0, 0, 0, slot]),
-                # Depth is the same in all settings; of uncertainty the one with most is said.
+                # Depth is the same in all settings; for uncertainty the maximum is recorded.
                 "no_depth": int(found["no_depth"][0, 0, 0, slot]),
                 "no_uncertainty": int(found["no_uncertainty"][..., slot].max()),
                 **{area: _at(found[area], slot) for area in AREAS},

@@ -1,4 +1,4 @@
-"""Every setting of a grid at once, each forward and backward pass done once."""
+"""Every setting of a grid at once, with shared forward and backward passes."""
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -20,7 +20,7 @@ from grumo_jax.networks.network import DepthNetwork, Model, Variables, as_networ
 from grumo_jax.scores import Reduction, combine, reduce_channels, to_maps
 
 Measure = Callable[[jax.Array, jax.Array], Any]
-"""(depth (B, H, W), uncertainty (B, H, W)) → any tree of arrays."""
+"""(depth (B, H, W), uncertainty (B, H, W)) → a pytree of arrays."""
 
 
 def ablate_settings(
@@ -33,27 +33,27 @@ def ablate_settings(
     *,
     ground_truth: jax.Array | None = None,
 ) -> Any:
-    """Measure the uncertainty of every setting of a grid, sharing all work there is to share.
+    """Measure the uncertainty of every setting of a grid with shared passes.
 
-    Each distinct reference is predicted once, each distinct loss back-propagated once, to all
-    layers; log σ's term has a backward pass of its own, which serves all weights, since gradients
-    add. Each setting gives the map that its estimator (`Grid.estimators`) gives alone, up to
-    rounding. A pure function: call it under `jax.jit`.
+    Each distinct reference is predicted once, and each distinct loss back-propagated once, to all
+    layers. The log σ term has one backward pass for all weights, since gradients are linear. Each
+    setting's map is that of its estimator alone (`Grid.estimators`), up to rounding. A pure
+    function: call it under `jax.jit`.
 
     Args:
         grid: the settings.
         model, variables, images: see `Estimator.__call__`.
-        measure: (depth (B, H, W) in the network's unit, uncertainty (B, H, W) in [0, 1]) → any
-            tree of arrays. Only what it returns is kept, so return few numbers for an image.
-        key: needed where a reference draws random numbers.
+        measure: (depth (B, H, W) in the network's unit, uncertainty (B, H, W) in [0, 1]) → a
+            pytree of arrays. Maps are not kept, so reduce each image to a few numbers.
+        key: PRNG key, required if a reference draws random numbers.
         ground_truth: depth (B, H, W), for the reference `GroundTruth`.
 
     Returns:
-        What `measure` returns, with leading axes (signals, sites, reductions).
+        The measures, with leading axes (signals, sites, reductions).
 
     Raises:
-        GrumoError: for images of a wrong form, or a missing key; `LayerError` for an unknown
-            layer.
+        GrumoError: for images of a wrong shape or dtype, or a missing key.
+        LayerError: for an unknown layer.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -85,13 +85,13 @@ def ablate_settings(
 
 
 _Term = tuple[tuple[Numbered, ...], LossName | Loss, Space]
-"""References, loss and space of what is back-propagated once."""
+"""References, loss and space of one backward pass."""
 
 _SIGMA: _Term = ((), "uncertainty", "depth")
 
 
 def _own_terms(signal: Signal) -> list[_Term]:
-    """A signal's terms but for log σ's: of several references under the squared loss, one each."""
+    """A signal's terms without log σ's; the squared loss has one for each reference."""
     if signal.loss == "uncertainty":
         return [_SIGMA]
     numbered = tuple(number(signal.references))
@@ -100,7 +100,7 @@ def _own_terms(signal: Signal) -> list[_Term]:
 
 
 def distinct_terms(signals: Iterable[Signal]) -> list[_Term]:
-    """All that has to be back-propagated: what several signals need once."""
+    """The distinct terms of all signals; each is back-propagated once."""
     terms = dict.fromkeys(term for signal in signals for term in _own_terms(signal))
     if any(signal.uncertainty_weight for signal in signals):
         terms[_SIGMA] = None
@@ -115,7 +115,7 @@ def _gradients(
     key: jax.Array | None,
     ground_truth: jax.Array | None,
 ) -> tuple[jax.Array, dict[str, jax.Array], dict[_Term, list[int]]]:
-    """Depth (B, H, W), gradients {layer: (L, B, h, w, C)}, and the terms' places among the L."""
+    """Depth (B, H, W), gradients {layer: (L, B, h, w, C)}, and {term: its indices among the L}."""
     numbered = list(dict.fromkeys(n for s in grid.signals for n in number(s.references)))
     compared = reference_depths(
         network, variables, images, numbered, key, ground_truth=ground_truth
@@ -152,7 +152,7 @@ def _for_each_signal(
     places: dict[_Term, list[int]],
     score: Callable[[dict[str, jax.Array]], Any],
 ) -> Any:
-    """Apply `score` to each signal's gradients {layer: (L, B, h, w, C)}; stack in their order."""
+    """Apply `score` to each signal's gradients {layer: (L, B, h, w, C)}; stack in signal order."""
     own = [[i for term in _own_terms(signal) for i in places[term]] for signal in signals]
     weights = [0.0 if s.loss == "uncertainty" else s.uncertainty_weight for s in signals]
 
@@ -162,12 +162,12 @@ def _for_each_signal(
         if any(weights):
             (sigma,) = places[_SIGMA]
             for name, gradient in gradients.items():
-                # Without weight it must not matter, even where it is infinite.
+                # Masked where the weight is 0, since 0 times infinity is NaN.
                 term = jnp.where(weight == 0, 0, gradient[sigma])
                 chosen[name] += weight.astype(gradient.dtype) * term[None]
         return score(chosen)
 
-    # Signals of equally many losses go through one program, one after another on CPUs.
+    # Signals with equally many losses have the same shapes: they are batched, or looped on CPUs.
     order, results = list[int](), []
     for count in sorted({len(mine) for mine in own}):
         group = [i for i, mine in enumerate(own) if len(mine) == count]
@@ -198,5 +198,5 @@ def _maps(
 
 
 def _at_site(site: Site, maps: dict[str, jax.Array]) -> jax.Array:
-    """A site's uncertainty (R, B, H, W): over its layers, then over references."""
+    """A site's uncertainty (R, B, H, W): layers are combined, then references averaged."""
     return jnp.mean(combine(jnp.stack([maps[n] for n in site.layers]), site.combine), axis=1)

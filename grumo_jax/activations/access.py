@@ -1,11 +1,10 @@
-"""The four things to do with named activations: list, capture, differentiate, edit.
+"""List, capture, differentiate and edit named activations.
 
 Each function takes an unmodified linen module with its variables, an `nnx.GraphDef` with its
-state, or `wrap` of either; `images` is whatever the model takes first, and further keyword
-arguments (`train=False`, `rngs=…`) go to the model. Layers go by the names that
-`activation_shapes` lists, by "input" for what the model is given, or by number, see
-`name_layers`; results go by name. All are pure and meant to be used under `jax.jit`; none leaves
-state behind.
+state, or `wrap` of either. `images` is the model's first argument, any pytree; further keyword
+arguments (`train=False`, `rngs=…`) are passed to the model. Layers are given by a name that
+`activation_shapes` lists, "input" for the model's input, or a number (see `name_layers`); results
+are keyed by name. All functions are pure: use them under `jax.jit`.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -24,13 +23,13 @@ from grumo_jax.networks.network import Model, Variables
 def activation_shapes(
     model: Model, variables: Variables, images: Any, **kwargs: Any
 ) -> dict[str, Any]:
-    """List the layers of a model, in the order in which they end. Nothing is computed.
+    """List the layers of a model in the order in which their calls return. Nothing is computed.
 
     Returns:
-        {name: shape and dtype of its output} (a tree where the output is one, with None for what
-        is no array). Names are what the other functions take. A module called several times has
-        a name for each call, "path#0", "path#1", …; layers hidden by `nn.scan` and the like are
-        left out, and so are those that return no array.
+        {name: `jax.ShapeDtypeStruct` of the output}; for an output that is a pytree, the same
+        pytree with None for leaves that are not arrays. A module called several times has one
+        name for each call, "path#0", "path#1", …. Layers hidden by `nn.scan` and the like, and
+        layers that return no array, are left out.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -57,7 +56,7 @@ def capture_activations(
         layers: one name or number, or several.
 
     Returns:
-        The activation of the one layer, or {name: activation} for several.
+        The activation for one layer, {name: activation} for several.
 
     Raises:
         LayerError: for an unknown layer, naming near matches.
@@ -86,16 +85,16 @@ def activation_gradients(
 ) -> Any:
     """Gradient of a scalar function of the output with respect to named activations.
 
-    One backward pass serves all layers, and nothing before the earliest of them is
-    back-propagated: parameters and earlier layers cost nothing.
+    One backward pass serves all layers and stops at the earliest of them: parameters and earlier
+    layers cost nothing.
 
     Args:
         layers: one name or number, or several.
         loss: maps the model's output to a scalar.
 
     Returns:
-        The gradient for the one layer, or {name: gradient}; each of its activation's shape
-        and dtype.
+        The gradient for one layer, {name: gradient} for several; each has the shape and dtype of
+        its activation.
 
     Raises:
         LayerError: for an unknown layer, or a loss that is not scalar.
@@ -128,19 +127,20 @@ def activation_vjp(
     has_aux: bool = False,
     **kwargs: Any,
 ) -> tuple[Any, ...]:
-    """Output of the model and the function that pulls its cotangents back to activations.
+    """`jax.vjp` for activations: the model's output, and a function of its cotangent.
 
-    `jax.vjp` for activations: for several losses, or one per pixel, `jax.vmap` the second
-    result over cotangents, so that the forward pass is shared.
+    For several losses, or one per pixel, `jax.vmap` that function over cotangents: the forward
+    pass is then shared.
 
     Args:
         layers: one name or number, or several.
-        readout: maps the model's output to what is returned and differentiated.
-        has_aux: whether `readout` returns a pair, the second of which is returned as it is.
+        readout: maps the model's output to the value that is differentiated.
+        has_aux: whether `readout` returns (value, aux), with auxiliary data that is not
+            differentiated.
 
     Returns:
-        (readout(output), pull_back) or (result, pull_back, aux); pull_back(cotangent) gives the
-        gradients in the form that `layers` has.
+        (value, pull_back), or (value, pull_back, aux); pull_back(cotangent) returns the gradient
+        for one layer, {name: gradient} for several.
 
     Raises:
         LayerError: for an unknown layer, naming near matches.
@@ -161,9 +161,9 @@ def activation_vjp(
         result = readout(run(model, variables, images, kwargs, visit=edit_calls(edits))[0])
         return result if has_aux else (result, None)
 
-    # Like the activations in dtype (a float32 zero would widen a bfloat16 network), sharding and
-    # varying axes (a replicated zero under shard_map would get the sum over devices). Their
-    # values are not needed, so that under jit they are not computed.
+    # Zeros like the activations: of their dtype, since float32 would widen a bfloat16 network; of
+    # their sharding and varying axes, since under shard_map the gradient of a replicated zero is
+    # summed over devices. Under jit the captured values are unused, so XLA does not compute them.
     zeros = {
         name: _zeros(activation)
         for name, activation in _capture(model, variables, images, calls, kwargs).items()
@@ -194,12 +194,12 @@ def edit_activations(
     """Run the model with some activations replaced, and return its output.
 
     Args:
-        edits: {layer: function}; each function maps the layer's output to one of the same
-            shape and dtype: adds to it, drops channels, adds noise, masks.
+        edits: {layer: function}; each function maps the layer's output to its replacement, of the
+            same shape and dtype.
 
     Raises:
-        LayerError: for an unknown layer, one inside a function that brings its own derivative, or
-            an edit that changes shape or dtype.
+        LayerError: for an unknown layer, a layer inside a `jax.custom_vjp` or `jax.custom_jvp`
+            function, or an edit that changes shape or dtype.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -222,7 +222,7 @@ def edit_activations(
 
 
 def apply_model(model: Model, variables: Variables, images: Any, **kwargs: Any) -> Any:
-    """Run a model of any kind, with nothing watched, and return its output.
+    """Run a model of either API, linen or NNX, and return its output.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -247,7 +247,7 @@ def _capture(
 
 
 def _like(layers: LayerNames, names: Iterable[str], results: dict[str, Any]) -> Any:
-    """The one result of a layer given alone; those of several by name, in their order."""
+    """The result itself if one layer was given, not a sequence; else {name: result}, in order."""
     if isinstance(layers, Sequence) and not isinstance(layers, str):
         return {name: results[name] for name in names}
     (result,) = results.values()
@@ -259,7 +259,7 @@ def _add(offset: Any) -> Callable[[Any], Any]:
 
 
 def _zeros(activation: Any) -> Any:
-    """Zeros like what can be differentiated; None for the rest, which has no gradient."""
+    """Zeros like the inexact leaves; None for the others, which have no gradient."""
 
     def zero(leaf: jax.Array) -> jax.Array | None:
         return jnp.zeros_like(leaf) if jnp.issubdtype(leaf.dtype, jnp.inexact) else None

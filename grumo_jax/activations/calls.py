@@ -1,9 +1,9 @@
-"""Names of activations: what a network calls, in which order, with which shapes.
+"""Names of activations: which submodules a network calls, in which order, with which shapes.
 
-A layer is named by its path, "decoder/up_1_0/conv". A module that is called several times has
-one name for each call, "deconv#0", "deconv#1", …, since its calls may differ in shape and
-each is an activation of its own. A module inside `nn.scan` (or another transform that stacks or
-hides its outputs) is named and explained but cannot be used. "input" is what the network is given.
+A layer is named by its submodule's path, "decoder/up_1_0/conv". A submodule called several times
+has one name for each call, "deconv#0", "deconv#1", …, since each call returns an activation of its
+own, perhaps of another shape. Submodules inside `nn.scan`, or another transform that stacks or
+hides their outputs, are listed with the reason why they cannot be used. "input" names the input.
 """
 
 import difflib
@@ -25,9 +25,9 @@ from grumo_jax.errors import LayerError
 from grumo_jax.networks.network import DepthNetwork, Model, Variables, matches
 
 INPUT = "input"
-"""The name of the network's input, unless a module is called so."""
+"""Name of the network's input, unless a submodule has it."""
 INPUT_PATH = ""
-"""Its path, which no submodule has."""
+"""Path of the network's input; no submodule has it."""
 
 
 @dataclass(frozen=True)
@@ -35,15 +35,15 @@ class Call:
     """One call of one submodule.
 
     Attributes:
-        name: what to ask for: the path, with "#i" where the module is called several times.
+        name: the layer's name: the path, with "#i" if the submodule is called several times.
         path: the submodule's path.
-        index: how many calls of the submodule came before.
+        index: number of earlier calls of the submodule.
         kind: the submodule's class.
-        shape: the arrays of the output, as a tree of `jax.ShapeDtypeStruct`.
+        shape: pytree of `jax.ShapeDtypeStruct`, one for each array of the output.
         hidden: why the output cannot be captured, or None.
-        custom_derivative: whether it runs inside a function that brings its own derivative.
-        own_weights: whether the submodule has parameters of two axes or more by itself, as
-            convolutions and matrix products have.
+        custom_derivative: whether the call runs inside a `jax.custom_vjp` or `jax.custom_jvp`.
+        own_weights: whether the submodule itself holds a parameter of two or more axes, as
+            convolutions and matrix products do.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -65,7 +65,7 @@ class Call:
 
     @property
     def is_input(self) -> bool:
-        """Whether this is what the network is given, and no submodule's output."""
+        """Whether this is the network's input, not a submodule's output."""
         return self.path == INPUT_PATH
 
 
@@ -78,7 +78,7 @@ def run(
     visit: _linen.Visit | None = None,
     capture: Set[str] | None = frozenset(),
 ) -> tuple[Any, dict[str, tuple[Any, ...]]]:
-    """Run a model of either kind, with every output shown to `visit`; see `linen.run`."""
+    """Run a model of either API, passing every submodule's output to `visit`; see `linen.run`."""
     visit = visit or (lambda path, index, module, output: output)
     check = _no_check
     if isinstance(model, DepthNetwork):
@@ -107,7 +107,7 @@ def run(
 
 
 def _no_check(path: str, module: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-    """A module by itself may be run as its owner likes; `DepthNetwork`s are in evaluation mode."""
+    """A bare module may run in any mode; only a `DepthNetwork` must be in evaluation mode."""
 
 
 def _one_after_another(first: _linen.Visit, second: _linen.Visit) -> _linen.Visit:
@@ -120,11 +120,11 @@ def _one_after_another(first: _linen.Visit, second: _linen.Visit) -> _linen.Visi
 def list_calls(
     model: Model, variables: Variables, images: Any, kwargs: Mapping[str, Any] | None = None
 ) -> tuple[Call, ...]:
-    """List every call of every submodule in the order in which they end; nothing is computed.
+    """List every call of every submodule in the order in which they return; nothing is computed.
 
     Args:
         model: a linen module, an `nnx.GraphDef`, or `wrap` of one.
-        variables, images: what the model is applied to (arrays or `jax.ShapeDtypeStruct`).
+        variables, images: the model's arguments (arrays or `jax.ShapeDtypeStruct`).
         kwargs: further keyword arguments of the call.
 
     Example:
@@ -159,7 +159,7 @@ def list_calls(
         if path == INPUT_PATH:
             name = INPUT if INPUT not in taken else f"{INPUT}#"
         if name in calls and (calls[name].path, calls[name].index) != (path, index or 0):
-            name = f"{path}#{index or 0}"  # a module may be called "conv#1", too
+            name = f"{path}#{index or 0}"  # a submodule's own name may be "conv#1"
         calls.setdefault(name, Call(name, path, index or 0, kind, shape, hidden, custom, weights))
     if isinstance(model, DepthNetwork):
         _check_patterns(model, calls)
@@ -177,7 +177,7 @@ def _has_weights(module: Any) -> bool:
 
 
 def _check_patterns(network: DepthNetwork, names: Iterable[str]) -> None:
-    """Raise a `LayerError` for a layout declared of layers that the network has not."""
+    """Raise a `LayerError` for a declared layout whose pattern matches no layer."""
     for pattern, layout in network.layouts:
         if not any(matches(name, pattern) for name in names):
             near = difflib.get_close_matches(pattern, names, n=1, cutoff=0.5)
@@ -208,11 +208,11 @@ def find_calls(calls: Iterable[Call], names: Iterable[str]) -> dict[str, Call]:
     """Look layers up by name, in the order given.
 
     Raises:
-        LayerError: for a name that does not exist (with near matches), that stands for several
-            calls, or whose output is hidden in a lifted transform.
+        LayerError: for a name that does not exist (with near matches), that is ambiguous between
+            several calls, or whose output is hidden in a lifted transform.
     """
     by_name = {call.name: call for call in calls}
-    # A module that is called once may be named by that call, too.
+    # "conv#0" also names a submodule that is called once.
     by_call = {f"{call.path}#{call.index}": call for call in by_name.values()}
     found = {}
     for name in names:
@@ -242,9 +242,9 @@ def _unknown(name: str, calls: Mapping[str, Call]) -> str:
 
 
 def check_editable(calls: Iterable[Call]) -> None:
-    """Raise a `LayerError` for a layer whose edit would vanish when the network is differentiated.
+    """Raise a `LayerError` for layers inside a `jax.custom_vjp` or `jax.custom_jvp` function.
 
-    A function that brings its own derivative is replaced by it then.
+    Under differentiation its rule runs in place of the function, so the edit would be lost.
     """
     for call in calls:
         if call.custom_derivative:
@@ -255,7 +255,7 @@ def check_editable(calls: Iterable[Call]) -> None:
 
 
 def edit_calls(edits: Mapping[tuple[str, int], Callable[[Any], Any]]) -> _linen.Visit:
-    """A `visit` that puts edits[path, index](output) in the place of an output."""
+    """A `visit` that replaces an output by edits[path, index](output), where there is an edit."""
 
     def visit(path: str, index: int | None, module: Any, output: Any) -> Any:
         edit = None if index is None else edits.get((path, index))

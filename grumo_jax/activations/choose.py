@@ -1,4 +1,4 @@
-"""A sensible choice of layers for a network nobody has described."""
+"""Default layers for a network that declares none."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -22,28 +22,27 @@ Role = Literal["gradient", "decoder", "dropout", "features"]
 
 
 def choose_layers(model: Model, variables: Variables, images: Any, role: Role) -> tuple[str, ...]:
-    """Name the layers that an estimator uses where it was given none.
+    """Name the layers that an estimator uses by default.
 
-    What the network says of itself counts first (`Monodepth2` does, and `wrap` takes names).
-    For other networks the convolutions that give maps of the picture are listed in the order of
-    their calls, without those that depth does not depend on; the decoder begins with the last one
-    of the lowest resolution. Where other layers follow on that one, such as a transformer's or
-    those that a scan hides, it is no decoder's beginning, and the choice is refused. Then
+    Layers that the network declares take precedence (`Monodepth2` declares them; `wrap` takes
+    them as options). For other networks, the convolutions whose outputs are maps of the image and
+    that depth depends on are listed in call order. The decoder starts at the last of them that has
+    the lowest resolution. If layers of another kind come next, such as a transformer's or layers
+    hidden in a scan, this is not a decoder, and a `LayerError` is raised. The roles:
 
     - "decoder": all convolutions of the decoder, coarse to fine;
-    - "gradient": of these the last at a quarter of the input's width, or the nearest to that
-      (in Monodepth2 this is the papers' layer 6);
-    - "dropout": all of the decoder but the last, which gives the prediction;
+    - "gradient": of these the one whose width is nearest to a quarter of the input's, the last of
+      several (in Monodepth2 the papers' layer 6);
+    - "dropout": all of the decoder except the last, which makes the prediction;
     - "features": the last convolution before the decoder at each resolution.
 
     Args:
         model: a linen module, an `nnx.GraphDef`, or `wrap` of one.
-        variables, images: what it is applied to.
+        variables, images: the model's arguments (arrays or `jax.ShapeDtypeStruct`).
         role: what the layers are for.
 
     Raises:
-        LayerError: if the network has no convolution that depth depends on, or no decoder can be
-            recognised.
+        LayerError: if depth depends on no convolution, or no decoder is recognised.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -96,7 +95,7 @@ def _nearest_to_quarter(
 
     widths = dict(zip(decoder, map(width, calls.values()), strict=True))
     quarter = picture_size(images)[1] / 4
-    # Reversed, since `min` keeps the first of equals and the last one is wanted.
+    # Reversed, since `min` returns the first of equals and the last is wanted.
     return min(reversed(decoder), key=lambda name: abs(widths[name] / quarter - 1))
 
 
@@ -106,7 +105,7 @@ def _decoder_start(convolutions: Sequence[Call]) -> int:
 
 
 def _check_decoder(shaping: Sequence[Call], decoder: Sequence[Call]) -> None:
-    """Raise a `LayerError` if what follows on the decoder's first layer is no convolution."""
+    """Raise a `LayerError` unless the next layer after the decoder's first is a convolution."""
     first = shaping.index(decoder[0])
     end = shaping.index(decoder[1]) if len(decoder) > 1 else len(shaping)
     if strange := shaping[first + 1 : end]:
@@ -122,7 +121,7 @@ def _check_decoder(shaping: Sequence[Call], decoder: Sequence[Call]) -> None:
 def _shaping_depth(
     network: DepthNetwork, variables: Variables, images: Any, calls: Sequence[Call]
 ) -> list[Call]:
-    """Calls that may make up a decoder: maps and tokens that depth depends on, and hidden ones."""
+    """Calls that may form a decoder: maps and tokens that depth depends on, and hidden calls."""
     linear = [call for call in calls if call.own_weights or _mixes(call.kind)]
     visible = [
         call
@@ -163,7 +162,7 @@ def _no_convolution(network: DepthNetwork, calls: Sequence[Call]) -> str:
 def _reaching_depth(
     network: DepthNetwork, variables: Variables, images: Any, calls: Sequence[Call]
 ) -> set[str]:
-    """Names of the calls whose outputs depth depends on, read off the traced program."""
+    """Names of the calls whose outputs depth depends on, by dead code elimination of the jaxpr."""
 
     def forward(offsets: dict[str, jax.Array], variables: Variables, images: Any) -> jax.Array:
         edits = {
@@ -174,6 +173,6 @@ def _reaching_depth(
 
     shapes = {call.name: call.shape for call in calls}
     jaxpr = jax.make_jaxpr(forward)(shapes, variables, images).jaxpr
-    # Looks into jitted and rematerialised parts, of which perhaps one output alone is used.
+    # dce_jaxpr also descends into jit and remat, where perhaps only one output is used.
     _, used = partial_eval.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
     return {name for name, is_used in zip(sorted(shapes), used, strict=False) if is_used}

@@ -1,7 +1,6 @@
-"""Ready-made edits of activations. Images of one batch share what is drawn.
+"""Ready-made edits of activations. The random draw is broadcast over the batch axis.
 
-Sharing makes every image's result independent of the batch it is in: the same key gives an
-image the same noise wherever it stands.
+So an image's result is independent of its batch: with one key, its noise is the same at any index.
 """
 
 from collections.abc import Callable
@@ -16,14 +15,14 @@ from grumo_jax.networks.network import DepthNetwork
 
 
 def drop_channels(activation: jax.Array, rate: float, key: jax.Array) -> jax.Array:
-    """Set whole channels of (B, …, C) to zero with probability `rate`; scale up the others."""
+    """Zero channels of (B, …, C) with probability `rate`, and scale the others by 1/(1 - rate)."""
     channels = (1,) * (activation.ndim - 1) + activation.shape[-1:]
     mask = jax.random.bernoulli(key, 1 - rate, channels).astype(activation.dtype)
     return activation * (mask / (1 - rate))
 
 
 def add_noise(activation: jax.Array, std: float, key: jax.Array) -> jax.Array:
-    """Add Gaussian noise to (B, h, w, C), `std` times each map's own standard deviation."""
+    """Add Gaussian noise to (B, h, w, C), `std` times the standard deviation of each map (h, w)."""
     spread = jnp.std(activation, axis=tuple(range(1, activation.ndim - 1)), keepdims=True)
     noise = jax.random.normal(key, (1, *activation.shape[1:]), activation.dtype)
     return activation + std * spread * noise
@@ -32,10 +31,10 @@ def add_noise(activation: jax.Array, std: float, key: jax.Array) -> jax.Array:
 def edit_in_layout(
     network: DepthNetwork, call: Call, images: Any, edit: Callable[[Any], Any]
 ) -> Callable[[Any], Any]:
-    """An edit of channels-last activations as one of a layer.
+    """Adapt an edit of channels-last activations to a layer's layout.
 
     Raises:
-        LayerError: for an activation of four axes that are no map's, unless they are declared.
+        LayerError: for an activation of four axes whose layout is neither recognised nor declared.
     """
     declared = network.declared_layout(call.name)
     if declared is None and getattr(call.shape, "ndim", 0) != 4:

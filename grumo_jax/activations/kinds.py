@@ -1,7 +1,7 @@
-"""Flax's classes by what they do, linen's and NNX's alike.
+"""Kinds of Flax modules, linen and NNX alike.
 
-NNX takes a fifth of the time that JAX and Flax take to import. Whoever has an NNX network has
-imported it, and nobody else needs it.
+NNX is never imported here, since that takes a fifth of the import time of JAX and Flax: a program
+that has an NNX network has imported it already.
 """
 
 import sys
@@ -12,29 +12,29 @@ from flax import linen as nn
 
 
 def loaded_nnx() -> ModuleType | None:
-    """`flax.nnx`, if it was imported."""
+    """`flax.nnx` if it has been imported, else None."""
     return sys.modules.get("flax.nnx")
 
 
 def is_convolution(kind: type) -> bool:
-    """Whether a class of modules is one of convolutions."""
+    """Whether a module class is a convolution."""
     return issubclass(kind, _classes("Conv", "ConvTranspose", "ConvLocal"))
 
 
 def is_linear(kind: type) -> bool:
-    """Whether a class of modules is one of matrix products."""
+    """Whether a module class is a matrix product."""
     names = "Dense", "DenseGeneral", "Einsum", "Linear", "LinearGeneral"
     return issubclass(kind, _classes(*names))
 
 
 def is_bridge(kind: type) -> bool:
-    """Whether a class of modules holds a module of the other API, and shows nothing of it."""
+    """Whether a module class wraps a module of the other API, whose submodules are not visible."""
     nnx = loaded_nnx()
     return nnx is not None and issubclass(kind, (nnx.bridge.ToLinen, nnx.bridge.ToNNX))
 
 
 def is_norm(module: Any) -> bool:
-    """Whether a module normalises by the batch in train mode."""
+    """Whether a module normalises by batch statistics in train mode."""
     return isinstance(module, _classes("BatchNorm"))
 
 
@@ -44,17 +44,17 @@ def is_dropout(module: Any) -> bool:
 
 
 def is_attention(module: Any) -> bool:
-    """Whether a module is attention, which drops weights by itself."""
+    """Whether a module is attention, which has a dropout of its own."""
     return isinstance(module, _classes("MultiHeadDotProductAttention", "MultiHeadAttention"))
 
 
 def is_nnx(module: Any) -> bool:
-    """Whether something is an NNX module."""
+    """Whether an object is an NNX module."""
     nnx = loaded_nnx()
     return nnx is not None and isinstance(module, nnx.Module)
 
 
 def _classes(*names: str) -> tuple[type, ...]:
-    """The classes of these names, as far as linen and NNX have them."""
+    """The classes with these names in linen and, if imported, NNX."""
     places = [place for place in (nn, loaded_nnx()) if place is not None]
     return tuple(getattr(place, name) for place in places for name in names if hasattr(place, name))

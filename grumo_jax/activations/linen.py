@@ -1,8 +1,8 @@
 """Linen: watch, capture and edit the outputs of submodules through interceptors.
 
-An interceptor acts while JAX traces, so it is made anew inside every traced function, and
-nothing but static shapes is ever kept outside of it: captured values travel through Flax's
-own `intermediates` collection, which survives `nn.remat` and the other lifted transforms.
+An interceptor runs while JAX traces. So it is created inside the traced function, and no tracer
+leaves it: captured values travel through Flax's `intermediates` collection, which `nn.remat` and
+the other lifted transforms carry out.
 """
 
 import inspect
@@ -20,11 +20,11 @@ from grumo_jax.errors import GrumoError
 from grumo_jax.networks.network import Variables
 
 Check = Callable[[str, Any, Sequence[Any], Mapping[str, Any]], None]
-"""(path, submodule, arguments of its call, keyword arguments), called before a submodule is."""
+"""(path, submodule, args, kwargs) → None; runs before each call of a submodule."""
 Visit = Callable[[str, int | None, Any, Any], Any]
-"""(path, how many calls came before, submodule, output) → output.
+"""(path, number of earlier calls, submodule, output) → the output or its replacement.
 
-The number is None where nothing can be captured: inside transforms that carry nothing out.
+The number is None inside transforms that carry no values out, where nothing can be captured.
 """
 
 INTERMEDIATES = "intermediates"
@@ -37,15 +37,15 @@ STRANGE = (
     errors.ScopeParamShapeError,
     errors.ScopeVariableNotFoundError,
 )
-"""Flax's errors for variables of another network."""
+"""Flax's errors for variables that belong to another network."""
 
 
 class _Unequal(str):
-    """A name that equals none, itself included, so that no cache finds what was kept under it.
+    """A string unequal to every other and to itself, so that it never hits a cache.
 
-    `nn.jit` keeps a traced program for each configuration of a module and its scope; in that
-    program, other edits than today's would be in force, or none. With this name among a scope's
-    mutable collections every call is a configuration of its own, and is traced anew.
+    `nn.jit` caches a trace for each configuration of a module and its scope; the cached trace would
+    hold the edits of an earlier call. With this name among the scope's mutable collections every
+    call is a new configuration, and `nn.jit` retraces.
     """
 
     _hashes = itertools.count()
@@ -70,17 +70,17 @@ def run(
     """Apply a linen module, passing the output of every submodule's `__call__` to `visit`.
 
     Args:
-        module, variables, images, kwargs: what `module.apply` takes.
-        check: sees every submodule before it is called.
-        visit: sees every output and returns what stands in its place.
+        module, variables, images, kwargs: arguments of `module.apply`.
+        check: runs before each call of a submodule.
+        visit: maps each output to itself or its replacement.
         capture: paths whose outputs, after `visit`, are returned; None for all.
 
     Returns:
-        The module's output, and {path: outputs of its calls in order}, of outputs the arrays only.
+        The module's output, and {path: outputs of its calls in order}, through `only_arrays`.
     """
     calls: Counter[str] = Counter()
     here = inspect.currentframe()
-    # What a network once kept of itself is none of what it keeps now.
+    # Stale intermediates among the variables would be returned along with the new ones.
     variables = {name: value for name, value in variables.items() if name != INTERMEDIATES}
 
     def interceptor(call: Any, args: Any, kwargs: Any, context: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Networks in train mode: batch statistics and dropout make images depend on each other."""
+"""Refuse train mode: its batch statistics and dropout make a result depend on the batch."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,15 +8,15 @@ from grumo_jax.errors import GrumoError
 from grumo_jax.networks.network import Variables
 
 SWITCHES = {"train", "training", "is_training", "deterministic", "use_running_average"}
-"""What calls name the mode by."""
+"""Keyword arguments that select the mode of a call."""
 
 
 def check_mode(path: str, module: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
     """Raise a `GrumoError` if a module is called in train mode.
 
     Args:
-        path, module: what is called.
-        args, kwargs: of the call; they come before the module's own settings.
+        path, module: the submodule that is called.
+        args, kwargs: arguments of the call; they override the module's attributes.
     """
     if (nnx := loaded_nnx()) is not None and isinstance(module, nnx.bridge.ToLinen):
         _check_inside(nnx, path, module, kwargs)
@@ -44,9 +44,9 @@ def check_mode(path: str, module: Any, args: Sequence[Any], kwargs: Mapping[str,
 
 
 def _check_inside(nnx: Any, path: str, bridge: Any, kwargs: Mapping[str, Any]) -> None:
-    """Check the modes that the modules of an NNX network have behind `nnx.bridge.to_linen`.
+    """Check the modes of the NNX modules behind `nnx.bridge.to_linen`.
 
-    What the network itself makes of a mode that the call gives is not seen.
+    If the call selects a mode, what the NNX network does with it is not visible.
     """
     if SWITCHES.intersection(kwargs):
         return
@@ -65,7 +65,7 @@ def _setting(name: str, module: Any, args: Sequence[Any], kwargs: Mapping[str, A
 
 
 def check_arguments(variables: Variables, kwargs: Mapping[str, Any]) -> None:
-    """Raise a `GrumoError` for what a linen module's apply cannot be given here."""
+    """Raise a `GrumoError` for variables or keyword arguments that a linen network cannot take."""
     if not isinstance(variables, Mapping):
         raise GrumoError(
             f"the variables of a linen network are a {type(variables).__name__}; expected what its "

@@ -13,23 +13,22 @@ from grumo_jax.errors import LayerError
 from grumo_jax.networks.network import Model, Variables, as_network
 
 LayerNames = str | int | Sequence[str | int]
-"""As `name_layers` takes them."""
+"""Layers by name or number; see `name_layers`."""
 
 
 def name_layers(
     model: Model, variables: Variables, images: Any, layers: LayerNames
 ) -> tuple[str, ...]:
-    """Names of layers that may have been given by number.
+    """Replace layer numbers by names.
 
     Args:
         model, variables, images: see `choose_layers`.
-        layers: one or several names, which stay as they are; of a number, such as 6, the
-            decoder's convolution that has it, counted coarse to fine as the papers do, and so of
-            "6" where no layer has that name; "decoder" for all of those (a module called so is
-            "decoder#0").
+        layers: one or several. Names are returned unchanged. A number, such as 6 (or "6", if no
+            layer has that name), counts the decoder's convolutions from 0, coarse to fine, as the
+            papers do. "decoder" means all of them (a submodule with that name is "decoder#0").
 
     Raises:
-        LayerError: if the decoder has no such number, or a layer is named twice.
+        LayerError: if the decoder has no such number, or a layer is given twice.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -46,7 +45,7 @@ def name_layers(
 def number_layers(
     model: Model, variables: Variables, images: Any, layers: LayerNames
 ) -> list[tuple[str | None, str]]:
-    """Like `name_layers`: (number, name) of each, the number None where a name was given.
+    """Like `name_layers`, but return (number, name) pairs; the number is None for a given name.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -86,10 +85,10 @@ def number_layers(
 def find_layers(
     model: Model, variables: Variables, images: Any, layers: LayerNames, kwargs: Mapping[str, Any]
 ) -> dict[str, Call]:
-    """The calls of layers given by name or number, in that order.
+    """The calls of layers given by name or number, in the given order.
 
     Raises:
-        LayerError: for a layer that does not exist, that is named twice, or that cannot be used.
+        LayerError: for a layer that does not exist, is given twice, or is hidden.
     """
     calls = list_calls(model, variables, images, kwargs)
     existing = _names_in(calls)
@@ -110,10 +109,10 @@ def as_layers(layers: LayerNames) -> tuple[str | int, ...]: ...
 @overload
 def as_layers(layers: None) -> None: ...
 def as_layers(layers: LayerNames | None) -> tuple[str | int, ...] | None:
-    """One name or number or several as a tuple; None stays None.
+    """One or several names or numbers as a tuple; None stays None.
 
     Raises:
-        LayerError: for what is neither a name nor a number.
+        LayerError: for an entry that is neither a name nor a number.
 
     Example:
         >>> as_layers(6), as_layers(["encoder/conv1"]), as_layers(None)
@@ -133,12 +132,12 @@ def _as_list(layers: LayerNames) -> list[str | int]:
 
 
 def _names_in(calls: Iterable[Call]) -> set[str]:
-    """Names of calls, and of modules that are called several times."""
+    """Names of calls and paths of their submodules."""
     return {name for call in calls for name in (call.name, call.path)}
 
 
 def _number(layer: str | int, existing: set[str]) -> int | None:
-    """The number that is given; None of a name."""
+    """The layer's number; None for a name."""
     if isinstance(layer, int):
         return layer
     return int(layer) if layer.isdecimal() and layer not in existing else None

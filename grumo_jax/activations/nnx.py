@@ -1,9 +1,8 @@
 """NNX: watch, capture and edit the outputs of submodules on a merged copy.
 
-`nnx.merge` makes a fresh module inside the traced function; each submodule of that copy gets a
-subclass of its own class, whose call passes the output on. Everything else about the modules,
-`isinstance` included, stays as it was, and the user's own module is never touched. Since the
-subclasses are fresh, so are the programs that `nnx.jit` keeps.
+`nnx.merge` creates a module inside the traced function. Each submodule of that copy gets a new
+subclass of its class, whose call passes the output to a visitor. `isinstance` still holds, and the
+user's module is not modified. As the subclasses are new in each run, `nnx.jit` retraces.
 """
 
 import inspect
@@ -20,14 +19,14 @@ from grumo_jax.activations.traces import is_carried_out, is_in_branch_or_loop
 from grumo_jax.errors import GrumoError
 
 OUTPUTS = "grumo_outputs"
-"""The attribute in which a watched module keeps its outputs."""
+"""Attribute in which a watched submodule keeps its outputs."""
 
 
 class _Outputs(nnx.Intermediate[Any]):
-    """Outputs kept as module state, which NNX's lifted transforms carry out correctly.
+    """Outputs kept as module state, which NNX's lifted transforms carry out.
 
-    One entry for each call, None where the output is not wanted: the second call of a module
-    then has another state than the first, so that `nnx.jit` does not take one for the other.
+    There is an entry for each call, None if its output is not captured. So the module's state
+    differs between its first and second call, and `nnx.jit` does not reuse the first one's trace.
     """
 
 
@@ -49,7 +48,7 @@ def run(
     for parts, child in list(nnx.iter_modules(module)):
         if parts and callable(child):
             path = "/".join(map(str, parts))
-            if not isinstance(child, nnx.bridge.ToNNX):  # takes each attribute for a variable
+            if not isinstance(child, nnx.bridge.ToNNX):  # passes all attributes on as variables
                 watched[path] = child
                 setattr(child, OUTPUTS, _Outputs(()))
             _watch(child, path, calls, check, visit, capture is None or path in capture, here)
@@ -58,17 +57,17 @@ def run(
 
 
 def merge(graphdef: nnx.GraphDef[Any], state: Any) -> Any:
-    """A module of its own with this state, whose entries are paired by name.
+    """`nnx.merge` into a new module, with the state's entries paired by path.
 
-    NNX pairs them by order, in which "10" of a state restored without a target, whose indices are
-    strings, comes before "2".
+    `nnx.merge` pairs them by order. In a state restored without a target the indices are strings,
+    and "10" sorts before "2".
 
     Args:
-        graphdef: of the module.
-        state: what `nnx.split` gave, or `nnx.to_pure_dict` of it; or a tuple of several.
+        graphdef: the module's.
+        state: as returned by `nnx.split`, or `nnx.to_pure_dict` of it; or a tuple of several.
 
     Raises:
-        GrumoError: if the state has other entries than the module.
+        GrumoError: if the state's entries are not the module's.
     """
     state = nnx.merge_state(*state) if isinstance(state, tuple | list) else state
     if not isinstance(state, Mapping):
@@ -78,7 +77,7 @@ def merge(graphdef: nnx.GraphDef[Any], state: Any) -> Any:
         )
     given = {tuple(map(str, path)): leaf for path, leaf in nnx.to_flat_state(nnx.State(state))}
     try:
-        # A copy: what calls change, such as the counters of dropout, is of this trace alone.
+        # A copy, so that state changed by calls, such as RNG counts, does not leave this trace.
         module = nnx.merge(graphdef, state, copy=True)
     except ValueError as error:
         raise GrumoError(

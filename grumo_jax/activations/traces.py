@@ -1,4 +1,4 @@
-"""What JAX is doing while a module is called."""
+"""Which transforms are in force while a module is called."""
 
 import inspect
 from collections.abc import Iterator
@@ -16,23 +16,23 @@ _CUSTOM = {
     inspect.unwrap(f.__call__).__code__.co_filename for f in (jax.custom_vjp, jax.custom_jvp)
 }
 
-# Made at import, since JAX wants nothing else of itself to happen meanwhile.
+# Created at import, since this must not run concurrently with other JAX APIs.
 _ANEW = jax.make_user_context()
 
 
 def traced_anew() -> AbstractContextManager[None]:
-    """Within it every jitted function is traced, whatever was traced before.
+    """Context in which `jax.jit` misses its cache, so that every jitted function is retraced.
 
-    A network that applies another one through `jax.jit` calls its modules in its first trace alone.
+    A network may apply a submodule through `jax.jit`; on a cache hit the submodule is not called.
     """
     context: AbstractContextManager[None] = _ANEW(object())
     return context
 
 
 def is_carried_out(kept: Any) -> bool:
-    """Whether values that a variable gets now leave the transform in force.
+    """Whether the transform in force carries out the new value of an NNX variable.
 
-    They leave NNX's transforms and none of JAX's own.
+    NNX's transforms do, JAX's do not.
     """
     try:
         kept.set_value(kept.get_value())
@@ -42,13 +42,13 @@ def is_carried_out(kept: Any) -> bool:
 
 
 def has_custom_derivative(outermost: FrameType | None) -> bool:
-    """Whether the caller runs inside a function that brings its own derivative.
+    """Whether the caller runs inside a `jax.custom_vjp` or `jax.custom_jvp` function.
 
-    JAX does not tell, and a gradient with respect to what such a function computes inside ends
-    as a leaked tracer, which under `jax.jit` appears only when the program is lowered.
+    JAX has no API for this. A gradient with respect to a value inside such a function leaks a
+    tracer, and under `jax.jit` the error comes only at lowering.
 
     Args:
-        outermost: the frame below which to look.
+        outermost: search the stack from the caller up to this frame.
     """
     return any(code.co_filename in _CUSTOM for code in _running(outermost))
 
@@ -56,10 +56,10 @@ def has_custom_derivative(outermost: FrameType | None) -> bool:
 def is_in_branch_or_loop(outermost: FrameType | None) -> bool:
     """Whether the caller runs inside a branch of Flax's cond or switch, or a loop or vmap of NNX.
 
-    What a module keeps there would have to be the same in all branches and after every step.
+    State kept there would need the same structure in all branches and after every step.
 
     Args:
-        outermost: the frame below which to look.
+        outermost: search the stack from the caller up to this frame.
     """
     nnx = loaded_nnx()
     branches = [lift.cond, lift.switch, *((nnx.cond, nnx.switch) if nnx else ())]

@@ -1,4 +1,4 @@
-"""Estimators: one call, `estimator(variables, images, key=None)`, to depth and uncertainty."""
+"""Estimators: `estimator(variables, images, key=None)` returns depth and uncertainty."""
 
 from grumo_jax.estimators.base import Estimate as Estimate
 from grumo_jax.estimators.base import Estimator as Estimator

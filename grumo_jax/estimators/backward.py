@@ -1,4 +1,4 @@
-"""From losses back to activations: in float32 outside the network, whatever it computes in."""
+"""Gradients of losses at activations: float32 outside the network, whatever dtype it runs in."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,10 +18,10 @@ Outputs = tuple[jax.Array, jax.Array | None]
 """Depth and log σ, (B, H, W) each, float32 or wider; or their cotangents."""
 
 Losses = Callable[[jax.Array, jax.Array | None], jax.Array]
-"""(depth, log σ) → losses (B, L), each image's its own."""
+"""(depth, log σ) → losses (B, L); each image's losses depend on that image alone."""
 
 NEAR_ZERO = 1e-6
-"""Outputs below this count as this much where cotangents are measured."""
+"""Least absolute value of an output when the scale of its cotangent is computed."""
 
 
 def loss_gradients(
@@ -40,13 +40,14 @@ def loss_gradients(
         losses: functions of the network's outputs.
 
     Returns:
-        Depth (B, H, W), what each of the functions gives (B, L), and {layer: (L, B, h, w, C)} for
-        the losses of all of them, one after another.
+        Depth (B, H, W), the losses of each function (B, L), and gradients {layer: (L, B, h, w, C)}
+        with the losses of all functions concatenated.
     """
     outputs, pull_back = outputs_vjp(network, variables, images, layers, log_sigma=log_sigma)
     found, cotangents = [], []
     for function in losses:
-        # Each by itself: of a loss that is not finite, 0 times the gradient would be NaN.
+        # One VJP per function: with a joint one, a loss that is not finite would make the other
+        # gradients NaN, as 0 times infinity.
         values, to_outputs = jax.vjp(function, *outputs)
         found.append(values)
         cotangents.append(vmap_or_loop(to_outputs, _one_by_one(values)))
@@ -62,20 +63,20 @@ def outputs_vjp(
     *,
     log_sigma: bool,
 ) -> tuple[Outputs, Callable[[Outputs], dict[str, jax.Array]]]:
-    """Outputs of the network, and the function that pulls their cotangents back to activations.
+    """The network's outputs, and a function that pulls their cotangents back to activations.
 
-    The gradient of a mean over pixels is so small that it would underflow in float16. The
-    backward pass being linear, cotangents enter it scaled, each image's by a power of two, and
-    what comes out is scaled back in float32. In float32 that changes nothing, to the bit.
+    The gradient of a mean over pixels would underflow in float16. The backward pass is linear, so
+    each image's cotangents are scaled by a power of two, and its gradients scaled back in float32.
+    In float32 the result is the same to the bit.
 
     Args:
         network, variables, images: see `Estimator`.
         layers: names of activations.
-        log_sigma: whether log σ is read, too, if the network has one.
+        log_sigma: whether to read log σ, too, if the network predicts it.
 
     Returns:
-        (outputs, pull_back); pull_back(cotangents) gives {layer: gradient (B, h, w, C), float32
-        or wider}, and raises a `LayerError` for a layer that is no feature map of the images.
+        (outputs, pull_back); pull_back(cotangents) returns {layer: gradient (B, h, w, C), float32
+        or wider}, and raises a `LayerError` for a layer that is not a feature map of the images.
     """
 
     def read(output: Any) -> Outputs:
@@ -90,8 +91,8 @@ def outputs_vjp(
     outputs, vjp, (read_again, raw) = activation_vjp(
         network, variables, images, tuple(layers), readout=readout, has_aux=True
     )
-    # What enters the network is the cotangents of its own output: a network of disparity has
-    # other ones than depth, which is read off it in float32.
+    # The scale must fit the cotangents that enter the network, those of its raw output: a
+    # disparity network's differ from depth's, which is computed from it in float32.
     raw = widen(jax.lax.stop_gradient(raw))
     _, to_raw = jax.vjp(read_again, raw)
 
@@ -109,10 +110,10 @@ def outputs_vjp(
 
 
 def _one_by_one(losses: jax.Array) -> jax.Array:
-    """Cotangents (L, B, L) of losses (B, L), one loss of every image in each.
+    """One-hot cotangents (L, B, L) of losses (B, L): the l-th selects loss l of every image.
 
-    Losses are each image's own, so that images do not mix. Made of the losses, the cotangents are
-    sharded like them.
+    All images share a pass, since each loss depends on one image alone. Computed from the losses,
+    the cotangents have their sharding.
     """
     one_loss = jnp.eye(losses.shape[1], dtype=losses.dtype)[:, None]
     return one_loss * jnp.ones_like(losses)[None]
@@ -123,13 +124,13 @@ def _scale(
 ) -> jax.Array:
     """A power of two for each image (B,) that brings the cotangents of `values` to about 1.
 
-    Networks multiply by the unit of depth somewhere before their output: the cotangent c of a
-    value y grows there to about c · y. Neither must leave the range of float16, so that it is
-    their geometric mean that is brought to 1.
+    Somewhere before its output a network multiplies by the unit of depth, and the cotangent c of a
+    value y becomes about c · y there. Both must fit float16, so their geometric mean is scaled
+    to 1.
     """
     size = jnp.zeros_like(depth[:, 0, 0])
     for cotangent, value in zip(cotangents, values, strict=True):
-        # Outputs that are no numbers of the images have no part in depth.
+        # Skip outputs without gradient or batch axis: depth does not depend on them.
         if cotangent.dtype != jax.dtypes.float0 and value.shape[:1] == size.shape:
             unit = jnp.sqrt(jnp.maximum(jnp.abs(value), NEAR_ZERO))
             size = jnp.maximum(size, _largest(cotangent * unit).astype(size.dtype))
@@ -148,7 +149,7 @@ def _of_images(factor: jax.Array, values: jax.Array) -> jax.Array:
 
 
 def _unscaled(name: str, gradient: Any, scale: jax.Array) -> Any:
-    """Each image's gradient divided by its scale; of a layer of several arrays, each of them."""
+    """A layer's gradient, a pytree of arrays (B, …), divided by each image's scale (B,)."""
 
     def divide(gradient: jax.Array) -> jax.Array:
         if gradient.shape[:1] != scale.shape:

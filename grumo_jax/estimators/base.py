@@ -1,4 +1,4 @@
-"""What all estimators share: the call, its checks, and the form of the result."""
+"""Base of all estimators: the call, its checks and its result."""
 
 import abc
 from collections.abc import Mapping, Sequence
@@ -29,8 +29,8 @@ class Estimate:
     Attributes:
         depth: (B, H, W), in the network's units.
         uncertainty: (B, H, W), higher where the depth is less certain; min-max normalised to
-            [0, 1] for each image by itself (but for `PostProcessing`).
-        raw: (B, H, W), the score before normalisation, which alone compares across images.
+            [0, 1] per image (except by `PostProcessing`).
+        raw: (B, H, W), the score before normalisation; only this can be compared across images.
 
     Example:
         >>> import jax
@@ -50,11 +50,12 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What an estimator is called with, and the predictions that several can share.
+    """The arguments of an estimator's call, and predictions that estimators share.
 
     Attributes:
         variables, images, key, ground_truth: see `Estimator.__call__`.
-        views: predictions from augmented images: at least those of the estimator's `views`.
+        views: predictions from augmented images, including those that the estimator's `views`
+            name.
 
     Example:
         >>> import jax.numpy as jnp
@@ -72,20 +73,20 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Estimator(abc.ABC):
-    """Base of all estimators: a frozen configuration that is called.
+    """Base of all estimators: a frozen, callable configuration.
 
-    The call is compiled by `jax.jit`, once for each configuration (for each estimator object
-    where the model cannot be hashed), and may itself be put under `jax.jit`, `jax.vmap`,
-    `jax.grad` and `jax.shard_map`, with inputs sharded over `AxisType.Auto` meshes. Each image's
-    result is independent of the batch it is in; images of one batch share what `key` draws.
+    The call is compiled by `jax.jit`, which caches by configuration (by object identity if the
+    model is not hashable). It can be used under `jax.jit`, `jax.vmap`, `jax.grad` and
+    `jax.shard_map`, with inputs sharded over `AxisType.Auto` meshes. Each image's result is
+    independent of its batch; random draws are broadcast over the batch axis.
 
     Attributes:
         model: a `Monodepth2`, another linen module or `nnx.GraphDef` whose output is depth, or
             `wrap` of one.
-        definition: the number of the class's numerical definition, recorded with results, which
-            are not continued under another. To be raised whenever the same options and inputs
-            give other numbers than before (rounding apart): also for what the class calls, such
-            as references, losses and reductions.
+        definition: version of the class's numbers, recorded with results; a results file is not
+            continued under another version. Raise it whenever the same options and inputs give
+            other numbers (rounding aside), also if the cause is a reference, loss or reduction
+            that the class calls.
 
     Example:
         >>> from dataclasses import dataclass
@@ -113,17 +114,17 @@ class Estimator(abc.ABC):
 
     @property
     def needs_key(self) -> bool:
-        """Whether something is drawn, so that a call needs a key."""
+        """Whether a call draws random numbers and needs a key."""
         return False
 
     @property
     def views(self) -> tuple[ImageReference, ...]:
-        """The augmented images whose predicted depths the estimate needs."""
+        """References whose augmented images the estimate needs predictions from."""
         return ()
 
     @abc.abstractmethod
     def estimate(self, inputs: Inputs) -> Estimate:
-        """Compute the estimate: what a call does after its checks, here not compiled."""
+        """Compute the estimate: the call without its checks and without `jax.jit`."""
 
     def __call__(
         self,
@@ -137,20 +138,19 @@ class Estimator(abc.ABC):
 
         Args:
             variables: the model's variables (for an `Ensemble`, stacked; for NNX, the state).
-            images: (B, H, W, C) float in [0, 1], or a tree of arrays where the network takes one:
-                those of four axes are images, and references augment each.
-            key: PRNG key, such as `jax.random.key(0)`, needed where `needs_key`.
-            ground_truth: true depth of the predicted depth's shape (B, H, W), 0 where unknown;
-                for oracles that compare with it, such as the reference `GroundTruth`.
+            images: (B, H, W, C) float in [0, 1], or a pytree of arrays if the network takes one;
+                its leaves of four axes are images, and references augment each of them.
+            key: PRNG key, such as `jax.random.key(0)`; required if `needs_key`.
+            ground_truth: true depth (B, H, W) at the predicted depth's size, 0 where unknown; only
+                for oracles, such as the reference `GroundTruth`.
 
         Raises:
-            GrumoError: for images of a wrong form, a missing key or something else in its place;
-                outside of `jax.jit` and the like, where values are known, also for images that are
-                not finite or far outside [0, 1].
+            GrumoError: if images have a wrong shape or dtype, or the key is missing or not a key;
+                unless values are traced, also if images are not finite or far outside [0, 1].
 
         Warns:
-            GrumoWarning: where values are known and much of the depth is no positive number, or
-                any of it not finite, or depth has another aspect than the images.
+            GrumoWarning: unless values are traced, if much of the depth is not positive, any of it
+                is not finite, or its aspect ratio is not that of the images.
         """
         return _checked_call((self,), variables, images, key, ground_truth)[0]
 
@@ -163,19 +163,19 @@ def estimate_together(
     *,
     ground_truth: jax.Array | None = None,
 ) -> dict[str, Estimate]:
-    """Call several estimators of one network, which share their forward passes.
+    """Call several estimators of one network with shared forward passes.
 
-    The plain pass runs once, and so does each augmented image's, whoever needs it.
+    The plain pass runs once, and so does the pass over each distinct augmented image.
 
     Args:
-        estimators: by name; all of the same model. An `Ensemble` is of several.
+        estimators: {name: estimator}, all of one model. (An `Ensemble` takes stacked variables.)
         variables, images, key, ground_truth: see `Estimator.__call__`.
 
     Returns:
-        What each gives alone (up to rounding), by name.
+        {name: estimate}, each as from its estimator alone (up to rounding).
 
     Raises:
-        GrumoError: if the estimators are of different networks; as `Estimator.__call__`.
+        GrumoError: if the estimators have different networks; see also `Estimator.__call__`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -211,7 +211,7 @@ def check_call(
     key: jax.Array | None,
     ground_truth: jax.Array | None = None,
 ) -> None:
-    """Raise a `GrumoError` unless the estimators can be called together with this."""
+    """Raise a `GrumoError` unless the estimators can be called together with these arguments."""
     check_images(images)
     check_key(key)
     if ground_truth is not None and getattr(ground_truth, "ndim", 0) != 3:
@@ -234,7 +234,7 @@ def check_call(
 
 
 class _ByIdentity:
-    """Stands for an estimator that cannot be hashed; equal where it is the very same object."""
+    """Wraps an estimator that is not hashable; compares and hashes by identity."""
 
     def __init__(self, estimator: Estimator):
         self.estimator = estimator
@@ -250,7 +250,7 @@ def _as_static(estimator: Estimator) -> Estimator | _ByIdentity:
     try:
         hash(estimator)
     except TypeError:
-        # Such as `nn.Sequential([…])`, whose list flax leaves a list.
+        # For example `nn.Sequential([…])`, whose list Flax keeps as a list.
         return _ByIdentity(estimator)
     return estimator
 
@@ -264,7 +264,7 @@ def _compiled(
     ground_truth: jax.Array | None,
 ) -> tuple[tuple[Estimate, ...], Values]:
     estimators = [e.estimator if isinstance(e, _ByIdentity) else e for e in static]
-    with traced_anew():  # lest a module's mode goes unseen
+    with traced_anew():  # on a cache hit of an inner jit, no module's mode would be checked
         views = shared_views(estimators, variables, images, key)
         inputs = Inputs(variables, images, key, ground_truth, views)
         estimates = tuple(estimator.estimate(inputs) for estimator in estimators)
@@ -274,9 +274,8 @@ def _compiled(
 def shared_views(
     estimators: Sequence[Estimator], variables: Variables, images: jax.Array, key: Any
 ) -> Views:
-    """The predictions from augmented images that any of the estimators needs, each made once."""
-    # Numbered within each estimator; the plain pass needs no such care, since XLA finds that it
-    # is the same everywhere.
+    """Predictions from the augmented images that any of the estimators needs, each made once."""
+    # Numbered within each estimator. The plain pass needs no such care: XLA merges it (CSE).
     needed = dict.fromkeys(view for e in estimators for view in number(e.views))
     return predict_views(estimators[0].network, variables, images, list(needed), key)
 

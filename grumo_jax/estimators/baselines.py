@@ -1,7 +1,7 @@
-"""What a score must beat to say anything: distance, the image row, nothing at all.
+"""Trivial scores that a useful one must beat: depth, the image row, a constant.
 
-Depth networks err more where it is farther, and what is far lies high in a picture. So a score
-that only repeats the distance ranks errors in metres well; it has found no mistake of the network.
+Depth networks err more at larger distances, and distant things lie high in an image. So a score
+that only repeats the distance ranks errors in metres well without finding the network's mistakes.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from grumo_jax.estimators.base import (
 
 @dataclass(frozen=True)
 class DepthBaseline(Estimator):
-    """Plain depth; the depth itself as uncertainty: the farther, the less certain.
+    """Plain depth; the depth itself as uncertainty.
 
     Example:
         >>> import grumo_jax
@@ -36,7 +36,7 @@ class DepthBaseline(Estimator):
 
 @dataclass(frozen=True)
 class RowBaseline(Estimator):
-    """Plain depth; the image row as uncertainty, 1 in the uppermost and 0 in the lowest.
+    """Plain depth; the image row as uncertainty, from 1 at the top to 0 at the bottom.
 
     Example:
         >>> import grumo_jax
@@ -55,7 +55,7 @@ class RowBaseline(Estimator):
 class ConstantBaseline(Estimator):
     """Plain depth; the same uncertainty everywhere.
 
-    All pixels being tied, sparsification removes none of them before all: its AURG is next to 0.
+    All pixels are tied, so sparsification removes none before the others: its AURG is close to 0.
 
     Example:
         >>> import grumo_jax

@@ -1,6 +1,6 @@
-"""What references draw: decided by numbers that are written down, and by no name.
+"""PRNG keys of references: derived from fixed numbers, so that renaming a class keeps its draws.
 
-A class's `stream` is such a number; see `grumo_jax.references.Reference`.
+The number is the class's `stream`; see `grumo_jax.references.Reference`.
 """
 
 from collections import Counter
@@ -11,11 +11,11 @@ from zlib import crc32
 import jax
 
 Numbered = tuple[Any, int]
-"""A reference, and how many of its kind came before it."""
+"""A reference and the number of references of its kind before it."""
 
 
 def number(references: Iterable[Any]) -> list[Numbered]:
-    """Count how many of its kind came before each reference, so that each draws something else.
+    """Number references within their kind, so that each gets a key of its own.
 
     Example:
         >>> from grumo_jax import Flip, Noise
@@ -32,16 +32,16 @@ def number(references: Iterable[Any]) -> list[Numbered]:
 
 
 def reference_key(key: jax.Array | None, reference: Any, number: int) -> Any:
-    """The key that the n-th reference of a kind draws with, whatever of other kinds is beside it.
+    """The key of the n-th reference of a kind, independent of references of other kinds.
 
-    It is `fold_in(fold_in(key, stream), number)`: neither names nor options such as a strength
-    enter, so that two strengths are compared under the same draw.
+    It is `fold_in(fold_in(key, stream), number)`. Options such as a strength do not enter, so two
+    strengths are compared under the same draw.
 
     Args:
-        key: that the estimator was called with; None gives None.
-        reference: whose `stream` counts, or where that is None the CRC-32 of its class's module
-            and name, such as "package.module.Blur".
-        number: of references of the same kind before it, see `number`.
+        key: the estimator's key; None gives None.
+        reference: its `stream` is used; if that is None, the CRC-32 of its class's module and
+            name, such as "package.module.Blur".
+        number: number of references of the same kind before it, see `number`.
     """
     if key is None:
         return None

@@ -1,4 +1,4 @@
-"""In-Drop and Drop: the variance of predictions under dropped channels."""
+"""In-Drop and Drop: the variance of predictions under channel dropout."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -25,19 +25,19 @@ DEFAULT_RATE = 0.2
 
 @dataclass(frozen=True)
 class InferenceDropout(Estimator):
-    """Plain depth; variance over passes with channels dropped, in a network trained without.
+    """Plain depth; variance over passes with channel dropout, in a network trained without it.
 
-    Channels are dropped after the activated up-convolutions, by editing activations: the
-    model itself needs no dropout. Everything before the first of these layers is computed
-    once; on accelerators what comes after runs for all passes together, which takes memory in
-    proportion to `samples`. Variances are unbiased and taken in what the network predicts.
+    Channels are dropped after the activated up-convolutions by editing activations, so the model
+    needs no dropout layers. The part before the first of these layers runs once. The rest is
+    batched over passes on accelerators, which takes memory in proportion to `samples`. The
+    unbiased variance is taken of the network's quantity (disparity or depth).
 
     Attributes:
         model: see `Estimator`.
         samples: number of passes.
-        rate: probability with which a channel is dropped; None for the model's own.
-        layers: names or numbers of layers whose outputs are dropped; chosen by `choose_layers`
-            where None.
+        rate: probability with which a channel is dropped; None uses the model's dropout rate.
+        layers: names or numbers of layers whose channels are dropped; None lets `choose_layers`
+            find them.
 
     Example:
         >>> import jax
@@ -67,12 +67,12 @@ class InferenceDropout(Estimator):
 
     @property
     def needs_key(self) -> bool:
-        """Channels are drawn."""
+        """True, since dropout draws channels."""
         return True
 
     @property
     def used_rate(self) -> float:
-        """The rate, or the model's own where it is None."""
+        """`rate`; if that is None the model's, and without one the papers' 0.2."""
         return self.rate or self.network.dropout_rate or DEFAULT_RATE
 
     def estimate(self, inputs: Inputs) -> Estimate:
@@ -82,7 +82,7 @@ class InferenceDropout(Estimator):
         return normalized_estimate(depth, raw)
 
     def _samples(self, inputs: Inputs) -> jax.Array:
-        """What the network predicts in each pass (samples, B, H, W)."""
+        """The network's quantity in each pass (samples, B, H, W)."""
         network, variables, images = self.network, inputs.variables, inputs.images
         layers = as_layers(self.layers) or choose_layers(network, variables, images, "dropout")
         calls = find_layers(network, variables, images, layers, {})
@@ -98,18 +98,17 @@ class InferenceDropout(Estimator):
             output = edit_activations(network, variables, images, drops)
             return network.to_quantity(network.read_depth(output))
 
-        # What comes before the first dropped layer does not depend on the key: it runs once.
+        # Layers before the first dropped one do not depend on the key, so they are hoisted.
         return vmap_or_loop(one_pass, jax.random.split(inputs.key, self.samples))
 
 
 @dataclass(frozen=True)
 class DropoutEnsemble(InferenceDropout):
-    """Drop: mean and variance over passes of a network that was trained with dropout.
+    """Drop: mean and variance over passes of a network trained with dropout.
 
-    The same passes as `InferenceDropout`'s, of which the mean is the prediction. `rate` and
-    `layers` must be what the network was trained with: by default the model's
-    `Monodepth2.dropout_rate` (0.2 where it has none), and for `Monodepth2` the ten
-    up-convolutions.
+    The passes are those of `InferenceDropout`, and their mean is the prediction. `rate` and
+    `layers` must be those of the training: by default the model's `Monodepth2.dropout_rate` (0.2
+    if it has none), and for `Monodepth2` the ten up-convolutions.
 
     Example:
         >>> import grumo_jax

@@ -17,9 +17,9 @@ from grumo_jax.networks.network import Variables
 class Ensemble(Estimator):
     """Mean and variance over members: trainings (Boot) or snapshots of one (Snap).
 
-    Called with the members' variables stacked by `stack_variables`. Mean and (unbiased)
-    variance are taken in what the network predicts; members that predict log σ add the sum of
-    their σ².
+    The call takes the members' variables stacked by `stack_variables`. Mean and (unbiased)
+    variance are taken of the network's quantity (disparity or depth); members that predict log σ
+    add the sum of their σ².
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -52,7 +52,7 @@ class Ensemble(Estimator):
             s = network.read_log_sigma(output)
             return quantity, jnp.zeros_like(quantity) if s is None else jnp.exp(2 * s)
 
-        # map, not vmap: convolutions batched over their kernels are slow.
+        # Not vmap: convolutions with batched kernels are slow.
         quantities, learned = jax.lax.map(one_member, variables)
         raw = jnp.var(quantities, axis=0, ddof=1) + jnp.sum(learned, axis=0)
         return normalized_estimate(network.to_depth(jnp.mean(quantities, axis=0)), raw)

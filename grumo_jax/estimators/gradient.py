@@ -40,12 +40,13 @@ from grumo_jax.scores import (
 
 @struct.dataclass
 class GradientEstimate(Estimate):
-    """An `Estimate` and what led to it, for R references and L losses.
+    """An `Estimate` with its intermediate results, for R references and L losses.
 
     Attributes:
-        reference_depth: (B, R, H, W); 0 or infinite where there is none.
+        reference_depth: (B, R, H, W); 0 or infinite where a reference has no depth.
         loss: (B, L), each image's losses; L = R for the squared loss, else 1.
-        layer_scores: {layer: (L, B, h, w)}, gradients after the reduction over channels, raw.
+        layer_scores: {layer: (L, B, h, w)}, gradients after the reduction over channels, not
+            normalised.
 
     Example:
         >>> import jax
@@ -70,20 +71,19 @@ class GradientEstimate(Estimate):
 class GradientUncertainty(Estimator):
     """Gradient-based uncertainty of an already trained network, without retraining.
 
-    The prediction d = f(x) is compared with reference depths d_ref in a loss L, and the
-    gradient ∂L/∂a of chosen activations a (pre-activation outputs of decoder convolutions) is
-    reduced over channels, min-max normalised for each image and resized to the depth's size;
-    several layers are combined, several references averaged. One backward pass serves all
-    layers, and nothing before the earliest one is back-propagated.
+    A loss L compares the prediction d = f(x) with reference depths d_ref. Its gradient ∂L/∂a at
+    chosen activations a (pre-activation outputs of decoder convolutions) is reduced over
+    channels, min-max normalised per image and resized to the depth's size; layers are combined,
+    and references averaged. One backward pass serves all layers and stops at the earliest.
 
     The defaults are the papers' single-layer recipe; `paper` adds the weight of log σ.
 
     Attributes:
         model: see `Estimator`.
         layers: names of activations (`activation_shapes` lists them), or numbers of decoder
-            convolutions, see `name_layers`; "decoder" for all of those; None for the one that
-            `choose_layers` takes, layer 6 of `Monodepth2`.
-        references: one `Reference` or several; kept as a tuple.
+            convolutions, see `name_layers`; "decoder" for all of these; None for the default of
+            `choose_layers`, which is layer 6 of `Monodepth2`.
+        references: one or several `Reference`s; stored as a tuple.
         loss, space, uncertainty_weight: see `consistency_loss`.
         reduction: over channels: "max", "sum", "mean" (signed) or "norm" (L2).
         combine: over layers: "mean", or as the papers do: "std" (the official program's) or "max"
@@ -91,7 +91,8 @@ class GradientUncertainty(Estimator):
             constant on synthetic scenes (`docs/results.md`).
 
     Raises:
-        GrumoError: for an unknown option; `LayerError` for an unknown layer, when called.
+        GrumoError: for an unknown option.
+        LayerError: for an unknown layer, when called.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -134,8 +135,8 @@ class GradientUncertainty(Estimator):
     def paper(cls, model: Model, **options: Any) -> "GradientUncertainty":
         """The papers' recipe: flip, squared loss in depth, layer 6, max; w = 2 with log σ.
 
-        Of several layers, pass `combine="std"` for what the official program does. Of Repr, whose
-        second head gives an error and no log σ, pass `uncertainty_weight=0`.
+        For several layers pass `combine="std"`, as in the official program. For Repr, whose second
+        head predicts an error, not log σ, pass `uncertainty_weight=0`.
         """
         has_log_sigma = as_network(model).log_sigma is not None
         return cls(model, **{"uncertainty_weight": 2.0 if has_log_sigma else 0.0, **options})
@@ -152,14 +153,14 @@ class GradientUncertainty(Estimator):
 
     @classmethod
     def averaged(cls, model: Model, **options: Any) -> "GradientUncertainty":
-        """Log depth, averaged over all decoder layers and three references; not the papers'.
+        """Log depth, averaged over all decoder layers and three references; not from the papers.
 
-        Many weak scores averaged into one. In log depth an error counts in proportion to the
-        depth, so that the score does not repeat the distance. It was chosen on 13 frames of one
-        drive, where it ranks errors far better than `paper`; on data kept back it is a gamble, and
-        mostly worse on rmse (`docs/results.md`).
-        The term of log σ is `paper`'s. It costs five to seven forward passes, depending on the
-        network, where `paper` costs 2.1 to 2.7; with `references=Flip()` little more than that.
+        It averages many weak scores. In log depth an error counts relative to the depth, so the
+        score does not repeat the distance. The recipe was chosen on 13 frames of one drive, where
+        it ranks errors far better than `paper`; on held-out data it is a gamble, and mostly worse
+        on rmse (`docs/results.md`). The log σ term is that of `paper`. It costs five to seven
+        forward passes, depending on the network, `paper` 2.1 to 2.7; with `references=Flip()` it
+        costs little more than `paper`.
         """
         recipe = {
             "layers": "decoder",
@@ -171,7 +172,7 @@ class GradientUncertainty(Estimator):
 
     @property
     def used_references(self) -> tuple[Reference, ...]:
-        """The references; none where the loss does not look at them."""
+        """The references; empty for a loss without references."""
         return () if self.loss == "uncertainty" else as_references(self.references)
 
     @property
@@ -186,7 +187,7 @@ class GradientUncertainty(Estimator):
 
     @property
     def loss_options(self) -> dict[str, Any]:
-        """What `consistency_loss` takes beside depths."""
+        """Keyword options of `consistency_loss`."""
         return {
             "loss": self.loss,
             "space": self.space,
@@ -216,7 +217,7 @@ class GradientUncertainty(Estimator):
         return GradientEstimate(depth, uncertainty, raw, references, losses, scores)
 
     def reference_depths(self, inputs: Inputs) -> jax.Array:
-        """What predictions are compared with (B, R, H, W)."""
+        """Reference depths (B, R, H, W)."""
         return reference_depths(
             self.network,
             inputs.variables,
@@ -228,7 +229,7 @@ class GradientUncertainty(Estimator):
         )
 
     def layer_names(self, variables: Variables, images: jax.Array) -> tuple[str, ...]:
-        """The layers that the gradient is taken at."""
+        """Names of the layers at which the gradient is taken."""
         if self.layers is None:
             return choose_layers(self.network, variables, images, "gradient")
         return name_layers(self.network, variables, images, self.layers)

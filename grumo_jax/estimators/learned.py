@@ -1,4 +1,4 @@
-"""Log, Self and Repr: the uncertainty that the network itself was trained to predict."""
+"""Log, Self and Repr: the uncertainty that the network was trained to predict."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -38,17 +38,17 @@ NAMED: dict[str, Callable[[Any], Estimator]] = {
     "row": RowBaseline,
     "constant": ConstantBaseline,
 }
-"""Name to estimator of a model. Ensembles need several models and have no name here."""
+"""{name: function of a model that returns the estimator}; ensembles need several models."""
 
 BASELINES = ("post-depth", "depth", "row", "constant")
-"""Those that stand in tables as what others must beat."""
+"""Names of the baselines, which the others must beat."""
 
 
 def named_estimator(name: str, model: Model) -> Estimator:
-    """Make the estimator of that name.
+    """Make an estimator by its name.
 
     Raises:
-        GrumoError: if there is none, or the model cannot serve it.
+        GrumoError: if the name is unknown, or the model does not support the estimator.
 
     Example:
         >>> import grumo_jax

@@ -15,14 +15,14 @@ from grumo_jax.references import Flip, ImageReference
 class PostProcessing(Estimator):
     """Average of plain and flipped prediction; their absolute difference as uncertainty.
 
-    Near the left and right borders the prediction whose border was not occluded counts alone.
-    Both are taken in what the network predicts (disparity or depth). The uncertainty is *not*
-    normalised.
+    Near the left and right borders only the prediction that is not occluded there counts. Average
+    and difference are taken of the network's quantity (disparity or depth). The uncertainty is
+    *not* normalised.
 
     Attributes:
         model: see `Estimator`.
-        difference: "predicted", or "depth" to take the uncertainty, though not the average, in
-            depth whatever the network predicts: what far pixels gain by that is a baseline.
+        difference: quantity of the uncertainty: "predicted" (the network's), or "depth", a
+            baseline that favours distant pixels. The average is always of the network's quantity.
 
     Example:
         >>> import jax.numpy as jnp
@@ -60,7 +60,7 @@ class PostProcessing(Estimator):
 
 
 def blend_borders(plain: jax.Array, flipped: jax.Array) -> jax.Array:
-    """Average two maps (B, H, W); at the left border the second counts, at the right the first."""
+    """Average two maps (B, H, W); the left border is the second's alone, the right the first's."""
     position = jnp.linspace(0, 1, plain.shape[-1], dtype=plain.dtype)[None, None]
     left = 1 - jnp.clip(20 * (position - 0.05), 0, 1)
     right = left[..., ::-1]

@@ -1,4 +1,4 @@
-"""What only values show: images that are no images, and depth that is none."""
+"""Checks that need concrete values: the range of images, and depth that is not positive."""
 
 import warnings
 from typing import Any
@@ -12,22 +12,22 @@ from grumo_jax.errors import GrumoError, GrumoWarning
 from grumo_jax.networks.layouts import batch_size, fits, picture_size
 
 FAR = (-4.0, 5.0)
-"""Images are expected in [0, 1]; those that a network normalises by itself lie within these."""
+"""Accepted range: images are in [0, 1], or were normalised beforehand and lie within this."""
 
 MUCH = 0.05
-"""Share of a picture whose depth may fail to be a positive number without a word."""
+"""Largest share of an image's depth that may be zero or negative without a warning."""
 
 
 @struct.dataclass
 class Values:
-    """Of each image (B,), so that nothing travels between devices.
+    """Statistics (B,) per image, so that devices do not communicate.
 
     Attributes:
-        low, high: the range of images of one or three channels.
-        finite: whether all their values are.
-        not_finite, not_positive: the shares of the depth that is.
+        low, high: range of the images with one or three channels.
+        finite: whether all values of these are finite.
+        not_finite, not_positive: shares of the depth's pixels.
         size: (height, width) of the images.
-        depth_size: that of the depth.
+        depth_size: (height, width) of the depth.
     """
 
     low: jax.Array
@@ -40,10 +40,10 @@ class Values:
 
 
 def summarize(images: Any, depth: jax.Array) -> Values:
-    """What `check_values` looks at, computed with the estimate; depth is (B, H, W).
+    """Compute the input of `check_values` in the estimate's program; depth is (B, H, W).
 
     Raises:
-        GrumoError: if there are not as many depth maps as images.
+        GrumoError: if the numbers of depth maps and images differ.
     """
     if len(depth) != batch_size(images):
         raise GrumoError(
@@ -51,7 +51,7 @@ def summarize(images: Any, depth: jax.Array) -> Values:
             "to read one of each: grumo_jax.wrap(model, depth=lambda output: …)"
         )
     pictures = [x for x in jax.tree.leaves(images) if jnp.ndim(x) == 4 and x.shape[-1] in (1, 3)]
-    # As of no picture: in range and finite.
+    # Without such images: in range and finite.
     pictures = pictures or [jnp.zeros((len(depth), 1, 1, 1))]
     low = [jnp.min(x, axis=(1, 2, 3)).astype(jnp.float32) for x in pictures]
     high = [jnp.max(x, axis=(1, 2, 3)).astype(jnp.float32) for x in pictures]
@@ -72,7 +72,7 @@ def summarize(images: Any, depth: jax.Array) -> Values:
 
 
 def check_values(values: Values) -> None:
-    """Refuse images that are none, and warn of depth that is none; traced values are not known.
+    """Refuse images out of range and warn of invalid depth, unless values are traced.
 
     Raises:
         GrumoError: for images far outside [0, 1], or not finite.
@@ -114,16 +114,12 @@ def check_values(values: Values) -> None:
 
 
 def _at_hand(values: jax.Array) -> np.ndarray:
-    """The values, or those on this process's first device where others hold some, too."""
+    """The values; of an array shared by processes, those on this process's first device."""
     return np.asarray(values if values.is_fully_addressable else values.addressable_data(0))
 
 
 def check_key(key: Any) -> None:
-    """Raise a `GrumoError` for a seed, or anything else, in the place of a key.
-
-    Args:
-        key: a typed key, a raw one of the older kind (uint32), or None.
-    """
+    """Raise a `GrumoError` unless `key` is a typed PRNG key, a legacy uint32 key, or None."""
     if key is None:
         return
     if isinstance(key, jax.Array | np.ndarray):

@@ -21,11 +21,11 @@ from grumo_jax.references import PAPER_REFERENCES, ImageReference, as_references
 class TestTimeVariance(Estimator):
     """Plain depth; unbiased variance over the plain and the augmented predictions.
 
-    The variance is taken in what the network predicts (disparity or depth).
+    The variance is taken of the network's quantity (disparity or depth).
 
     Attributes:
         model: see `Estimator`.
-        references: one or several augmentations beside the plain image; the papers' by default.
+        references: one or several augmentations; the papers' four by default.
 
     Example:
         >>> import jax.numpy as jnp
@@ -39,7 +39,7 @@ class TestTimeVariance(Estimator):
     Reference: Hornauer & Belagiannis, ECCV 2022, section 4 (baseline "Var").
     """
 
-    __test__ = False  # not a test, whatever pytest thinks of the name
+    __test__ = False  # pytest collects classes by this name
 
     references: ImageReference | Sequence[ImageReference] = PAPER_REFERENCES
 
@@ -65,7 +65,7 @@ class TestTimeVariance(Estimator):
         """See `Estimator.__call__`."""
         network = self.network
         depth = predict_depth(network, inputs.variables, inputs.images)
-        # Disparities are inverted, not depths: what a rotation leaves empty is infinitely far.
+        # The inverse is applied to disparities: the zeros outside a rotation mean infinitely far.
         quantities = [network.to_quantity(depth)]
         for reference, n in number(self.views):
             quantity = network.to_quantity(inputs.views[reference, n])

@@ -1,4 +1,4 @@
-"""The depths that a prediction is compared with: predicted again, as references say, or true."""
+"""Reference depths: predictions under a reference's augmentation, or ground truth."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -33,18 +33,18 @@ def depth_form(
 
 
 def augment(reference: ImageReference, images: Any, key: jax.Array | None) -> Any:
-    """Augment each image of an input; what is no image (B, H, W, C) stays as it is."""
+    """Augment each image (B, H, W, C) of a pytree; other leaves are returned unchanged."""
     leaves, tree = jax.tree.flatten(images)
     places = [i for i, leaf in enumerate(leaves) if jnp.ndim(leaf) == 4]
     for n, i in enumerate(places):
-        # The first draws as it does alone.
+        # The first image gets the key itself, as it does alone.
         own_key = key if key is None or n == 0 else jax.random.fold_in(key, n)
         leaves[i] = reference.augment(leaves[i], own_key)
     return jax.tree.unflatten(tree, leaves)
 
 
 Views = Mapping[tuple[ImageReference, int], jax.Array]
-"""Depths (B, H, W) predicted from augmented images, by what `number` gives; not yet inverted."""
+"""{(reference, number): depth (B, H, W) predicted from the augmented image, not inverted yet}."""
 
 
 def predict_views(
@@ -54,7 +54,7 @@ def predict_views(
     numbered: Sequence[Numbered],
     key: jax.Array | None,
 ) -> Views:
-    """Predict depth from the images as each image reference, with its number, augments them."""
+    """Predict depth from the augmented images of each numbered image reference."""
     if not numbered:
         return {}
     augmented = [augment(r, images, reference_key(key, r, n)) for r, n in numbered]
@@ -76,19 +76,20 @@ def reference_depths(
     ground_truth: jax.Array | None = None,
     views: Views | None = None,
 ) -> jax.Array:
-    """Depths (B, R, H, W) that predictions are compared with.
+    """Reference depths (B, R, H, W).
 
-    Where there is none: 0 left by an augmentation's inverse, infinite by missing ground truth.
+    Pixels without depth are 0 if an augmentation's inverse left them out, and infinite if ground
+    truth is missing.
 
     Args:
-        numbered: R references with their numbers, or none.
-        key: needed where a reference draws random numbers.
-        ground_truth: depth (B, H, W), 0 where unknown; needed for `GroundTruth`.
-        views: the predictions from augmented images, where they are already there.
+        numbered: R references with their numbers; may be empty.
+        key: required if a reference draws random numbers.
+        ground_truth: depth (B, H, W), 0 where unknown; required for `GroundTruth`.
+        views: predictions from augmented images; None computes them.
 
     Raises:
-        GrumoError: for something that is no reference, or ground truth that is missing or has
-            another shape than the predicted depth.
+        GrumoError: for an object that is not a reference, or ground truth that is missing or does
+            not have the predicted depth's shape.
     """
     if not numbered:
         form = depth_form(network, variables, images)
@@ -125,7 +126,7 @@ def _feature_depth(
     for i, (name, call) in enumerate(calls.items()):
         edit = partial(_edit_leaves, reference, jax.random.fold_in(key, i))
         edits[name] = edit_in_layout(network, call, images, edit)
-    # The layers before are the same as in the plain pass: under jit XLA computes them once.
+    # Earlier layers are those of the plain pass, and under jit XLA merges them (CSE).
     return network.read_depth(edit_activations(network, variables, images, edits))
 
 

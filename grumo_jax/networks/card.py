@@ -1,4 +1,4 @@
-"""A checkpoint's card, `checkpoint.json`: what it says is checked before anything relies on it."""
+"""A checkpoint's card, `checkpoint.json`, validated before use."""
 
 import dataclasses
 import json
@@ -17,21 +17,21 @@ from grumo_jax.errors import CheckpointError
 
 FORMAT = 1
 CARD = "checkpoint.json"
-"""The file beside orbax's that holds the configuration and the hashes."""
+"""File beside orbax's that holds the configuration and the hashes."""
 LARGEST = 2**20
-"""Bytes of a card; those written have some two thousand."""
+"""Largest size of a card in bytes; those that are written have about two thousand."""
 _HASH = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
 class Card:
-    """What a card says.
+    """The content of a card.
 
     Attributes:
         model: name of the network's class.
-        configuration: its fields, as JSON has them.
+        configuration: the class's fields, as JSON values.
         sha256: `content_hash` of configuration and variables.
-        files: {file below the checkpoint's folder: its SHA-256}.
+        files: {path relative to the checkpoint's folder: SHA-256 of the file}.
     """
 
     model: str
@@ -51,8 +51,8 @@ def read_card(folder: Path) -> Card:
     """Read a checkpoint's card.
 
     Raises:
-        CheckpointError: one sentence, if there is none, or it is damaged, or its seal is right and
-            what it says is not: anybody can compute a seal.
+        CheckpointError: if it is missing or damaged, or invalid despite a correct seal, which
+            anyone can compute.
     """
     content = _parse(folder)
     version = content.get("grumo_jax")
@@ -73,24 +73,24 @@ def read_card(folder: Path) -> Card:
 
 
 def made_up(folder: Path, problem: str) -> CheckpointError:
-    """The error for a card that is whole and yet wrong."""
+    """The error for a card whose seal is correct and whose content is not."""
     return CheckpointError(
         f"{folder}: damaged or made up ({CARD} {problem}); get it again from where it comes from"
     )
 
 
 def seal(content: Mapping[str, Any]) -> str:
-    """SHA-256 over the rest of the card, so that a change to it is noticed before it is used."""
+    """SHA-256 of the card without its seal, to detect changes before the card is used."""
     rest = {name: value for name, value in content.items() if name != "seal"}
     return hash_json(rest)
 
 
 def find_misfit(values: Mapping[str, Any], fields: Iterable[Any]) -> str | None:
-    """Say which value, read from JSON, is not of the type that a dataclass declares.
+    """Describe the first JSON value that is not of its field's type; None if all are.
 
     Args:
         values: {name of a field: value}.
-        fields: of the dataclass; those without a value have their default.
+        fields: fields of the dataclass; those without a value are skipped.
 
     >>> find_misfit({"model": "Monodepth2", "files": {"a": 1}}, dataclasses.fields(Card))
     "files is {'a': 1}; expected dict[str, str]"
@@ -104,12 +104,12 @@ def find_misfit(values: Mapping[str, Any], fields: Iterable[Any]) -> str | None:
 
 
 def _is_of(value: Any, kind: Any) -> bool:
-    """Whether JSON's value is of a type: a list is a tuple's, and a number none of bool's."""
+    """Whether a JSON value is of a type: tuples are lists in JSON, and a bool is not a number."""
     origin, options = get_origin(kind), get_args(kind)
     if kind is Any:
         return True
     if kind is float:
-        # Compared, not converted: an integer of JSON may have thousands of digits.
+        # Compared, not converted: a JSON integer may have thousands of digits.
         return type(value) in (int, float) and abs(value) <= sys.float_info.max
     if origin is Literal:
         return isinstance(value, str) and value in options
@@ -138,7 +138,7 @@ def _find_bad_hash(card: Card) -> str | None:
 
 
 def _parse(folder: Path) -> dict[str, Any]:
-    """The card's content, after its seal was found right."""
+    """The card's content, after its seal is verified."""
     file = folder / CARD
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: no such directory")

@@ -1,4 +1,4 @@
-"""Checkpoints: an orbax directory that knows its model and notices any damage."""
+"""Checkpoints: orbax directories with the model's configuration and hashes that reveal damage."""
 
 import dataclasses
 import logging
@@ -24,9 +24,9 @@ from grumo_jax.networks.monodepth2 import STRIDE, Monodepth2
 from grumo_jax.networks.soundness import find_unsound
 
 SMALL, LARGEST_RATIO = 2**29, 4
-"""Bytes by which a network and its files may differ, and how many times as large one may be.
+"""A network and its files may differ in size by this many bytes plus this factor.
 
-Trained weights can hardly be compressed. Zeros can, and networks of zeros are small.
+Trained weights hardly compress. Zeros do, but networks of zeros are small.
 """
 
 MODELS: dict[str, type[Monodepth2]] = {"Monodepth2": Monodepth2}
@@ -38,22 +38,22 @@ def save_checkpoint(
 ) -> None:
     """Write a model's configuration and variables to a directory, atomically.
 
-    A save that is killed leaves nothing at `path`, or, with `overwrite`, what was there; only a
-    kill between two renames at the very end leaves the old one beside it, in `.grumo.…`. The
-    next save to `path` puts it back, and removes what else was left there.
+    If a save is killed, `path` is as it was before: absent, or with `overwrite` the old checkpoint.
+    The exception is a kill between the two final renames, which leaves the old one in a folder
+    `.grumo.…` beside it. The next save to `path` restores it and removes other leftovers.
 
-    Weights that are not finite, as of a training that diverged, are saved with a `GrumoWarning`.
+    Weights that are not finite, as after divergence, are saved with a `GrumoWarning`.
 
     Args:
         path: directory to create.
-        model: the network; its configuration, input size included, is stored.
-        variables: {"params", "batch_stats"} of that network.
-        overwrite: replace a checkpoint that is already there.
+        model: the network; its configuration, including the input size, is stored.
+        variables: the network's {"params", "batch_stats"}.
+        overwrite: replace an existing checkpoint.
 
     Raises:
-        CheckpointError: if `path` exists (and is no checkpoint to overwrite) or cannot be
-            written, or another process is writing it, or the variables are not the model's in
-            float32.
+        CheckpointError: if `path` exists (with `overwrite`, if it is not a checkpoint), cannot be
+            written or is being written by another process, or the variables are not the model's,
+            or not float32.
 
     Example:
         >>> import tempfile, jax, jax.numpy as jnp
@@ -85,11 +85,11 @@ def save_checkpoint(
     _warn_of_unsound(path, variables)
     try:
         with replacing_folder(path, CheckpointError) as new:
-            # Where a disk is full, orbax says so in many ways at once.
+            # Reserved first: on a full disk orbax raises and logs many errors at once.
             reserve(new.parent, sum(x.nbytes for x in jax.tree.leaves(variables)) * 9 // 8 + 2**18)
             with _quiet_orbax():
                 _save_alone(new, variables)
-            # Orbax notes the folder of whoever saved here, which is nobody else's business.
+            # Orbax writes the folder's absolute path into this file; do not publish it.
             (new / "commit_success.txt").write_text("Checkpoint commit was successful.\n")
             _write_card(new, model, variables)
     except OSError as error:
@@ -102,22 +102,22 @@ def load_checkpoint(
     dtype: Any = None,
     sharding: jax.sharding.Sharding | None = None,
 ) -> tuple[Monodepth2, Any]:
-    """Read a checkpoint, after verifying that every parameter is what was saved.
+    """Load a checkpoint and verify that every parameter is as it was saved.
 
-    Weights that are not finite come with a `GrumoWarning` that names the entry.
+    Weights that are not finite issue a `GrumoWarning` that names the entry.
 
     Args:
         path: directory written by `save_checkpoint`.
-        dtype: run the network in this dtype, such as `jnp.bfloat16`: convolutions are cast to
-            it (BatchNorm stays float32) and `model.dtype` is set.
-        sharding: where parameters are placed; the first local device by default.
+        dtype: dtype to run the network in, such as `jnp.bfloat16`: kernels and biases of
+            convolutions are cast to it (BatchNorm stays float32), and `model.dtype` is set.
+        sharding: sharding of the variables; the first local device by default.
 
     Returns:
         (model, variables).
 
     Raises:
-        CheckpointError: one sentence, for a directory that is missing, empty, damaged in any
-            way, or the checkpoint of something else.
+        CheckpointError: if the directory is missing, empty, damaged in any way, or not such a
+            checkpoint.
 
     Example:
         >>> import grumo_jax
@@ -146,7 +146,7 @@ def load_checkpoint(
 
 
 def checkpoint_hash(path: str | Path) -> str:
-    """The hash of a checkpoint's configuration and parameters, as its card says.
+    """The hash of a checkpoint's configuration and variables, read from its card.
 
     Raises:
         CheckpointError: if there is no checkpoint, or its card is damaged.
@@ -161,7 +161,7 @@ def _write_card(path: Path, model: Monodepth2, variables: Any) -> None:
 
 
 def _check_sizes(path: Path, files: Iterable[str], abstract: Any) -> None:
-    """Compare what the network needs with what there is, before memory is taken for either."""
+    """Compare the sizes of network and files, before memory is allocated for either."""
     stored = sum((path / name).stat().st_size for name in files if (path / name).is_file())
     needed = sum(4 * math.prod(leaf.shape) for leaf in jax.tree.leaves(abstract))
     for more, less in ((needed, stored), (stored, needed)):
@@ -173,9 +173,10 @@ def _check_sizes(path: Path, files: Iterable[str], abstract: Any) -> None:
 
 
 def _check_files(path: Path, expected: Mapping[str, str]) -> None:
-    """Compare the files with what was saved, before orbax stumbles over one of them.
+    """Compare the hashes of the files, before orbax reads them.
 
-    What else lies in the folder is not read, and may be large; but orbax would wait for a pipe.
+    Other files in the folder may be large and are not read. Pipes are refused: orbax would wait
+    for them.
     """
     for file in path.rglob("*"):
         if not (file.is_file() or file.is_dir()):
@@ -193,7 +194,11 @@ def _file_hashes(path: Path) -> dict[str, str]:
 
 
 def _build_model(path: Path, card: Card) -> tuple[Monodepth2, Any]:
-    """The card's network, and the shapes of its variables; refuses one that there cannot be."""
+    """The card's network and the shapes of its variables.
+
+    Raises:
+        CheckpointError: if the configuration is invalid or from a newer version.
+    """
     if card.model not in MODELS:
         raise CheckpointError(f"{path}: written by a newer grumo_jax; update the library")
     make = MODELS[card.model]
@@ -217,7 +222,7 @@ def _read_variables(path: Path, abstract: Any) -> Any:
     target = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), abstract
     )
-    # Orbax and tensorstore raise errors of many unrelated classes for what they cannot read.
+    # Orbax and tensorstore raise errors of many unrelated classes for damaged files.
     try:
         with _quiet_orbax(), v1.Context(multiprocessing_options=_alone()):
             stored = v1.metadata(path).metadata
@@ -254,7 +259,7 @@ def _shapes(tree: Any) -> Any:
 
 
 def _forms(tree: Any) -> Any:
-    """Shapes and dtypes, with the pieces that arrays are stored in: each is read as a whole."""
+    """Shapes and dtypes, and whether stored chunks fit their arrays: each is read as a whole."""
 
     def form(leaf: Any) -> Any:
         storage = getattr(leaf, "storage_metadata", None)
@@ -274,16 +279,16 @@ def _warn_of_unsound(path: Path, variables: Any) -> None:
 
 
 def _save_alone(path: Path, variables: Any) -> None:
-    # Not by v1, whose save has all processes compare their paths, whatever the options say.
+    # Not v1, whose save makes all processes compare paths, whatever the options are.
     options = _alone().v0()
     handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=options)
     with ocp.Checkpointer(handler, multiprocessing_options=options) as saver:
-        # Orbax takes arrays of one process for shards of what all processes have.
+        # As numpy: orbax treats a process's `jax.Array`s as shards of arrays of all processes.
         saver.save(path, jax.device_get(variables))
 
 
 def _alone() -> v1.options.MultiprocessingOptions:
-    """Orbax neither waits for other processes nor leaves a part of the work to them."""
+    """Options with which orbax neither waits for other processes nor shares work with them."""
     me = jax.process_index()
     return v1.options.MultiprocessingOptions(
         primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"process_{me}"
@@ -292,7 +297,7 @@ def _alone() -> v1.options.MultiprocessingOptions:
 
 @contextmanager
 def _quiet_orbax() -> Iterator[None]:
-    """Keep orbax's own warnings out: what matters of them is raised as one sentence."""
+    """Silence orbax's log: relevant problems are raised as a `CheckpointError`."""
     logger = logging.getLogger("absl")
     was_disabled, logger.disabled = logger.disabled, True
     try:

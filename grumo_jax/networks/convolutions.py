@@ -1,14 +1,13 @@
-"""The decoder's 3×3 convolutions, in the forms that XLA runs fast.
+"""The decoder's 3×3 convolutions, in forms that XLA runs fast; all are exact up to rounding.
 
-A convolution of a map that is upsampled twice, each pixel repeated, sees every value up to four
-times: with the kernel's entries added up beforehand it is a 2×2 convolution at low resolution for
-each of the four pixels that come of one, 4/9 of the operations.
+Upsampled maps: after nearest-neighbour upsampling by 2, a 3×3 window sees each value up to four
+times. With the kernel's entries summed beforehand, each of the four output pixels of a
+low-resolution pixel needs a 2×2 convolution at low resolution: 4/9 of the operations.
 
-A convolution of a padded map is, on CPUs, one of the map padded with zeros, which XLA does by
-itself, and a correction at the border: to copy the map into a padded one takes as long as the
-convolution where channels are few. Elsewhere the map is copied: on GPUs the correction is many
-small kernels, and what follows a convolution at once, bias and sum, becomes a part of it
-(`benchmarks/compiled.py`). All of this is exact up to rounding.
+Reflection padding: with few channels, copying the map into a padded one takes as long as the
+convolution. So on CPUs the map is padded with zeros, by XLA itself, and the border corrected.
+On other platforms the map is copied: on GPUs the correction is many small kernels, and a
+convolution fuses with the bias and sum that follow it (`benchmarks/compiled.py`).
 """
 
 from collections.abc import Sequence
@@ -22,15 +21,15 @@ from flax.linen.dtypes import promote_dtype
 
 SIDE = 3
 SMALL = 48 * 160
-"""Pixels below which CPUs copy a map into a padded one all the same: that compiles faster."""
+"""Number of pixels below which CPUs copy the map, too, since that compiles faster."""
 
 
 class ReflectionConv(nn.Conv):
-    """3×3 convolution with reflection padding, of one map or of an upsampled one and another.
+    """3×3 convolution with reflection padding, of a map, or of an upsampled map and another.
 
-    The parameters are those of `nn.Conv(features, (3, 3))` of the map, or of the two maps'
-    channels one after another. An `nn.Conv` by its class alone, so that it counts as a convolution
-    where layers are chosen: of its options only `features`, `dtype` and the initialisers matter.
+    The parameters are those of `nn.Conv(features, (3, 3))` of the map, or of both maps with their
+    channels concatenated. It is a subclass of `nn.Conv` only so that `choose_layers` counts it as
+    a convolution; only the options `features`, `dtype` and the initialisers have an effect.
     """
 
     @nn.compact
@@ -38,8 +37,8 @@ class ReflectionConv(nn.Conv):
         """Convolve.
 
         Args:
-            x: (B, h, w, C), which may have no channels beside an upsampled one.
-            upsampled: (B, h/2, w/2, D): each pixel counts as 2×2, and its channels come first.
+            x: (B, h, w, C); C may be 0 if `upsampled` is given.
+            upsampled: (B, h/2, w/2, D), repeated 2×2; its channels come first in the kernel.
         """
         added = 0 if upsampled is None else upsampled.shape[-1]
         shape = (SIDE, SIDE, added + x.shape[-1], self.features)
@@ -56,7 +55,7 @@ class ReflectionConv(nn.Conv):
 
 
 def convolve_reflected(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Convolve (B, h, w, C) by (3, 3, C, D), the border mirrored: (B, h, w, D).
+    """Convolve (B, h, w, C) by (3, 3, C, D) with reflection padding: (B, h, w, D).
 
     Example:
         >>> x = jnp.array([1.0, 2.0, 4.0]).reshape(1, 1, 3, 1) * jnp.ones((1, 3, 1, 1))
@@ -69,7 +68,7 @@ def convolve_reflected(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def convolve_upsampled(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Convolve (B, h, w, C), each pixel repeated 2×2, by (3, 3, C, D), the border mirrored.
+    """Convolve (B, h, w, C), each pixel repeated 2×2, by (3, 3, C, D) with reflection padding.
 
     Returns:
         (B, 2h, 2w, D).
@@ -81,10 +80,10 @@ def convolve_upsampled(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """
     batch, height, width, channels = x.shape
     features = kernel.shape[-1]
-    # (row of the four, column of the four, 2, 2, C, D)
+    # (row, column among the 2×2 output pixels, 2, 2, C, D)
     phases = jnp.stack([_of_phases(k, axis=1) for k in _of_phases(kernel, axis=0)])
     together = phases.transpose(2, 3, 4, 0, 1, 5).reshape(2, 2, channels, 4 * features)
-    # To mirror an upsampled map is to repeat the edge of the map it was made of.
+    # Reflection padding of the upsampled map is edge padding of the original one.
     found = _convolve_padded(x, together, inset=0)
     found = found.reshape(batch, height + 1, width + 1, 2, 2, features)
     rows = [
@@ -95,7 +94,7 @@ def convolve_upsampled(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def _of_phases(kernel: jax.Array, axis: int) -> jax.Array:
-    """Kernels of two taps for the first and the second of two equal pixels, stacked in front."""
+    """Two-tap kernels for the first and second of two repeated pixels, stacked on a first axis."""
     before, here, after = jnp.split(kernel, SIDE, axis)
     first = jnp.concatenate([before, here + after], axis)
     second = jnp.concatenate([before + here, after], axis)
@@ -103,25 +102,25 @@ def _of_phases(kernel: jax.Array, axis: int) -> jax.Array:
 
 
 def _convolve_to_one(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Convolve (B, h, w, C) by (3, 3, C, 1), the border mirrored: products first, then shifts."""
+    """Convolve (B, h, w, C) by (3, 3, C, 1) with reflection padding: products, then shifts."""
     exact = x.dtype if jnp.finfo(x.dtype).bits > 16 else jnp.float32
     flat = kernel.reshape(SIDE * SIDE, -1)
     products = jnp.einsum("bhwc,tc->bhwt", x, flat, preferred_element_type=exact)
-    # Differentiated, a split is one pass over all products, and a slice one for each of them.
+    # The VJP of a split is one pass over all products; that of slices is one pass for each.
     taps = jnp.split(jnp.moveaxis(products, 3, 0), SIDE * SIDE)
     rows = [_add_shifted(taps[SIDE * row :][:SIDE], axis=3) for row in range(SIDE)]
     return _add_shifted(rows, axis=2)[0][..., None].astype(x.dtype)
 
 
 def _add_shifted(taps: Sequence[jax.Array], axis: int) -> jax.Array:
-    """Of three maps, what lies before, here and behind along an axis, added up."""
+    """Sum of three maps, the first and last shifted by one pixel along an axis and reflected."""
     before, here, behind = taps
     length = here.shape[axis]
 
     def part(x: jax.Array, start: int, stop: int) -> jax.Array:
         return jax.lax.slice_in_dim(x, start, stop, axis=axis)
 
-    # A single pixel is its own mirror image.
+    # A single pixel is its own reflection.
     first, last = min(1, length - 1), max(length - 2, 0)
     before = jnp.concatenate([part(before, first, first + 1), part(before, 0, length - 1)], axis)
     behind = jnp.concatenate([part(behind, 1, length), part(behind, last, last + 1)], axis)
@@ -129,7 +128,7 @@ def _add_shifted(taps: Sequence[jax.Array], axis: int) -> jax.Array:
 
 
 def _convolve_padded(x: jax.Array, kernel: jax.Array, *, inset: int) -> jax.Array:
-    """Convolve (B, h, w, C), padded by one pixel: by what lies so far inside the border."""
+    """Convolve (B, h, w, C), padded by one pixel: a copy of the line `inset` from the border."""
     copied, corrected = (
         partial(way, inset=inset) for way in (_convolve_copied, _convolve_corrected)
     )
@@ -141,8 +140,8 @@ def _convolve_padded(x: jax.Array, kernel: jax.Array, *, inset: int) -> jax.Arra
 
 
 def _convolve_copied(x: jax.Array, kernel: jax.Array, *, inset: int) -> jax.Array:
-    # By hand, since `jnp.pad` by the edge also slices the batch, if only to add nothing to it, and
-    # differentiated that makes devices that share the batch exchange maps.
+    # Not `jnp.pad`, whose edge mode also slices the batch axis, to pad it by 0: if that is sharded,
+    # the backward pass then communicates between devices.
     for axis in (1, 2):
         length = x.shape[axis]
         inside = min(inset, length - 1)
@@ -158,15 +157,15 @@ def _convolve_corrected(x: jax.Array, kernel: jax.Array, *, inset: int) -> jax.A
     batch, height, width, channels = x.shape
     y = _convolve(x, kernel, padding=1)
     taps, rows, columns = len(kernel), y.shape[1], y.shape[2]
-    # Zeros leave out the rows above and below, and of the columns beside the map what lies
-    # between. Of the pixels that are needed, and of their kernels, a matrix product: (the two
-    # lines, pixels of the border, taps, channels).
+    # Zero padding omits the rows above and below the map, and between them the columns beside it.
+    # Their contribution is a matrix product of windows (the two lines, pixels of the border, taps,
+    # channels) and kernels.
     in_row = _windows(np.array([inset, *range(width), width - 1 - inset]), taps)
     in_column = _windows(np.array([-1, *range(height), -1]), taps)
     beside = np.stack([width * in_column + column for column in (inset, width - 1 - inset)])
     above = np.stack([width * row + in_row for row in (inset, height - 1 - inset)])
     places = [above.ravel(), np.where(in_column >= 0, beside, height * width).ravel()]
-    # All at once: differentiated, each pick is a pass over the map.
+    # One gather, since the VJP of each is a pass over the map.
     flat = x.reshape(batch, height * width, channels)
     picked = jnp.take(flat, np.concatenate(places), axis=1, mode="fill", fill_value=0)
     lines = jnp.split(picked, [above.size], axis=1)
@@ -182,18 +181,18 @@ def _convolve_corrected(x: jax.Array, kernel: jax.Array, *, inset: int) -> jax.A
 
 
 def _windows(places: np.ndarray, taps: int) -> np.ndarray:
-    """Each run of so many neighbours: (N,) → (N - taps + 1, taps)."""
+    """Sliding windows: (N,) → (N - taps + 1, taps)."""
     return np.lib.stride_tricks.sliding_window_view(places, taps)
 
 
 def _convolve(x: jax.Array, kernel: jax.Array, *, padding: int) -> jax.Array:
-    """Convolve a map padded with so many pixels of zeros."""
+    """Convolve a map, padded with zeros by `padding` pixels."""
     names, around = ("NHWC", "HWIO", "NHWC"), [(padding, padding)] * 2
     return jax.lax.conv_general_dilated(x, kernel, (1, 1), around, dimension_numbers=names)
 
 
 def _add(y: jax.Array, part: jax.Array, row: int, column: int) -> jax.Array:
-    """Add to the part of y that begins there, in place."""
+    """Add `part` to y at an offset, by an update that XLA does in place."""
     _, height, width, _ = part.shape
     before = y[:, row : row + height, column : column + width]
     return jax.lax.dynamic_update_slice(y, before + part, (0, row, column, 0))

@@ -1,4 +1,4 @@
-"""The depth decoder of Monodepth2 (Godard et al., ICCV 2019), in the forms of all base models."""
+"""The depth decoder of Monodepth2 (Godard et al., ICCV 2019), for all base models."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,11 +13,11 @@ STAGES = (4, 3, 2, 1, 0)
 """Decoder stages, coarse to fine."""
 
 UP_CONVS = tuple(f"up_{stage}_{half}" for stage in STAGES for half in (0, 1))
-"""The ten up-convolutions in the official numbering: before and after the ×2 of each stage."""
+"""The ten up-convolutions in the official order: before and after the upsampling of each stage."""
 
 
 class ConvBlock(nn.Module):
-    """3×3 convolution with reflection padding, ELU, and dropout of whole channels."""
+    """3×3 convolution with reflection padding, ELU and channel dropout."""
 
     width: int
     dropout_rate: float = 0.0
@@ -27,7 +27,7 @@ class ConvBlock(nn.Module):
     def __call__(
         self, x: jax.Array, upsampled: jax.Array | None = None, *, dropout: bool = False
     ) -> jax.Array:
-        """Map (B, h, w, C), and (B, h/2, w/2, D) that is upsampled first, to (B, h, w, width)."""
+        """Map x (B, h, w, C) and optionally `upsampled` (B, h/2, w/2, D) to (B, h, w, width)."""
         conv = ReflectionConv(self.width, (3, 3), dtype=self.dtype, name="conv")
         x = nn.elu(conv(x, upsampled))
         drop = nn.Dropout(self.dropout_rate, broadcast_dims=(1, 2), name="dropout")
@@ -39,10 +39,10 @@ class DepthDecoder(nn.Module):
 
     Attributes:
         widths: channels of stages 0 (full resolution) to 4.
-        scales: scales that have a head; scale s is at 1/2^s of the input's resolution.
+        scales: scales with a head; scale s has 1/2^s of the input's resolution.
         predict_uncertainty: whether each scale has a second head.
         dropout_rate: probability with which a channel is dropped after each up-convolution.
-        dtype: dtype of the computation; the parameters' own by default.
+        dtype: dtype of the computation; the parameters' by default.
 
     Example:
         >>> import jax, jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Monodepth2 (Godard et al., ICCV 2019) and the variants that predict depth or uncertainty too."""
+"""Monodepth2 (Godard et al., ICCV 2019), with variants that predict depth or uncertainty."""
 
 import math
 from typing import Any, Literal
@@ -17,21 +17,20 @@ from grumo_jax.networks.resnet import ResNet
 STRIDE = 32
 """The encoder halves the resolution five times."""
 STEREO_SCALE = 5.4
-"""From model units to metres for networks trained on stereo: KITTI's baseline is 0.54 m, and
-0.1 in the networks' units."""
+"""Metres per model unit of networks trained on stereo: KITTI's baseline of 0.54 m is 0.1 units."""
 LARGEST_SIZE = 2**14
-"""Pixels of a side that a network may have been trained at."""
+"""Largest height or width in pixels of `input_size`."""
 LARGEST_WIDTH = 2**16
-"""Channels of a layer; the largest of the literature's have some thousands."""
+"""Largest number of channels of a layer; published networks have a few thousand."""
 
 
 @struct.dataclass
 class DepthOutput:
-    """What a `Monodepth2` returns. Tuples go over the trained scales, finest first.
+    """The output of a `Monodepth2`. Tuples have an entry per trained scale, finest first.
 
     Attributes:
         depths: depth (B, h, w) float32, in model units (`output="disparity"`) or in metres.
-        disparities: sigmoid disparities (B, h, w) in (0, 1), or None where depth is predicted.
+        disparities: sigmoid disparities (B, h, w) in (0, 1); None with `output="depth"`.
         log_sigmas: raw outputs s = log σ (B, h, w) of the uncertainty heads, or None.
 
     Example:
@@ -66,20 +65,20 @@ class Monodepth2(nn.Module):
 
     With `output="disparity"` a sigmoid gives disp in (0, 1) and depth is
     1 / (1/max_depth + (1/min_depth − 1/max_depth)·disp), in model units. With
-    `output="depth"` the head's value is the depth in metres.
+    `output="depth"` the head's raw output is the depth in metres.
 
     Attributes:
         num_layers: depth of the ResNet: 18, 34, 50, 101 or 152.
         output: "disparity" (self-supervised networks) or "depth" (supervised ones).
         predict_uncertainty: whether a second head predicts s = log σ.
-        dropout_rate: channel dropout after each up-convolution, active with `dropout=True`.
+        dropout_rate: rate of channel dropout after each up-convolution, if `dropout=True`.
         encoder_widths: channels of the stem and the four stages (before the ×4 of bottlenecks).
         decoder_widths: channels of decoder stages 0 (full resolution) to 4.
         scales: scales with an output head; must contain 0.
         min_depth, max_depth: the range of depth that disparity is mapped to.
-        input_size: (height, width) the network was trained at. `Predictor` resizes photos to
-            it; the network itself takes every multiple of 32.
-        dtype: dtype of the computation; the parameters' own by default. Outputs are float32.
+        input_size: (height, width) of the training images. `Predictor` resizes photos to it; the
+            network itself takes multiples of 32.
+        dtype: dtype of the computation; the parameters' by default. Outputs are float32.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -107,7 +106,7 @@ class Monodepth2(nn.Module):
     dtype: Any = None
 
     def __post_init__(self) -> None:
-        # Tuples, also where lists were given: configurations must be hashable.
+        # Lists become tuples: configurations must be hashable.
         for name in ("encoder_widths", "decoder_widths", "scales", "input_size"):
             if (value := getattr(self, name)) is not None:
                 object.__setattr__(self, name, tuple(value))
@@ -115,7 +114,7 @@ class Monodepth2(nn.Module):
 
     @classmethod
     def tiny(cls, **options: Any) -> "Monodepth2":
-        """One of thirty thousand parameters, for examples and tests; options as of the class.
+        """A network of thirty thousand parameters, for examples and tests; takes the same options.
 
         Example:
             >>> import grumo_jax
@@ -132,17 +131,17 @@ class Monodepth2(nn.Module):
 
     @property
     def dropout_layers(self) -> tuple[str, ...]:
-        """The ten activated up-convolutions, after which the papers drop channels."""
+        """The ten activated up-convolutions whose channels the papers drop."""
         return tuple(f"decoder/{name}" for name in UP_CONVS)
 
     @property
     def feature_layers(self) -> tuple[str, ...]:
-        """The encoder's output: the five feature maps that the decoder starts from."""
+        """The encoder, whose output is the decoder's five feature maps."""
         return ("encoder",)
 
     @nn.nowrap
     def as_depth_network(self) -> DepthNetwork:
-        """What the estimators must know of this network."""
+        """This network as a `DepthNetwork`."""
         return DepthNetwork(
             self,
             log_sigma=_log_sigma if self.predict_uncertainty else None,
@@ -162,11 +161,11 @@ class Monodepth2(nn.Module):
 
         Args:
             images: (B, H, W, 3) float in [0, 1]; H and W multiples of 32.
-            train: use (and update) the batch's own statistics in BatchNorm.
-            dropout: drop channels (needs `rngs={"dropout": key}`); as `train` by default.
+            train: whether BatchNorm uses batch statistics and updates its running statistics.
+            dropout: whether to drop channels (needs `rngs={"dropout": key}`); `train` by default.
 
         Raises:
-            GrumoError: on a wrong shape, size, dtype or configuration.
+            GrumoError: for an invalid shape, size, dtype or configuration.
         """
         self._check(images)
         encoder = ResNet(self.num_layers, self.encoder_widths, self.dtype, name="encoder")
@@ -180,7 +179,7 @@ class Monodepth2(nn.Module):
         )
         features = encoder(images.astype(self.dtype or images.dtype), train=train)
         predictions, log_sigmas = decoder(features, dropout=train if dropout is None else dropout)
-        # Depth is an inverse: it is taken in float32 even where the network runs in bfloat16.
+        # Depth is a reciprocal: it is computed in float32 even if the network runs in bfloat16.
         raw = tuple(predictions[s].astype(jnp.float32) for s in sorted(self.scales))
         uncertain = tuple(log_sigmas[s].astype(jnp.float32) for s in sorted(log_sigmas))
         if self.output == "depth":

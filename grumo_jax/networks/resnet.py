@@ -10,7 +10,7 @@ from flax import linen as nn
 from grumo_jax.errors import GrumoError
 
 MOMENTUM = 0.9
-"""Of BatchNorm: the share of the running statistics that an update keeps."""
+"""BatchNorm's momentum: the share of the running statistics that an update keeps."""
 BLOCKS_PER_STAGE = {
     18: (2, 2, 2, 2),
     34: (3, 4, 6, 3),
@@ -22,12 +22,12 @@ BOTTLENECK_EXPANSION = 4
 
 
 def has_bottlenecks(num_layers: int) -> bool:
-    """Whether the ResNet of that depth is built of 1×1-3×3-1×1 bottleneck blocks."""
+    """Whether a ResNet of this depth has 1×1-3×3-1×1 bottleneck blocks."""
     return num_layers >= 50
 
 
 def batch_norm(x: jax.Array, name: str, train: bool) -> jax.Array:
-    """BatchNorm in torchvision's settings; statistics and arithmetic stay at least float32."""
+    """BatchNorm with torchvision's settings; statistics and arithmetic are at least float32."""
     dtype = x.dtype if jnp.finfo(x.dtype).bits >= 32 else jnp.float32
     norm = nn.BatchNorm(use_running_average=not train, momentum=MOMENTUM, dtype=dtype, name=name)
     return norm(x.astype(dtype)).astype(x.dtype)
@@ -65,7 +65,7 @@ class ResidualBlock(nn.Module):
 
 
 class Stage(nn.Module):
-    """A row of residual blocks, the first of which may halve the resolution."""
+    """A sequence of residual blocks; the stride is the first one's."""
 
     width: int
     num_blocks: int
@@ -89,7 +89,7 @@ class ResNet(nn.Module):
     Attributes:
         num_layers: 18, 34, 50, 101 or 152.
         widths: channels of the stem and of the four stages (before the ×4 of bottlenecks).
-        dtype: dtype of the computation; the parameters' own by default.
+        dtype: dtype of the computation; the parameters' by default.
 
     Reference: He et al., "Deep Residual Learning for Image Recognition", CVPR 2016.
 

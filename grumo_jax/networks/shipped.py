@@ -7,7 +7,7 @@ from grumo_jax.networks.card import CARD
 
 
 def shipped_checkpoint(name: str) -> Path:
-    """Where a checkpoint that comes with the library lies.
+    """The path of a checkpoint that is shipped with the library.
 
     An installed package carries "synthetic" alone. A clone of the repository has all of them, in
     `checkpoints/`.

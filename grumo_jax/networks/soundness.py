@@ -1,4 +1,4 @@
-"""Whether numbers can be the weights of a trained network."""
+"""Find values that cannot be the weights of a trained network."""
 
 from typing import Any
 
@@ -6,14 +6,14 @@ import jax
 import numpy as np
 
 RUNNING_VARIANCE = "var"
-"""What Flax's BatchNorm calls its running variance."""
+"""Name of the running variance in Flax's BatchNorm."""
 
 
 def find_unsound(variables: Any) -> str | None:
-    """Say which entry of a network's variables is not finite, or a negative variance; None if none.
+    """Describe the first entry that is not finite, or a negative variance; None without one.
 
     Args:
-        variables: tree of arrays of floating-point numbers.
+        variables: pytree of floating-point arrays.
 
     >>> find_unsound({"params": {"bias": np.array([0.0, np.nan])}})
     'params/bias: 1 of 2 numbers is not finite'
@@ -26,7 +26,7 @@ def find_unsound(variables: Any) -> str | None:
 
 
 def what_is_wrong(path: str, numbers: np.ndarray) -> str | None:
-    """Why numbers cannot be what is at a path such as "batch_stats/bn1/var"; None if they can.
+    """Why numbers cannot be the entry at a path such as "batch_stats/bn1/var"; None if they can.
 
     >>> what_is_wrong("batch_stats/bn1/var", np.array([1.0, -1.0]))
     '1 of 2 numbers is negative, and it is a variance'

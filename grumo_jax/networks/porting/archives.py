@@ -1,4 +1,4 @@
-"""The zip archives that PyTorch's files are, checked before PyTorch reads them."""
+"""Check PyTorch's zip archives before PyTorch reads them."""
 
 import zipfile
 import zlib
@@ -8,7 +8,7 @@ from grumo_jax.errors import WeightsError
 
 _MAGIC = b"PK\x03\x04"
 LARGEST_RATIO, SMALL = 4, 2**26
-"""How many times as large as the file its content may be, and bytes by which it may be larger."""
+"""A file's content may be larger than the file by this factor plus this many bytes."""
 
 
 def is_archive(path: Path) -> bool:
@@ -18,11 +18,11 @@ def is_archive(path: Path) -> bool:
 
 
 def check_archive(path: Path) -> bool:
-    """Check an archive's sizes and, entry by entry, its checksums, which PyTorch does not look at.
+    """Check an archive's sizes and checksums; PyTorch ignores the latter.
 
     Returns:
-        Whether all entries lie in the file as they are, as PyTorch writes them: then they need not
-        be read before they are used.
+        Whether all entries are stored uncompressed, as PyTorch does, so that the file can be
+        memory-mapped.
 
     Raises:
         WeightsError: if an entry is damaged, or they unpack to far more than the file holds.
@@ -39,11 +39,7 @@ def check_archive(path: Path) -> bool:
 
 
 def check_size(path: Path, needed: int) -> None:
-    """Refuse a file that holds far less than it takes in memory.
-
-    Raises:
-        WeightsError: if it does.
-    """
+    """Raise a `WeightsError` for a file that needs far more memory than its size."""
     size = path.stat().st_size
     if needed > LARGEST_RATIO * size + SMALL:
         raise WeightsError(

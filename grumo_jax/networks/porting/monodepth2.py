@@ -1,4 +1,4 @@
-"""The official programs' encoder.pth and depth.pth to `Monodepth2` and its variables."""
+"""Port encoder.pth and depth.pth of the official programs to `Monodepth2` and its variables."""
 
 import re
 from typing import Any, Literal
@@ -46,7 +46,7 @@ ENCODER_RULES = (
         conv_kernel,
     ),
     *_batch_norm_rules(rf"{_BLOCK}\.downsample\.1", rf"{_BLOCK_PATH}/downsample_bn"),
-    # Carried along by the official files and of no use to a depth network.
+    # In the official files, but not used by a depth network.
     Rule(r"encoder\.fc\.(weight|bias)", None),
     Rule(r".*\.num_batches_tracked", None),
     _EXTRAS_RULE,
@@ -54,7 +54,7 @@ ENCODER_RULES = (
 
 
 def decoder_rules(predict_uncertainty: bool) -> tuple[Rule, ...]:
-    """The table for depth.pth, whose convolutions are numbered in one list."""
+    """The rules for depth.pth, whose convolutions are numbered consecutively."""
     heads = ("head", "uncertainty_head") if predict_uncertainty else ("head",)
     names = [f"{name}/conv" for name in UP_CONVS]
     names += [f"{head}_{scale}" for scale in SCALES for head in heads]
@@ -75,25 +75,25 @@ def port_monodepth2(
     output: Literal["disparity", "depth"] = "disparity",
     dropout_rate: float = 0.0,
 ) -> tuple[Monodepth2, Any]:
-    """Turn the official PyTorch state dicts into a model and its variables.
+    """Port the official PyTorch state dicts to a model and its variables.
 
-    The ResNet's depth, the channel widths, the uncertainty head and the input size are read
-    off the state dicts. What cannot be read off them is asked for: whether the last layer is
-    a disparity or a depth, and the dropout a network was trained with.
+    The ResNet's depth, the channel widths, the uncertainty head and the input size are inferred
+    from the state dicts. The options give what they do not show: whether the last layer predicts
+    disparity or depth, and the dropout rate of the training.
 
     Args:
-        encoder_state: entries of `encoder.pth` as numpy arrays, under the PyTorch names; they may
-            be a level down, as {"state_dict": …}, and have the prefixes of wrappers ("module.").
-        decoder_state: entries of `depth.pth`.
+        encoder_state: {PyTorch name: numpy array} from `encoder.pth`; may be nested, as
+            {"state_dict": …}, and have prefixes of wrappers ("module.").
+        decoder_state: the same from `depth.pth`.
         output: "disparity" (self-supervised networks) or "depth" (supervised ones).
-        dropout_rate: the rate the network was trained with (base model Drop: 0.2).
+        dropout_rate: dropout rate of the training (base model Drop: 0.2).
 
     Returns:
         (model, variables): a `Monodepth2` and {"params", "batch_stats"}, float32.
 
     Raises:
-        WeightsError: naming the first entries that are missing, surplus, misshapen, or cannot be
-            weights: not finite, negative variances, no floating-point numbers.
+        WeightsError: for entries that are missing, surplus, of a wrong shape, or cannot be weights
+            (not finite, negative variances, not floating-point); names the first of them.
 
     Example:
         >>> import grumo_jax
@@ -153,6 +153,6 @@ def _read_encoder_widths(state: State) -> tuple[int, ...]:
 
 
 def _read_decoder_widths(state: State) -> tuple[int, ...]:
-    # Stages 0 … 4 are the up-convolutions 9, 7, 5, 3, 1 of the official numbering.
+    # Stages 0 … 4 are the up-convolutions 9, 7, 5, 3, 1 in the official numbering.
     names = (f"decoder.{n}.conv.conv.weight" for n in range(9, 0, -2))
     return tuple(_width(state, name, "decoder state") for name in names)

@@ -1,4 +1,4 @@
-"""The engine of porting: a table of (name pattern → Flax path, transform) for a state dict."""
+"""Port a state dict by rules: name pattern → Flax path and transform."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -15,23 +15,22 @@ from grumo_jax.networks.porting.states import State, as_weights
 
 
 def conv_kernel(weight: np.ndarray) -> np.ndarray:
-    """PyTorch's (out, in, h, w) to Flax's (h, w, in, out)."""
+    """Transpose PyTorch's (out, in, h, w) to Flax's (h, w, in, out)."""
     return weight.transpose(2, 3, 1, 0)
 
 
 def as_is(value: np.ndarray) -> np.ndarray:
-    """Leave a vector as it is."""
+    """Return a vector unchanged."""
     return value
 
 
 @dataclass(frozen=True)
 class Rule:
-    """Where the entries whose whole name matches a pattern go.
+    """Maps the entries whose whole name matches a pattern to Flax paths.
 
     Attributes:
         pattern: regular expression for the PyTorch name.
-        path: Flax path with `\\1`-style groups of the pattern, or None for an entry that the
-            network has no use for.
+        path: Flax path with `\\1`-style groups of the pattern; None drops the entry.
         transform: maps the PyTorch array to the Flax one.
     """
 
@@ -44,15 +43,15 @@ def apply_rules(state: State, rules: Iterable[Rule], source: str) -> dict[str, n
     """Rename and transform every entry of a state dict.
 
     Args:
-        state: PyTorch names to arrays.
-        rules: the table; the first pattern that matches the whole name counts.
-        source: what the state dict is called in errors, for example "encoder.pth".
+        state: {PyTorch name: array}.
+        rules: the first whose pattern matches the whole name is applied.
+        source: name of the state dict in errors, such as "encoder.pth".
 
     Returns:
-        Flax paths ("params/encoder/conv1/kernel") to arrays.
+        {Flax path ("params/encoder/conv1/kernel"): array}.
 
     Raises:
-        WeightsError: naming the entries that no rule knows, or the first that cannot be weights.
+        WeightsError: for entries that match no rule, or an entry that cannot be weights.
     """
     ported, surplus = {}, []
     for name, value in state.items():
@@ -70,15 +69,15 @@ def apply_rules(state: State, rules: Iterable[Rule], source: str) -> dict[str, n
 
 
 def match_shapes(ported: Mapping[str, np.ndarray], expected: Any, source: str) -> Any:
-    """Nest ported arrays like `expected`, after checking that both agree.
+    """Nest ported arrays like `expected`, after checking that they match.
 
     Args:
-        ported: Flax paths to arrays.
-        expected: the variables' tree of `jax.ShapeDtypeStruct`.
-        source: what the weights are called in errors.
+        ported: {Flax path: array}.
+        expected: the variables, as a pytree of `jax.ShapeDtypeStruct`.
+        source: name of the weights in errors.
 
     Raises:
-        WeightsError: on a missing, surplus or misshapen entry, by its Flax path.
+        WeightsError: for an entry that is missing, surplus or of a wrong shape.
     """
     wanted = traverse_util.flatten_dict(expected, sep="/")
     missing = [path for path in wanted if path not in ported]

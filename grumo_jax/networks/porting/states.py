@@ -1,5 +1,4 @@
-"""State dicts and their entries, checked: training code adds levels and prefixes, and anything
-may be in a file."""
+"""Unwrap and check state dicts: training code adds nesting and prefixes, files hold anything."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,35 +13,35 @@ from grumo_jax.networks.soundness import what_is_wrong
 State = Mapping[str, Any]
 """A PyTorch state dict as numpy arrays (and plain values for extra entries)."""
 LEVELS = ("state_dict", "model_state_dict", "model")
-"""What training code calls the state dict within what it saves."""
+"""Keys under which training code nests the state dict."""
 WRAPPERS = ("module", "_orig_mod")
-"""Parts of names that DataParallel and `torch.compile` put in."""
+"""Parts of names that DataParallel and `torch.compile` insert."""
 EXTRAS = ("height", "width", "use_stereo")
-"""What the official programs save beside the weights."""
+"""Entries that the official programs save beside the weights."""
 _DEEPEST = 8
 
 
 @dataclass(frozen=True)
 class Unreadable:
-    """In the place of a tensor that cannot be an array; an error only if it is needed.
+    """Stands for a tensor that cannot be a numpy array; an error only if it is used.
 
     Attributes:
-        kind: what it is, such as "a sparse tensor".
+        kind: description, such as "a sparse tensor".
     """
 
     kind: str
 
 
 def plain_state(state: State, source: str) -> dict[str, Any]:
-    """Take the levels and prefixes off a state dict that training code has put on.
+    """Remove the nesting and prefixes that training code adds to a state dict.
 
     Args:
-        state: names to arrays, or {"state_dict": such a dictionary, …}; of what lies beside it,
+        state: {name: array}, or such a dict nested as {"state_dict": …}; of the entries beside it
             only height, width and use_stereo are kept.
-        source: what the state dict is called in errors.
+        source: name of the state dict in errors.
 
     Raises:
-        WeightsError: if it is no state dict, or two of its entries get one name.
+        WeightsError: if it is not a state dict, or two of its entries get the same name.
 
     >>> plain_state({"state_dict": {"module._orig_mod.bias": 1.0}, "height": 192}, "encoder.pth")
     {'height': 192, 'bias': 1.0}
@@ -62,22 +61,22 @@ def plain_state(state: State, source: str) -> dict[str, Any]:
 
 
 def as_weights(value: Any, path: str, dimensions: int, name: str) -> np.ndarray:
-    """An entry as float32, in memory of its own.
+    """Copy an entry to a float32 array.
 
     Args:
-        value: array, or what was found in its place.
+        value: array, or any other value of a file.
         path: Flax path of the variable that it becomes.
-        dimensions: how many it must have.
-        name: what the entry is called in errors.
+        dimensions: required number of axes.
+        name: name of the entry in errors.
 
     Raises:
-        WeightsError: if these cannot be the weights of a network.
+        WeightsError: if the entry cannot be weights of a network.
     """
     if isinstance(value, Unreadable):
         raise WeightsError(f"{name} is {value.kind}; expected an array of floating-point numbers")
     try:
         array = np.asarray(value)
-    except Exception as error:  # of many classes, for whatever there is instead of an array
+    except Exception as error:  # of many classes, since the value may be anything
         raise WeightsError(f"{name} is a {type(value).__name__}; expected an array") from error
     if not jnp.issubdtype(array.dtype, jnp.floating):
         found = f"holds {array.dtype}" if isinstance(value, np.ndarray) else f"is {value!r:.40}"
@@ -98,10 +97,10 @@ def as_weights(value: Any, path: str, dimensions: int, name: str) -> np.ndarray:
 
 
 def read_size(state: State, source: str, *, stride: int, largest: int) -> tuple[int, int] | None:
-    """The (height, width) that a state dict notes, None if it notes neither.
+    """(height, width) of the training images from a state dict; None if it has neither.
 
     Raises:
-        WeightsError: if one is missing, or is no multiple of `stride` from there to `largest`.
+        WeightsError: if one is missing, or not a multiple of `stride` up to `largest`.
     """
     names = ("height", "width")
     missing = [name for name in names if name not in state]

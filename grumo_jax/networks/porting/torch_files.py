@@ -1,4 +1,4 @@
-"""Reading PyTorch's files, with nothing in them executed."""
+"""Read PyTorch's files without executing code in them."""
 
 import pickle
 import warnings
@@ -17,17 +17,17 @@ from grumo_jax.networks.porting.states import Unreadable, plain_state
 def load_torch_state(path: str | Path) -> dict[str, Any]:
     """Read a state dict from a .pth file, in the zip or the legacy format, as numpy arrays.
 
-    Only tensors and plain values are read (PyTorch's `weights_only=True`): a pickle that
-    carries code is refused, and nothing of it runs. The checksums of the zip format are verified.
-    Levels such as `state_dict` and prefixes such as `module.` are taken off.
+    Only tensors and plain values are read (PyTorch's `weights_only=True`): a pickle with code is
+    refused and not run. Checksums of the zip format are verified. Nesting such as `state_dict` and
+    prefixes such as `module.` are removed.
 
     Returns:
-        Names to arrays, which share the file's memory: copy those that outlive it. A tensor that
-        cannot be an array comes as `Unreadable`, and is an error where it is needed.
+        {name: array}. Arrays share the file's memory: copy those that outlive it. A tensor that
+        cannot be a numpy array becomes an `Unreadable`, an error only if it is used.
 
     Raises:
-        WeightsError: if PyTorch is not installed, or the file is missing, damaged, carries
-            code, needs far more memory than its size, or holds no state dict.
+        WeightsError: if PyTorch is not installed, or the file is missing, damaged, contains code,
+            needs far more memory than its size, or holds no state dict.
 
     Example:
         >>> state = load_torch_state("mono_640x192/encoder.pth")
@@ -54,14 +54,14 @@ def load_torch_state(path: str | Path) -> dict[str, Any]:
             f"{path}: refused, since it is damaged or carries more than weights (nothing of it "
             "was run); save it again as a plain state dict"
         ) from error
-    except Exception as error:  # of many classes, for what is damaged or made up
+    except Exception as error:  # of many classes, for damaged or crafted files
         raise WeightsError(f"{path}: damaged or no PyTorch file; copy it again") from error
     state = plain_state(loaded, str(path))
     state = {
         name: _as_array(value) if isinstance(value, torch.Tensor) else value
         for name, value in state.items()
     }
-    # Each may be as large as the file, and all lie in the same place.
+    # Arrays may share memory, so their sizes may add up to more than the file.
     check_size(path, sum(getattr(value, "nbytes", 0) for value in state.values()))
     return state
 
@@ -73,15 +73,15 @@ def port_torch_files(
     output: Literal["disparity", "depth"] = "disparity",
     dropout_rate: float = 0.0,
 ) -> tuple[Monodepth2, Any]:
-    """Port `encoder.pth` and `depth.pth`, given one by one or as the directory that holds both.
+    """Port `encoder.pth` and `depth.pth`, given as two files or as their directory.
 
     Args:
         encoder: the encoder's file, or a directory with `encoder.pth` and `depth.pth`.
         decoder: the decoder's file.
-        output, dropout_rate: as in `port_monodepth2`.
+        output, dropout_rate: see `port_monodepth2`.
 
     Raises:
-        WeightsError: as `load_torch_state` and `port_monodepth2`.
+        WeightsError: see `load_torch_state` and `port_monodepth2`.
 
     Example:
         >>> model, variables = port_torch_files("mono_640x192")
@@ -104,7 +104,7 @@ def port_torch_files(
 
 
 def _as_array(tensor: Any) -> Any:
-    """A tensor as an array in the same memory."""
+    """A tensor as a numpy array that shares its memory, or `Unreadable`."""
     import torch
 
     tensor, kind = tensor.detach(), str(tensor.dtype).removeprefix("torch.")
@@ -115,7 +115,7 @@ def _as_array(tensor: Any) -> Any:
             return Unreadable(f"a tensor of {kind} without content (on the device {tensor.device})")
         if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
             return Unreadable(f"a view of shape {tuple(tensor.shape)} of fewer numbers")
-        if tensor.dtype == torch.bfloat16:  # which numpy does not know
+        if tensor.dtype == torch.bfloat16:  # not supported by `Tensor.numpy`
             return tensor.view(torch.int16).numpy().view(jnp.bfloat16)
         return tensor.numpy()
     except (RuntimeError, TypeError):
