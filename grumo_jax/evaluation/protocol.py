@@ -27,7 +27,7 @@ class Protocol:
         min_depth, max_depth: metres.
         limit_truth: whether ground truth outside of that range is masked; None does as KITTI's
             programs: with the crop, but not with the improved ground truth, which has none.
-        crop: "eigen" for Eigen et al.'s crop; "source" for whatever the data's split says; None.
+        crop: "eigen" for Eigen et al.'s crop; "source" for that of the source's split; None.
         half_and_crop: take the centre 224×288 of the half-size picture, as for NYU Depth V2.
         through_png16: round disparity and uncertainty as the official programs do, which write
             them as 16-bit files before scoring. For comparison with published numbers.
@@ -107,7 +107,7 @@ def named_protocol(name: str) -> Protocol:
     """Look up a protocol.
 
     Raises:
-        GrumoError: if there is none of that name.
+        GrumoError: if no protocol has that name.
 
     Example:
         >>> named_protocol("nyu").max_depth

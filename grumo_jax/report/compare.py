@@ -115,7 +115,7 @@ def _by_id(summary: Summary, estimator: str, metric: str) -> dict[str, float]:
 def _bootstrap(
     values: np.ndarray, names: list[str], samples: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Means of `samples` draws, with replacement, of as many groups as there are."""
+    """Means of `samples` bootstrap resamples of the groups."""
     _, groups = np.unique(np.asarray(names), return_inverse=True)
     sums, sizes = np.bincount(groups, values), np.bincount(groups)
     # In chunks: a matrix of all draws would be large for many images.

@@ -72,7 +72,7 @@ def preset(name: str) -> Settings:
     """Look up a preset.
 
     Raises:
-        GrumoError: if there is none of that name.
+        GrumoError: if no preset has that name.
 
     Example:
         >>> preset("kitti-stereo").size
