@@ -1,4 +1,4 @@
-"""What a user's mistake raises: messages say what was given, what is expected, what to do."""
+"""Errors and warnings; messages say what was given, what is expected and what to do."""
 
 import unicodedata
 
@@ -8,7 +8,7 @@ _HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 
 class _Printable(Exception):
-    """Its message may name files, whose names may hold anything, and is safe to print."""
+    """An exception whose message is safe to print, whatever the file names in it hold."""
 
     def __str__(self) -> str:
         return printable(super().__str__())
@@ -28,7 +28,7 @@ class GrumoError(_Printable, ValueError):
 
 
 class GrumoWarning(_Printable, UserWarning):
-    """What is probably wrong and yet can be computed; each says what was found and what to do.
+    """A probable mistake that does not stop the computation; says what was found and what to do.
 
     Example:
         >>> import warnings
@@ -61,9 +61,9 @@ class ResultsError(GrumoError):
 
 
 def printable(text: str) -> str:
-    r"""Escape what steers terminals or hides text: controls, line ends, directions, broken bytes.
+    r"""Escape what controls terminals or hides text: controls, line ends, directions, broken bytes.
 
-    A file's name may hold any byte but "/" and 0, and whoever made it may not be a friend.
+    A file name may hold any byte but "/" and 0, and may be hostile.
 
     >>> print(printable("a\x1b[2Jb\nc\u202egnp.exe \udcff café"))
     a\x1b[2Jb\nc\u202egnp.exe \udcff café

@@ -17,7 +17,7 @@ from grumo_jax.errors import GrumoWarning, ImageError, printable
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".jfif")
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
-"""What a photo's content may be. Pillow knows more; of some it starts other programs."""
+"""Formats that are read. Pillow knows more, and starts other programs for some of them."""
 DEPTH_PNG_SCALE = 256
 """16-bit PNGs store depth · 256, as KITTI's do."""
 UNIT_PNG_SCALE = 65535
@@ -30,10 +30,10 @@ _NO_PHOTO = f"no photo of a kind that is read ({', '.join(SUFFIXES)})"
 
 
 def read_image(path: str | Path | IO[bytes]) -> np.ndarray:
-    """Read a photo, a file or an open one, as uint8 (H, W, 3).
+    """Read a photo, from a path or an open file, as uint8 (H, W, 3).
 
-    It is turned upright if its EXIF data say so; 16-bit gray is scaled to 8 bits, and what is
-    transparent becomes white.
+    Its EXIF orientation is applied; 16-bit gray is scaled to 8 bits, and transparency becomes
+    white.
 
     Raises:
         ImageError: if the file is missing, not readable, damaged, too large or no photo, such as
@@ -51,11 +51,11 @@ def read_image(path: str | Path | IO[bytes]) -> np.ndarray:
 def read_turned(
     path: str | Path | IO[bytes], where: str | Path | None = None
 ) -> tuple[np.ndarray, int]:
-    """Read a photo as `read_image` does, and the EXIF orientation it was stored in: 1 is upright.
+    """Read a photo as `read_image` does, and the EXIF orientation of the file: 1 is upright.
 
     Args:
-        path: a file, or an open one.
-        where: what to call it in an error; the file by default.
+        path: a path or an open file.
+        where: its name in errors; the path by default.
     """
     where, suffix = str(path) if where is None else str(where), ""
     if isinstance(path, str | Path):
@@ -77,8 +77,8 @@ def read_turned(
     except Exception as error:
         if isinstance(error, OSError) and error.filename is not None:
             raise ImageError(f"{where}: {(error.strerror or 'not readable').lower()}") from error
-        # Decoders raise errors of many classes for damaged files, and one photo must not cost
-        # the others.
+        # Decoders raise errors of many classes for damaged files; one photo must not stop the
+        # others.
         raise ImageError(f"{where}: {DAMAGED}") from error
 
 
@@ -97,9 +97,9 @@ def _decode(stream: IO[bytes], suffix: str) -> tuple[np.ndarray, int]:
 
 
 def check_alone(image: Image.Image) -> None:
-    """Raise `ImageError` if a file holds several pictures, of which nobody said which one to take.
+    """Raise `ImageError` if a file holds several pictures: which one is meant is unknown.
 
-    MPO files, which phones write, hold a photo first and what belongs to it after it.
+    Of MPO files, which phones write, the first picture is the photo.
     """
     number = getattr(image, "n_frames", 1)
     if number > 1 and image.format != "MPO":
@@ -110,7 +110,7 @@ def check_alone(image: Image.Image) -> None:
 
 
 def read_orientation(image: Image.Image) -> int:
-    """How a picture is stored, by its EXIF data: 1 is upright, 5 to 8 lie on their side."""
+    """The EXIF orientation of a picture: 1 is upright, 5 to 8 lie on their side."""
     orientation = image.getexif().get(_ORIENTATION, 1)
     return orientation if orientation in range(2, 9) else 1
 
@@ -129,22 +129,22 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 def find_images(
     paths: Iterable[str | Path], *, leave_out: str | Path | None = None
 ) -> dict[str, Path]:
-    """List photos: files as given, and all images below folders but for hidden ones.
+    """List photos: files as given, and all images below folders except hidden ones.
 
-    Linked folders are followed; each folder is listed once. Pictures and films of kinds that are
-    not read are counted and named in a `GrumoWarning`.
+    Links to folders are followed; each folder is listed once. A `GrumoWarning` counts pictures and
+    films in formats that are not read.
 
     Args:
         paths: files and folders.
-        leave_out: a folder whose files do not count, such as that of the results.
+        leave_out: a folder to skip, such as that of the results.
 
     Returns:
-        {name: file} in sorted order; the name, without suffix, is unique and is what results
-        are called: the path below the given folder, or the file's own name.
+        {name: file}, sorted. Names are unique and without suffix: the path below the given folder,
+        or the file's own name. Results are stored under them.
 
     Raises:
-        ImageError: if a path does not exist, a folder holds no image or lies in the one to leave
-            out, or two photos would get the same name.
+        ImageError: if a path does not exist, a folder holds no image or lies in `leave_out`, or two
+            photos would get the same name.
     """
     leave_out = None if leave_out is None else Path(leave_out)
     found: dict[str, Path] = {}
@@ -188,7 +188,7 @@ def _photos_below(folder: Path, leave_out: Path | None) -> tuple[list[Path], lis
 
 
 def resize_photo(photo: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resize uint8 (H, W, 3) to (height, width) with Lanczos' filter, as float32 in [0, 1].
+    """Resize uint8 (H, W, 3) to (height, width) by Lanczos resampling, as float32 in [0, 1].
 
     Raises:
         ImageError: if the photo is not uint8 (H, W, 3).
@@ -211,6 +211,6 @@ def write_png16(path: str | Path, values: np.ndarray, scale: float) -> None:
 
 
 def to_gray(images: jax.Array) -> jax.Array:
-    """Brightness (…, 1) of images (…, 3)."""
+    """Luma (…, 1) of RGB images (…, 3)."""
     red, green, blue = (weight * images[..., i : i + 1] for i, weight in enumerate(LUMA))
     return red + green + blue

@@ -42,7 +42,7 @@ app = typer.Typer(
 
 
 def say_version(asked: bool) -> None:
-    """Print the version and end, if that was asked for."""
+    """Print the version and exit if asked for it."""
     if asked:
         print(f"grumo {__version__}")
         raise typer.Exit
@@ -104,6 +104,6 @@ def _run() -> None:
         try:
             sys.stdout.flush()
         except OSError:
-            # Python would try once more at the end.
+            # Python would flush it once more at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise

@@ -72,7 +72,7 @@ def ablate(
     Example: grumo ablate checkpoints/mono --dataset kitti --data-dir kitti_raw --split
     eigen_benchmark --protocol kitti-mono --combine std
     """
-    # Importing these takes time that other commands need not spend.
+    # Slow imports, which other commands do not need.
     from grumo_jax.ablation import ablate as run
     from grumo_jax.report import summarize_ablation, write_ablation
 
@@ -115,7 +115,7 @@ def _named_references(names: list[str]) -> dict[str, Any]:
 
 
 def _grid(opened: Opened, preset: str | None, given: dict[str, Any]) -> Any:
-    """The preset's grid, or that of the choices that were given, as `Grid.of` takes them."""
+    """The preset's grid, or one of the given choices, as `Grid.of` takes them."""
     import jax
 
     from grumo_jax.ablation import Grid, preset_grid

@@ -1,4 +1,4 @@
-"""Compiled programs kept from one start to the next."""
+"""JAX's persistent cache of compiled programs."""
 
 import hashlib
 import os
@@ -10,17 +10,17 @@ from typing import Any
 import jax
 
 LARGEST = 2**30
-"""Bytes of compiled programs that are kept; the oldest are forgotten first."""
+"""Largest size of the cache, bytes; the oldest programs are deleted first."""
 SHORTEST = 0.0
-"""Seconds of compiling from which a program is kept: all of them, for the small ones add up."""
+"""Shortest compile time of cached programs, seconds: all are, since small ones add up."""
 
 
 def keep_compiled() -> None:
-    """Keep compiled programs in the user's cache folder, unless JAX was told where, or not to.
+    """Cache compiled programs in the user's cache folder, unless JAX is configured otherwise.
 
     `JAX_COMPILATION_CACHE_DIR=…` names another folder, and `JAX_ENABLE_COMPILATION_CACHE=false`
-    turns it off. A home that machines of different processors share has a folder for each:
-    programs are compiled for a processor, and JAX's names for them do not tell which.
+    turns it off. Each processor has a folder of its own, since machines may share a home: programs
+    are compiled for a processor, and JAX's cache keys do not tell which.
     """
     config: Any = jax.config
     if config.jax_compilation_cache_dir is not None or not config.jax_enable_compilation_cache:
@@ -30,16 +30,16 @@ def keep_compiled() -> None:
         folder = Path(home) / "grumo_jax" / f"compiled-{_processor()}"
         folder.mkdir(parents=True, exist_ok=True)
         _forget_oldest(folder)
-    except (OSError, RuntimeError):  # no home, or none to write to: compile each time
+    except (OSError, RuntimeError):  # no writable home: compile each time
         return
-    # A full disk, or a file that a kill cut off: what cannot be kept is compiled again.
+    # A full disk or a truncated file only costs another compilation.
     warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
     config.update("jax_compilation_cache_dir", str(folder))
     config.update("jax_persistent_cache_min_compile_time_secs", SHORTEST)
 
 
 def _processor() -> str:
-    """A short name of the processor and what it can do."""
+    """A short name of the processor and its features."""
     described = [platform.machine(), platform.processor()]
     if (info := Path("/proc/cpuinfo")).exists():
         kinds = ("model name", "flags", "Features", "CPU part")
@@ -48,7 +48,7 @@ def _processor() -> str:
 
 
 def _forget_oldest(folder: Path) -> None:
-    """Delete the oldest files until the others fit."""
+    """Delete the oldest files until the rest fit into `LARGEST`."""
     files = [(file.stat().st_mtime, file.stat().st_size, file) for file in folder.iterdir()]
     total = sum(size for _, size, _ in files)
     for _, size, file in sorted(files, key=lambda entry: entry[:2]):

@@ -13,7 +13,7 @@ from grumo_jax.networks.porting import port_torch_files
 
 
 class Output(StrEnum):
-    """What the network's last layer is."""
+    """What the network predicts."""
 
     disparity = "disparity"
     depth = "depth"

@@ -1,4 +1,4 @@
-"""`grumo demo`: photos and a synthetic drive to pictures, with a network that comes along."""
+"""`grumo demo`: pictures of photos and of a synthetic drive, with a shipped network."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,10 +20,10 @@ from grumo_jax.plots import plot_gallery
 from grumo_jax.predictor import Predictor
 
 ESTIMATOR = "grad"
-"""The papers' recipe, as `grumo predict` takes it by default."""
+"""The papers' recipe, the default of `grumo predict`."""
 PHOTOS = Path(__file__).parents[1] / "photos"
 FRAMES, SHOWN = 12, 4
-"""Frames of the drive, and how many of them are drawn."""
+"""Number of frames of the drive, and of those that are drawn."""
 
 
 def demo(
@@ -45,7 +45,7 @@ def demo(
 
 
 def _network_of_the_drive() -> Path:
-    """The better network where there is a clone; an installed package carries one alone."""
+    """The better network in a clone; an installed package has only the default one."""
     try:
         return shipped_checkpoint("synthetic-depth")
     except CheckpointError:
@@ -53,7 +53,7 @@ def _network_of_the_drive() -> Path:
 
 
 def demo_photos(checkpoint: Path, out: Path) -> None:
-    """Draw the photos that come along."""
+    """Draw the shipped photos."""
     predictor = make_predictor(checkpoint, ESTIMATOR)
     predicts = predictor.estimator.network.predicts
     say(f"network: {checkpoint}; estimator: {ESTIMATOR}; depth in metres of its training scenes")
@@ -72,7 +72,7 @@ def demo_photos(checkpoint: Path, out: Path) -> None:
 
 def demo_drive(checkpoint: Path, out: Path, number: int) -> None:
     """Draw a drive, and print how well each estimator ranks errors on held-out scenes."""
-    # Importing the renderer takes time that other commands need not spend.
+    # A slow import, which other commands do not need.
     from grumo_jax.cli import showcase
 
     predictor: Predictor = make_predictor(checkpoint, ESTIMATOR)

@@ -50,7 +50,7 @@ def evaluate(
     Example: grumo evaluate checkpoints/mono --dataset kitti --data-dir kitti_raw --split
     eigen_benchmark --protocol kitti-mono
     """
-    # Importing these takes time that other commands need not spend.
+    # Slow imports, which other commands do not need.
     from grumo_jax.evaluation.evaluate import Run
     from grumo_jax.report.pictures import draw_pictures
 
@@ -80,13 +80,13 @@ def _report(results: Any, out: Path) -> None:
 def choose_estimators(
     model: Any, names: list[str] | None, baselines: bool, *, ensemble: bool = False
 ) -> dict[str, Estimator]:
-    """Estimators by name: those asked for, or all that apply to the network.
+    """{name: estimator}: those asked for, or all that apply to the network.
 
     Args:
         model: the network.
-        names: as `named_estimator` knows them; None for all that apply.
+        names: of `named_estimator`; None for all that apply.
         baselines: add the baselines.
-        ensemble: the variables are of several networks.
+        ensemble: whether the variables are stacked, of several networks.
     """
     if ensemble:
         if names not in (None, ["ensemble"]):

@@ -13,7 +13,7 @@ from grumo_jax.errors import DataError
 
 
 class Dataset(StrEnum):
-    """Which data set's layout is written."""
+    """The data set whose layout is written."""
 
     kitti = "kitti"
     nyu = "nyu"
@@ -42,7 +42,7 @@ def generate(
 
     Example: grumo generate kitti generated_kitti --drives 2 --frames 4
     """
-    # Importing this takes time that other commands need not spend.
+    # A slow import, which other commands do not need.
     from grumo_jax.synthetic.layouts import DRIVE_FRAMES, write_kitti, write_nyu
 
     if drives is not None and dataset is Dataset.nyu:

@@ -1,4 +1,4 @@
-"""How the program ends when it is asked to: by Ctrl-C, SIGTERM, or the loss of its terminal."""
+"""Ending the program on Ctrl-C, SIGTERM, or the loss of its terminal."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 )
 GRACE = 1.0
-"""Seconds that the program has to remove what is unfinished; the next run removes the rest."""
+"""Seconds to remove unfinished files; the next run removes the rest."""
 SENTENCE = (
     "grumo: interrupted; every file that is there is whole, and the same command goes on from them "
     "or begins again\n"
@@ -24,13 +24,13 @@ SENTENCE = (
 
 @contextmanager
 def ending_on_signals() -> Iterator[None]:
-    """Within this, signals end the program a second later at the most, with one line.
+    """Within this context, signals end the program within a second, with one line.
 
-    A signal raises SystemExit where the program is, and what is unfinished is removed on the way
-    out. But Python does so only between its own instructions, and the program spends most of its
-    time compiling and computing; and where JAX has a callback run, such as after garbage was
-    collected, the exception is swallowed. So a thread, which Python's C code tells of signals,
-    sees to it that the process ends.
+    A signal raises SystemExit in the running code, which removes unfinished files on the way out.
+    But Python handles signals only between its own instructions, and the program spends most of its
+    time in compiled code; and JAX's callbacks, such as after garbage collection, swallow
+    exceptions. So a thread, which Python's C code wakes on signals, makes sure that the process
+    ends.
     """
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may handle signals
@@ -39,7 +39,7 @@ def ending_on_signals() -> Iterator[None]:
     ears, mouth = socket.socketpair()
     mouth.setblocking(False)
     before = {number: signal.getsignal(number) for number in SIGNALS}
-    # What was to be ignored, such as by nohup, still is.
+    # Signals that were ignored, such as by nohup, still are.
     taken = [number for number, handler in before.items() if handler != signal.SIG_IGN]
     told = signal.set_wakeup_fd(mouth.fileno(), warn_on_full_buffer=False)
     sys.unraisablehook = lambda found: ending.swallow() or hook(found)
@@ -60,7 +60,7 @@ def ending_on_signals() -> Iterator[None]:
 
 
 class _Ending:
-    """What is known of the signal that ends the program.
+    """State of the signal that ends the program.
 
     Attributes:
         number: the signal, once Python has handled it.
@@ -72,18 +72,18 @@ class _Ending:
         self._once = threading.Lock()
 
     def unwind(self, number: int, frame: FrameType | None) -> None:
-        """Handle a signal: leave all that is going on. Further ones do not disturb that."""
+        """Handle a signal: unwind the stack. Further signals do not interrupt that."""
         if self.number is None or self._swallowed:
             self.number, self._swallowed = number, False
             raise SystemExit(128 + number)
 
     def swallow(self) -> bool:
-        """Note that an exception came to nothing; returns whether it was that of `unwind`."""
+        """Note that an exception was swallowed; return whether it was that of `unwind`."""
         self._swallowed = self.number is not None
         return self._swallowed
 
     def watch(self, ears: socket.socket) -> None:
-        """Wait for signals, in a thread, and end the program if it does not end by itself."""
+        """In a thread, wait for signals, and end the program if it does not end by itself."""
         with ears:
             while heard := ears.recv(1):
                 if heard[0] in SIGNALS and self._is_meant(heard[0]):
@@ -94,7 +94,7 @@ class _Ending:
         if self._once.acquire(blocking=False):
             try:
                 os.write(2, (before + SENTENCE).encode())
-            finally:  # nobody may be left to read it
+            finally:  # printing may fail, with nobody left to read it
                 os._exit(128 + number)
         time.sleep(10 * GRACE)  # another thread is doing it
         os._exit(128 + number)
@@ -113,7 +113,7 @@ class _Ending:
 
 
 class _Notes:
-    """A handler that notes the first signal and leaves the second one to those before it."""
+    """A handler that notes the first signal and leaves the second to the previous handlers."""
 
     def __init__(self) -> None:
         self.received: list[int] = []
@@ -130,14 +130,14 @@ class _Notes:
             signal.raise_signal(number)
 
     def is_second(self) -> bool:
-        """Whether this was asked before; Python may not have handled the first signal yet."""
+        """Whether this is not the first call; Python may not have handled the first signal yet."""
         self._heard += 1
         return self._heard > 1
 
 
 @contextmanager
 def stop_on_signals() -> Iterator[list[int]]:
-    """Note SIGTERM and Ctrl-C instead of ending; the second of them ends as ever.
+    """Note SIGTERM and Ctrl-C instead of ending; a second one ends the program as usual.
 
     Yields:
         The signals received.

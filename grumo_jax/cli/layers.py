@@ -1,4 +1,4 @@
-"""`grumo layers`: what there is to look at inside a network."""
+"""`grumo layers`: the layers of a network."""
 
 from pathlib import Path
 from typing import Annotated

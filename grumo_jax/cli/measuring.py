@@ -1,4 +1,4 @@
-"""What `grumo evaluate` and `grumo ablate` share: options, opening all they need, problems."""
+"""Shared by `grumo evaluate` and `grumo ablate`: options, opening inputs, problems."""
 
 import dataclasses
 import sys
@@ -16,10 +16,10 @@ from grumo_jax.errors import GrumoError
 
 
 class Opened(NamedTuple):
-    """What is measured: a network, images with ground truth, and how.
+    """The opened inputs of a run.
 
     Attributes:
-        model, variables: of the checkpoint; of several, their variables stacked.
+        model, variables: of the checkpoint; those of several are stacked.
         source: the images.
         protocol: which pixels count.
         options: the other keywords of a run, see `grumo_jax.evaluation.RunOptions`.
@@ -34,7 +34,7 @@ class Opened(NamedTuple):
 
 @dataclass(frozen=True)
 class MeasuringOptions:
-    """The options that both commands have, as `with_options` gives them."""
+    """The options of both commands, for `with_options`."""
 
     dataset: Annotated[str, typer.Option(help="kitti, nyu, synthetic or folder.")]
     data_dir: Annotated[
@@ -85,14 +85,14 @@ class MeasuringOptions:
         """Join the other processes, and open data and checkpoints.
 
         Args:
-            checkpoints: of one network, or of several as an ensemble.
+            checkpoints: one, or several as an ensemble.
             out: the folder for results.
-            other: a file that it must not hold, see `check_folder`.
+            other: a file that `out` must not hold, see `check_folder`.
 
         Raises:
             GrumoError: if the options do not fit together, or something cannot be opened.
         """
-        # Importing this takes time that other commands need not spend.
+        # A slow import, which other commands do not need.
         from grumo_jax.evaluation.checkpoints import describe_checkpoints, load_members
 
         check_folder(out, other)
@@ -146,11 +146,11 @@ class MeasuringOptions:
 
 
 def check_folder(out: Path, other: str) -> None:
-    """Raise a `GrumoError` if results cannot be written there.
+    """Raise a `GrumoError` if results cannot be written to a folder.
 
     Args:
         out: the folder.
-        other: a file that it must not hold, since the tables would take the place of others.
+        other: the other command's results file, whose tables would be replaced.
     """
     check_out(out)
     if (out / other).exists():
@@ -160,7 +160,7 @@ def check_folder(out: Path, other: str) -> None:
 def report_problems(
     problems: Sequence[tuple[str, str]], empty: int, images: int, results: Path
 ) -> None:
-    """Name the images that were left out; the exit status is 1 if some are damaged.
+    """Name the images that were left out; exit with status 1 if some are damaged.
 
     Args:
         problems: (id, sentence) of damaged images.

@@ -1,4 +1,4 @@
-"""What commands say. Names of files go to the terminal through here, and nothing else of them."""
+"""Output of commands. File names reach the terminal through here only, and escaped."""
 
 import sys
 import warnings
@@ -23,13 +23,13 @@ def say_table(text: str) -> None:
 
 
 def complain(sentence: str) -> None:
-    """Print a sentence about what is not as it should be on standard error, above any bar."""
+    """Print a sentence about a problem on standard error, above any progress bar."""
     tqdm.write(f"grumo: {printable(sentence)}", file=sys.stderr)
 
 
 @contextmanager
 def warnings_as_sentences() -> Iterator[None]:
-    """Let this library's warnings appear as sentences, each once, and not as Python's."""
+    """Show this library's warnings as sentences, once each, instead of in Python's format."""
     with warnings.catch_warnings():
         warnings.simplefilter("default", GrumoWarning)
         others = warnings.showwarning
@@ -45,7 +45,7 @@ def warnings_as_sentences() -> Iterator[None]:
 
 
 def one_sentence(error: GrumoError | OSError) -> str:
-    """What to tell a user of it; of a full disk and the like, what the system says.
+    """An error's message for users; for a full disk and the like, the system's.
 
     >>> one_sentence(FileNotFoundError(2, "No such file or directory", "a.png"))
     'a.png: No such file or directory'

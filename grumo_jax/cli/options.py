@@ -1,4 +1,4 @@
-"""Options that commands of different kinds have."""
+"""Options shared by commands."""
 
 import functools
 import inspect
@@ -23,10 +23,10 @@ WorkersOption = Annotated[int, typer.Option(min=0, help="Threads that read image
 
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:
-    """A command whose last parameter is a dataclass, with the dataclass's fields as its options.
+    """Turn a command's last parameter, a dataclass, into one option for each of its fields.
 
-    Fields are declared as typer's parameters are. What is required stands first in --help, then
-    the command's own options, then the fields.
+    Fields are declared like typer's parameters. --help lists required parameters first, then the
+    command's own options, then the fields.
     """
     *own, last = inspect.signature(command).parameters.values()
     fields = inspect.signature(last.annotation).parameters
@@ -43,9 +43,9 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def check_out(out: Path) -> None:
-    """Raise a `GrumoError` if there can be no folder of that name to write to.
+    """Raise a `GrumoError` if this cannot be a folder to write to.
 
-    Unfinished files in it, of a program that was killed, are removed.
+    Removes unfinished files of killed programs in it.
     """
     there = next(path for path in (out, *out.absolute().parents) if os.path.exists(path))
     if not there.is_dir():

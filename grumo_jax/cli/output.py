@@ -1,4 +1,4 @@
-"""Writing what `predict` and `demo` make of a photo."""
+"""Write the results of `predict` and `demo` for a photo."""
 
 import dataclasses
 import errno
@@ -27,7 +27,7 @@ class Format(StrEnum):
 
 
 ODD_NAMES = (errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR)
-"""Errors of one photo's results alone, due to its name."""
+"""Errors due to a photo's name, which only affect its own results."""
 _SUFFIXES = (
     ".npz",
     "_depth.npy",
@@ -39,11 +39,11 @@ _SUFFIXES = (
 
 
 def check_apart(folder: Path, photos: Mapping[str, Path]) -> None:
-    """Raise `ImageError` if a result would take the place of a photo.
+    """Raise `ImageError` if a result would replace a photo.
 
     Args:
         folder: of the results.
-        photos: by the names that their results get.
+        photos: {name of the results: photo}.
     """
     results = {
         os.path.realpath(folder / f"{name}{end}"): name for name in photos for end in _SUFFIXES

@@ -108,7 +108,7 @@ def make_predictor(
     size: tuple[int, int] | None = None,
     batch_size: int = 1,
 ) -> Predictor:
-    """Load a checkpoint and put the estimator of that name on it."""
+    """Load a checkpoint and make a predictor with the named estimator."""
     model, variables = load_checkpoint(checkpoint)
     chosen = named_estimator(estimator, model)
     if layers:
@@ -119,7 +119,7 @@ def make_predictor(
 
 
 def _find_problem(photo: str, prediction: Prediction, estimator: str) -> str | None:
-    """Why nothing is written of a photo; None if there is something to write."""
+    """Why nothing can be written for a photo, or None."""
     depth, uncertainty = prediction.depth, prediction.uncertainty
     if not (np.isfinite(depth).any() and np.isfinite(uncertainty).any()):
         return say_not_finite(photo, [estimator])
@@ -132,7 +132,7 @@ def _find_problem(photo: str, prediction: Prediction, estimator: str) -> str | N
 
 
 def _read_all(files: dict[str, Path], failed: list[str]) -> dict[str, np.ndarray]:
-    """Read what can be read; note the rest."""
+    """Read all readable photos, and add an error for each other one to `failed`."""
     photos = {}
     for name, file in files.items():
         try:

@@ -1,4 +1,4 @@
-"""`grumo prepare`: from downloaded files to data that load fast."""
+"""`grumo prepare`: pack downloaded files into data that load fast."""
 
 import sys
 from enum import StrEnum
@@ -13,7 +13,7 @@ from grumo_jax.errors import DataError
 
 
 class Dataset(StrEnum):
-    """What can be prepared."""
+    """The data sets that can be prepared."""
 
     kitti = "kitti"
     nyu = "nyu"
@@ -63,7 +63,7 @@ def prepare(
 
     Example: grumo prepare kitti --data-dir kitti_raw --split eigen
     """
-    # Importing these takes time that other commands need not spend.
+    # Slow imports, which other commands do not need.
     from grumo_jax.data import prepared
     from grumo_jax.data.survey import survey
 
@@ -89,7 +89,7 @@ def prepare(
 def _choose(
     dataset: Dataset, split: list[str] | None, data_dir: Path, split_files: Path | None
 ) -> list[str]:
-    """Say what each split lacks, and keep those of which there is something."""
+    """Print what each split lacks, and return those of which something exists."""
     from grumo_jax.data import prepared
     from grumo_jax.data.survey import survey_splits
 
@@ -100,7 +100,7 @@ def _choose(
         if present:
             chosen.append(name)
         elif split:
-            # Opening what is not there says best what is missing.
+            # The error of opening says best what is missing.
             first = next(iter(prepared.PARTS[dataset][name].values()))
             prepared.open_raw(dataset, data_dir, first, split_files=split_files)
     if not chosen:
@@ -117,7 +117,7 @@ def _prepare(
     split_files: Path | None,
     overwrite: bool,
 ) -> int:
-    """Prepare one configuration and return how many damaged frames were left out."""
+    """Prepare one configuration; return the number of damaged frames that were left out."""
     from grumo_jax.data import prepared
 
     with tqdm(desc=config, unit="frame", disable=not sys.stderr.isatty()) as progress:

@@ -1,4 +1,4 @@
-"""`grumo report`: tables, curves and a page to read from results files."""
+"""`grumo report`: tables, curves and an HTML page from results files."""
 
 from pathlib import Path
 from typing import Annotated
@@ -25,7 +25,7 @@ def report(
 
     Example: grumo report results/post.jsonl results/drop.jsonl --out report
     """
-    # Importing these takes time that other commands need not spend.
+    # Slow imports, which other commands do not need.
     from grumo_jax.report import summarize, write_report
 
     check_out(out)

@@ -24,7 +24,7 @@ from grumo_jax.synthetic import Frame, shoot
 from grumo_jax.synthetic.source import SIZES, SyntheticWorld, regions
 
 DRIVE = 75
-"""Number of the test clip whose camera drives on."""
+"""Index of the test clip whose camera drives on."""
 STEP = 0.15
 """Seconds between frames of the drive."""
 ESTIMATORS = ("grad", "grad-averaged", "post", "var", "in-drop", "learned")
@@ -34,7 +34,7 @@ FARTHEST = 80.0
 
 @dataclass(frozen=True)
 class DriveFrame:
-    """A frame of the drive with what was estimated of it.
+    """A frame of the drive, with its estimates.
 
     Attributes:
         image: uint8 (H, W, 3).
@@ -52,7 +52,7 @@ class DriveFrame:
 
 
 def drive(predictor: Predictor, number: int) -> list[DriveFrame]:
-    """Film a street on which others move, and estimate every frame."""
+    """Film a street with moving objects, and estimate every frame."""
     take = SyntheticWorld("street/test").take(DRIVE)
     frames = (shoot(take, i * STEP, size=SIZES["street"]) for i in range(number))
     return [_estimate(predictor, frame) for frame in frames]
@@ -70,7 +70,7 @@ def _estimate(predictor: Predictor, frame: Frame) -> DriveFrame:
 def draw_drive(scenes: Sequence[DriveFrame], predicts: Any) -> Figure:
     """Draw image | disparity | uncertainty | error of some frames, one a row.
 
-    What moves is outlined in the image; the error is drawn up to 50 % of the depth.
+    Moving objects are outlined in the image; errors are drawn up to 50 % of the depth.
     """
     height, width = scenes[0].depth.shape
     figure = Figure(

@@ -19,7 +19,7 @@ from grumo_jax.errors import GrumoError
 
 
 class BaseModel(StrEnum):
-    """How the network is to know its uncertainty."""
+    """Where the network's uncertainty comes from."""
 
     plain = "plain"
     log = "log"
@@ -109,7 +109,7 @@ def train(
 
     with ExitStack() as whole:
         noted = cache(lambda: whole.enter_context(stop_on_signals()))
-        # Before the first step there is nothing to lose, unless others wait for this process.
+        # Nothing is lost before the first step, unless other processes wait for this one.
         if hosts:
             noted()
         options: dict[str, Any] = {
@@ -133,7 +133,7 @@ def train(
         except TrainingInterrupted as error:
             if is_first():
                 complain(one_sentence(error))
-            # As programs do that a signal ends; perhaps it was another process that got it.
+            # The usual status after a signal, which perhaps another process got.
             raise typer.Exit(128 + (noted() or [signal.SIGTERM])[0]) from error
     for result in results if is_first() else ():
         for checkpoint in (*result.snapshots, result.checkpoint):
@@ -143,7 +143,7 @@ def train(
 def _settings(
     preset: str, base_model: BaseModel, given: dict[str, Any], assignments: list[str]
 ) -> Any:
-    """The preset with what was given in its place."""
+    """The preset, with the given settings changed."""
     try:
         from grumo_jax.training.presets import preset as find_preset
         from grumo_jax.training.presets import with_base_model
@@ -157,7 +157,7 @@ def _settings(
 
 
 def _render(data_dir: Path, split: str, *, alone: bool) -> None:
-    """Render a part of the synthetic world, unless it was rendered before."""
+    """Render a split of the synthetic world, unless it exists."""
     from grumo_jax.data.prepared import find_prepared, prepare
     from grumo_jax.data.prepared.parts import locate
 

@@ -1,4 +1,4 @@
-"""Go through a data set: in batches, on all devices of all hosts, to a file that survives."""
+"""Run over a data set in batches, on all devices of all hosts, and append rows to a file."""
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
@@ -26,21 +26,20 @@ from grumo_jax.version import __version__
 
 Item = Loaded[Prepared]
 ToRows = Callable[[Sequence[Item]], list[Row]]
-"""Makes rows of at most `Batches.batch_size` images."""
+"""Computes the rows of at most `Batches.batch_size` images."""
 
 
 class RunOptions(TypedDict, total=False):
-    """What may be left open of a run over a data set: keywords of `evaluate` and `ablate`.
+    """Optional settings of a run over a data set: keywords of `evaluate` and `ablate`.
 
     Attributes:
-        about: what else to note in the results file, such as the checkpoint; a difference in it
-            is a difference in configuration.
-        size: (height, width) of the network's input; by default what the network was trained
-            at, or what the protocol says.
-        batch_size: images of all devices together, no more than there are, rounded up to a
-            multiple of their number; by default 1 for each CPU and 8 for each accelerator.
-        devices: to share the images between; all local ones by default.
-        seed: of what is drawn, 0 by default; all images get the same draw.
+        about: further entries of the recorded configuration, such as the checkpoint.
+        size: (height, width) of the network's input; by default the size it was trained at, else
+            the protocol's.
+        batch_size: images of a batch on all devices together, at most all there are, rounded up to
+            a multiple of the number of devices; by default 1 per CPU and 8 per accelerator.
+        devices: the batch axis is sharded over them; all local ones by default.
+        seed: of random draws, 0 by default; all images get the same draw.
         workers: threads that read and resize ahead, 2 by default.
         progress: show a bar with rate and remaining time on standard error.
 
@@ -61,18 +60,17 @@ class RunOptions(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Batches:
-    """How a data set is gone through, with everything decided.
+    """A run over a data set, with all defaults resolved.
 
-    The images of a batch are dealt out to the processes one by one, if there are several
-    (`grumo_jax._internal.hosts`), and each shares its own between its devices. The first
-    process writes.
+    With several processes (`grumo_jax._internal.hosts`), the images of a batch are dealt out to
+    them in turn, and each process shards its own over its devices. The first process writes.
 
     Attributes:
         source: the images.
         protocol: with its crop resolved.
         size: (height, width) of the network's input.
         batch_size: images of a batch, of all processes together.
-        sharding: how a process shares its part of a batch between its devices.
+        sharding: of a process's part of a batch over its devices.
         about, seed, workers, progress: see `RunOptions`.
     """
 
@@ -101,7 +99,7 @@ class Batches:
         workers: int = 2,
         progress: bool = False,
     ) -> "Batches":
-        """Decide what was left open; see `RunOptions`.
+        """Resolve the defaults; see `RunOptions`.
 
         Raises:
             GrumoError: for a batch of no images, no devices, or a protocol that does not fit the
@@ -116,7 +114,7 @@ class Batches:
         everywhere = len(devices) * jax.process_count()
         if batch_size is None:
             batch_size = everywhere * (1 if devices[0].platform == "cpu" else 8)
-        # More would only be filled up.
+        # A larger batch would only be padded.
         batch_size = min(batch_size, max(len(source), 1))
         return cls(
             source,
@@ -131,7 +129,7 @@ class Batches:
         )
 
     def configuration(self) -> dict[str, Any]:
-        """All that decides what the numbers are, but for what is computed and its seed."""
+        """Everything the numbers depend on, except what is computed and its seed."""
         return {
             **self.about,
             "dataset": self.source.name,
@@ -149,7 +147,7 @@ class Batches:
 
     @property
     def prepare(self) -> Prepare:
-        """What makes of a sample what is batched."""
+        """Maps a sample to what is batched."""
         return Prepare(self.protocol, self.size)
 
     def on_all_devices(self, variables: Variables) -> Any:
@@ -157,17 +155,17 @@ class Batches:
         return jax.device_put(variables, replicated(self.sharding.mesh))
 
     def images(self, prepared: Sequence[Prepared]) -> jax.Array:
-        """The images of a process's full batch (B, h, w, 3), shared between its devices."""
+        """The images of a process's full batch (B, h, w, 3), sharded over its devices."""
         return self._share(np.stack([p.image for p in self._filled(prepared)]))
 
     def targets(self, prepared: Sequence[Prepared], size: tuple[int, int]) -> Targets:
-        """Their ground truth, for maps (B, height, width) of this size."""
+        """The ground truth of the same batch, for maps (B, height, width) of this size."""
         return self._share(batch_targets(self._filled(prepared), self.protocol, size))
 
     def to_file(
         self, path: str | Path, configuration: Mapping[str, Any], to_rows: ToRows
     ) -> Results:
-        """Make a row of every image that the results file does not hold yet.
+        """Append a row for every image that the results file does not hold yet.
 
         Raises:
             ResultsError: if the file holds other results.
@@ -177,7 +175,7 @@ class Batches:
         check_same(configuration)
         with _writer(path, configuration, self.source.ids) as writer:
             done = exchange(writer.done if writer else 0)[0]
-            # Batches are always the same ones: one that was not finished is computed again.
+            # Batch boundaries never change: an unfinished batch is computed again.
             start = len(self.source) if done == len(self.source) else self._batch_of(done)
             place = jax.process_index(), jax.process_count()
             mine = start // place[1]
@@ -202,7 +200,7 @@ class Batches:
         return image // self.batch_size * self.batch_size
 
     def _filled(self, prepared: Sequence[Prepared]) -> list[Prepared]:
-        """A full batch: another shape would be compiled anew, and not divide between devices."""
+        """Pad to a full batch: another shape would retrace, and might not shard evenly."""
         size = self.batch_size // jax.process_count()
         return [*prepared, *[prepared[-1]] * (size - len(prepared))]
 
@@ -218,7 +216,7 @@ def _writer(
 
 
 def with_problems(batch: Sequence[Item | Problem], to_rows: ToRows) -> list[Row]:
-    """Rows of a batch, a sentence in place of what could not be read."""
+    """Rows of a batch; samples that could not be read get a problem's row."""
     read = [item for item in batch if isinstance(item, Loaded)]
     rows = iter(to_rows(read) if read else [])
     return [

@@ -1,4 +1,4 @@
-"""Checkpoints that are evaluated: one network, or several of one make as an ensemble."""
+"""Checkpoints to evaluate: one, or several of the same network as an ensemble."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from grumo_jax.networks.checkpoint import checkpoint_hash, load_checkpoint
 
 
 def load_members(paths: Sequence[Path]) -> tuple[Monodepth2, Any]:
-    """Network and variables of a checkpoint; of several, their variables stacked.
+    """Load a network and its variables; those of several checkpoints are stacked.
 
     Raises:
         GrumoError: if they are of different networks.
@@ -28,7 +28,7 @@ def load_members(paths: Sequence[Path]) -> tuple[Monodepth2, Any]:
 
 
 def describe_checkpoints(paths: Sequence[Path]) -> str:
-    """Names and beginnings of hashes, as results files note them.
+    """Names and hash prefixes, as results files record them.
 
     Raises:
         CheckpointError: if one cannot be read.

@@ -1,4 +1,4 @@
-"""Which definitions the numbers of a file are of."""
+"""The definitions of estimators and metrics, which results files record."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,13 +16,13 @@ METRICS: dict[str, int] = {
     "spearman": SPEARMAN_DEFINITION,
     "error_detection": DETECTION_DEFINITION,
 }
-"""The number of each metric's definition, which stands beside it."""
+"""{metric: number of its definition}; each is set beside its metric."""
 
 
 def definitions(estimators: Mapping[str, Estimator | type[Estimator]]) -> dict[str, Any]:
-    """The numbers of the definitions of estimators, by name, and of all metrics.
+    """The definition numbers of estimators, by name, and of all metrics.
 
-    Files of results and trainings record them: numbers of different definitions are not mixed.
+    Results files and training runs record them: numbers of different definitions are not mixed.
 
     Example:
         >>> import grumo_jax

@@ -34,16 +34,15 @@ def evaluate(
 ) -> Results:
     """Evaluate estimators of one network on every image of a source.
 
-    A row for each image is appended to the results file as soon as it is computed. A run that
-    was killed, however it was, continues where it stopped, and the file ends up the same byte
-    for byte: images always come in the same batches. A file of another configuration is refused.
-    Memory does not grow with the size of the data set.
+    A row per image is appended to the results file as soon as it is computed. A killed run
+    continues where it stopped, and the file ends up the same byte for byte: batches are always the
+    same. A file of another configuration is refused. Memory does not grow with the data set.
 
     Args:
-        estimators: by the name they have in tables; they share their forward passes.
+        estimators: {name in tables: estimator}; they share their forward passes.
         variables: of the network.
         source: the images and their ground truth.
-        path: the results file (JSON lines), made or continued.
+        path: the results file (JSON lines), created or continued.
         protocol: which pixels count, and how depth becomes metres.
         options: keywords of `RunOptions`, such as size, batch_size, seed, progress.
 
@@ -76,12 +75,12 @@ def evaluate(
 
 @dataclass(frozen=True)
 class Run:
-    """One evaluation with everything decided.
+    """An evaluation with all defaults resolved.
 
     Attributes:
         estimators: by name.
         variables: on all devices.
-        batches: the data set, and how it is gone through.
+        batches: the run over the data set.
     """
 
     estimators: dict[str, Estimator]
@@ -97,7 +96,7 @@ class Run:
         protocol: Protocol,
         **options: Unpack[RunOptions],
     ) -> "Run":
-        """Decide what was left open; see `evaluate`."""
+        """Resolve the defaults; see `evaluate`."""
         if not estimators:
             raise GrumoError("there is no estimator to evaluate; name at least one")
         network = next(iter(estimators.values())).network
@@ -105,7 +104,7 @@ class Run:
         return cls(dict(estimators), batches.on_all_devices(variables), batches)
 
     def configuration(self) -> dict[str, Any]:
-        """All that decides what the numbers are."""
+        """Everything the numbers depend on."""
         return {
             **self.batches.configuration(),
             "variables": content_hash({}, self.variables)[:16],
@@ -115,12 +114,12 @@ class Run:
         }
 
     def to_file(self, path: str | Path) -> Results:
-        """Evaluate what the results file does not hold yet."""
+        """Evaluate the images that the results file does not hold yet."""
         return self.batches.to_file(path, self.configuration(), self.rows)
 
     @property
     def network(self) -> DepthNetwork:
-        """The network that all estimators are of."""
+        """The network of all estimators."""
         return next(iter(self.estimators.values())).network
 
     def rows(self, items: Sequence[Item]) -> list[Row]:
@@ -133,7 +132,7 @@ class Run:
         ]
 
     def estimate(self, prepared: Sequence[Prepared]) -> dict[str, Estimate]:
-        """Depth and uncertainty by estimator, of at most a batch of images."""
+        """Depth and uncertainty by estimator, for at most a batch of images."""
         images, key = self.batches.images(prepared), jax.random.key(self.batches.seed)
         return estimate_together(self.estimators, self.variables, images, key)
 

@@ -27,8 +27,8 @@ KITTI_FOCAL = 0.58
 """Focal length of KITTI's cameras in image widths, by which the 16-bit files are scaled."""
 
 MEASURE_DEFINITION = 1
-"""Recorded with results; to be raised whenever other values are compared than before: how maps are
-read where there is ground truth, scaled and clipped, or what falls into bands and regions."""
+"""Recorded with results. Raise it when other values are compared than before: how maps are sampled
+at the ground truth, scaled and clipped, or which pixels belong to bands and regions."""
 
 
 Within = tuple[DepthErrors, Sparsification]
@@ -36,15 +36,15 @@ Within = tuple[DepthErrors, Sparsification]
 
 @struct.dataclass
 class Measures:
-    """All numbers of a batch under one estimator.
+    """All numbers of a batch for one estimator.
 
     Attributes:
-        scale: (B,), what depth was multiplied by.
-        finite: (B,) bool; False where all points lack a depth, or all lack an uncertainty, so that
-            there is nothing to measure. Single ones count as metrics say.
-        errors, sparsification, detection: see there.
-        spearman: (B,), with the relative error.
-        bands: (errors, sparsification) within bands of depth, first axis bands; None without.
+        scale: (B,), the factor that depth was multiplied by.
+        finite: (B,) bool; False where no point has a depth, or none has an uncertainty: there is
+            nothing to measure. Single invalid points are left to the metrics.
+        errors, sparsification, detection: as the metrics return them.
+        spearman: (B,), rank correlation of uncertainty and relative error.
+        bands: (errors, sparsification) within bands of depth, the first axis; None without bands.
         regions: {name: (errors, sparsification) of its pixels alone}.
     """
 
@@ -72,10 +72,10 @@ def measure(
         depth: (B, h, w) in the network's units.
         uncertainty: (B, h, w).
         targets: ground truth of the same images.
-        protocol: says how; its crop must be resolved (`Protocol.for_source`).
+        protocol: with its crop resolved (`Protocol.for_source`).
 
     Raises:
-        GrumoError: if disparities are to be rounded of a network that predicts depth.
+        GrumoError: if the protocol rounds disparities and the network predicts depth.
     """
     as_disparity = predicts_disparity(network, protocol)
     return _measure(depth, uncertainty, targets, protocol, as_disparity)
@@ -88,7 +88,7 @@ def measure_uncertainty(
     protocol: Protocol,
     uncertainty: jax.Array,
 ) -> tuple[Sparsification, jax.Array]:
-    """Sparsification alone, for when many uncertainties of one prediction are compared.
+    """Sparsification alone, to compare many uncertainties of one prediction.
 
     Args:
         network, depth, targets, protocol, uncertainty: see `measure`.
@@ -107,7 +107,7 @@ def predicts_disparity(network: DepthNetwork, protocol: Protocol) -> bool:
     """Whether depth is resized as disparity.
 
     Raises:
-        GrumoError: if disparities are to be rounded of a network that predicts depth.
+        GrumoError: if the protocol rounds disparities and the network predicts depth.
     """
     as_disparity = network.predicts == "disparity"
     if protocol.through_png16 and not as_disparity:
@@ -158,7 +158,7 @@ def _sparsify(
 
 
 class _Compared(NamedTuple):
-    """Truth, prediction in metres, uncertainty and what counts, all (B, 1, N); see `Measures`."""
+    """Truth, prediction in metres, uncertainty and mask, all (B, 1, N); see `Measures`."""
 
     points: tuple[jax.Array, ...]
     scale: jax.Array
@@ -172,8 +172,8 @@ def _compare(
     protocol: Protocol,
     as_disparity: bool,
 ) -> _Compared:
-    """Bring maps to the points of the ground truth."""
-    # NaN where there is no depth: not to be averaged with its neighbours, inverted or clipped.
+    """Sample maps at the points of the ground truth."""
+    # NaN where there is no depth, which must not be interpolated, inverted or clipped.
     depth = jnp.where(is_depth(depth), depth, jnp.nan)
     scale = _scale(depth, targets, protocol)
     if protocol.through_png16:
@@ -185,7 +185,7 @@ def _compare(
     known = targets.depth > 0
     points = (targets.depth, predicted, uncertain, targets.counts & known)
     finite = _any_of(~jnp.isnan(metres), known) & _any_of(jnp.isfinite(uncertain), known)
-    # Metrics are of maps: here of one row.
+    # Metrics take maps; these have one row.
     return _Compared(tuple(p[:, None] for p in points), scale, finite)
 
 
@@ -195,7 +195,7 @@ def _any_of(flags: jax.Array, known: jax.Array) -> jax.Array:
 
 
 def _scale(depth: jax.Array, targets: Targets, protocol: Protocol) -> jax.Array:
-    """What depth is multiplied by (B,)."""
+    """The factor (B,) that depth is multiplied by."""
     if protocol.scale != "median":
         return jnp.full(depth.shape[:1], protocol.scale, jnp.float32)
     known, predicted = targets.depth > 0, read_at(depth, targets)
@@ -211,7 +211,7 @@ def _through_png16(
     targets: Targets,
     protocol: Protocol,
 ) -> tuple[jax.Array, jax.Array]:
-    """Round as 16-bit files do that hold disparity · focal · 256 / 10 and uncertainty · 65535."""
+    """Round as 16-bit files do, of disparity · focal · 256 / 10 and uncertainty · 65535."""
     unit = (KITTI_FOCAL * targets.width * 256 / 10)[:, None, None]
     # With median scaling the files hold scaled disparity; unscaled here, to be scaled once.
     by_median = scale if protocol.scale == "median" else jnp.ones_like(scale)

@@ -14,26 +14,25 @@ from grumo_jax.networks.monodepth2 import STEREO_SCALE
 class Protocol:
     """How depth and uncertainty are compared with ground truth.
 
-    The prediction is resized bilinearly to the ground truth's size as what the network predicts
-    (disparity or depth), multiplied by `scale`, and clipped to [`min_depth`, `max_depth`]; the
-    uncertainty is resized bilinearly. What is no positive finite depth is not clipped: it is
-    wrong, and counted (`depth_errors`).
+    The prediction is resized bilinearly to the ground truth's size, as disparity if that is what
+    the network predicts, multiplied by `scale`, and clipped to [`min_depth`, `max_depth`]; the
+    uncertainty is resized bilinearly. Depth that is not positive and finite is not clipped: it
+    counts as wrong (`depth_errors`).
 
     Attributes:
-        name: as tables call it.
-        scale: "median", each image's ratio of the medians of ground truth and resized depth; or a
-            factor.
-        median_of: the pixels whose medians these are: those that are "evaluated", or all that are
-            "known", which is the rule of the papers' programs: before any crop or limit.
+        name: shown in tables.
+        scale: "median", for each image median(ground truth) / median(resized depth); or a factor.
+        median_of: the pixels of these medians: "evaluated", or "known": all with ground truth,
+            before crop and limits, as in the papers' programs.
         min_depth, max_depth: metres.
-        limit_truth: whether ground truth out of that range is left out; None for what KITTI's
-            programs do: with the crop, and not with the improved ground truth, which has none.
-        crop: "eigen" for Eigen et al.'s crop; "source" for whatever the data's split says; None.
+        limit_truth: whether ground truth outside of that range is masked; None does as KITTI's
+            programs: with the crop, but not with the improved ground truth, which has none.
+        crop: "eigen" for Eigen et al.'s crop; "source" for that of the source's split; None.
         half_and_crop: take the centre 224×288 of the half-size picture, as for NYU Depth V2.
         through_png16: round disparity and uncertainty as the official programs do, which write
             them as 16-bit files before scoring. For comparison with published numbers.
-        size: (height, width) for networks that name no input size of their own.
-        bands: depths in metres that bound the bands of error versus depth.
+        size: (height, width) of the input, for networks without an `input_size`.
+        bands: edges of the bands of depth, metres.
 
     Example:
         >>> PROTOCOLS["kitti-stereo"].scale
@@ -60,7 +59,7 @@ class Protocol:
             )
 
     def for_source(self, crop: Literal["eigen"] | None) -> "Protocol":
-        """The same with everything decided that depends on the source."""
+        """A copy with all that depends on the source resolved."""
         crop = crop if self.crop == "source" else self.crop
         limit_truth = crop is not None if self.limit_truth is None else self.limit_truth
         return dataclasses.replace(self, crop=crop, limit_truth=limit_truth)
@@ -79,9 +78,9 @@ class Protocol:
         )
 
     def describe(self) -> dict[str, Any]:
-        """All that decides numbers, for the results file."""
+        """Everything the numbers depend on, for the results file."""
         values = dataclasses.asdict(self)
-        del values["size"]  # of the input there really was, the file has a line of its own
+        del values["size"]  # the results file records the size that was used
         return values
 
 
@@ -101,14 +100,14 @@ PROTOCOLS = {
     "median": Protocol("median", limit_truth=True, crop=None),
     "metric": Protocol("metric", scale=1.0, limit_truth=True, crop=None),
 }
-"""By name. The last two are for data of one's own: relative depth, and depth in metres."""
+"""{name: protocol}. The last two are for your own data: relative depth, and depth in metres."""
 
 
 def named_protocol(name: str) -> Protocol:
     """Look up a protocol.
 
     Raises:
-        GrumoError: if there is none of that name.
+        GrumoError: if no protocol has that name.
 
     Example:
         >>> named_protocol("nyu").max_depth

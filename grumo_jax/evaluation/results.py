@@ -1,9 +1,9 @@
 """The results file: one line of JSON for the configuration, then one for each image.
 
-It is only ever appended to, and each batch of lines is on disk before the next is computed: a
-run that is killed leaves at most one unfinished line, which the next run cuts off. Each line has
-a seal that hangs on the line before (`grumo_jax._internal.sealed`): whoever reads the file, to go
-on with it or to report it, finds every line that was changed, doubled, lost or moved.
+The file is append-only, and each batch of lines is on disk before the next is computed: a killed
+run leaves at most one unfinished line, which the next run truncates. Each line has a seal that
+depends on the line before (`grumo_jax._internal.sealed`): every reader notices lines that were
+changed, doubled, lost or moved.
 """
 
 import json
@@ -22,9 +22,9 @@ FORMAT = 2
 _HEADER = "grumo_jax results"
 _START = f'{{"{_HEADER}"'.encode()
 MOST_SAID = 4
-"""Differences between two configurations that are named."""
+"""Most differences between two configurations that an error names."""
 LONGEST = 2**26
-"""Bytes of the longest line that is read."""
+"""Longest line that is read, bytes."""
 
 Row = dict[str, Any]
 """One image: "index" and "id", and either "problem", a sentence, or "size" and "estimators"."""
@@ -32,11 +32,11 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Results:
-    """What a results file holds; rows are read as they are asked for.
+    """A results file; rows are read lazily.
 
     Attributes:
         path: the file.
-        configuration: everything that decides what the numbers are.
+        configuration: everything the numbers depend on.
 
     Example:
         >>> results = read_results("results.jsonl")
@@ -51,7 +51,7 @@ class Results:
         """All rows, in the order of the data set.
 
         Raises:
-            ResultsError: for a line that is not as it was written; the sentence names it.
+            ResultsError: for a line that is not as it was written; the message names it.
         """
         with self.path.open("rb") as stream:
             reader = _Reader(stream, self.path)
@@ -65,11 +65,11 @@ class Results:
 
 
 class _Reader:
-    """Goes through a file's whole lines, each of which must follow the one before.
+    """Reads a file's complete lines, each of which must follow the one before.
 
     Attributes:
         lines, size: number and bytes of the lines read.
-        seal: of the last of them.
+        seal: of the last line read.
     """
 
     def __init__(self, stream: IO[bytes], path: Path):
@@ -91,7 +91,7 @@ class _Reader:
         return configuration
 
     def rows(self, images: int) -> Iterator[Row]:
-        """The rows, of so many images at most."""
+        """The rows, at most one per image."""
         while line := self._whole_line():
             row, index = self._unseal(line), self.lines - 2
             is_next = type(row.get("index")) is int and row["index"] == index < images
@@ -133,10 +133,9 @@ class ResultsWriter:
     """Appends rows to a results file; a context manager that holds the file's lock.
 
     Args:
-        path: the file; made where there is none, continued where there is one.
-        configuration: must be that of the file, if there is one.
-        ids: of the data set's images, which must be those of the file's rows; None to trust the
-            configuration.
+        path: the file, created or continued.
+        configuration: must equal that of an existing file.
+        ids: of the data set's images, which the file's rows must have; None skips this check.
 
     Attributes:
         done: number of rows the file holds.
@@ -153,7 +152,7 @@ class ResultsWriter:
         ids: Sequence[str] | None = None,
     ):
         self.path = Path(path)
-        # As it will be read back: tuples become lists.
+        # As JSON gives it back: tuples become lists.
         self._configuration = json.loads(json.dumps(configuration))
         self._ids, self._seal = ids, ""
         self.done = 0
@@ -247,7 +246,7 @@ def read_results(path: str | Path) -> Results:
 
 
 def _check_file(path: Path) -> None:
-    """Refuse what would never end, such as a pipe."""
+    """Refuse files that may never end, such as pipes."""
     if path.exists() and not path.is_file():
         raise ResultsError(f"{path}: no file; expected the name of a results file")
 
@@ -258,12 +257,12 @@ def _is_start_of_header(stream: IO[bytes]) -> bool:
 
 
 def _check_kind(header: bytes, path: Path) -> None:
-    """Refuse what is no results file, or one of another format; of a header not yet unsealed."""
+    """Refuse other files, and results files of another format, by a header that is still sealed."""
     try:
         version = parse_json(header)[_HEADER]
     except (ValueError, KeyError, TypeError) as error:
         if header.startswith(_START):
-            return  # and its seal is wrong
+            return  # a results file, whose seal will be found wrong
         raise _no_results(path) from error
     if version != FORMAT:
         raise ResultsError(

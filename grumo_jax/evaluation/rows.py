@@ -23,7 +23,7 @@ def to_row(
         index, name: of the image.
         size: (height, width) of its ground truth.
         measures: by estimator, as NumPy arrays.
-        slot: the image's place in the batch.
+        slot: the image's index in the batch.
     """
     entries = {estimator: _entry(m, slot) for estimator, m in measures.items()}
     broken = [
@@ -81,7 +81,7 @@ def _entry(measures: Measures, slot: int) -> dict[str, Any]:
 
 
 def _part(part: Within, slot: int) -> dict[str, Any]:
-    """What is said of some of the pixels, or of each band of them."""
+    """The numbers of a region, or of each band of depth."""
     errors, s = part
     return {
         "pixels": np.asarray(errors.pixels)[..., slot].tolist(),
@@ -96,6 +96,6 @@ def _at(values: dict[str, Any], slot: int) -> dict[str, Any]:
 
 
 def plain(values: Any) -> Any:
-    """Float32 as Python's floats, in the fewest digits that tell them apart."""
+    """Float32 as Python floats, with the fewest digits that round-trip."""
     array = np.asarray(values, np.float32)
     return float(str(array)) if array.ndim == 0 else [float(str(v)) for v in array]

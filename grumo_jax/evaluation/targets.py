@@ -1,8 +1,8 @@
 """From samples to what the device needs: resized photos, and ground truth as lists of points.
 
-Laser scans cover a few percent of the pixels. So the ground truth is packed, and predictions are
-read at its points alone: nothing is resized to full size, and pictures of all sizes fit into one
-batch.
+Laser scans cover a few percent of the pixels. So ground truth is packed, and predictions are
+sampled at its points alone: nothing is resized to full size, and pictures of different sizes share
+a batch.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from grumo_jax.evaluation.protocol import Protocol
 from grumo_jax.images import resize_photo
 
 SMALLEST_CAPACITY = 8192
-"""Lists of points are filled up to this, or more: see `capacity_for`."""
+"""Lists of points are padded to at least this; see `capacity_for`."""
 
 EIGEN_ROWS = (0.40810811, 0.99189189)
 EIGEN_COLUMNS = (0.03594771, 0.96405229)
@@ -27,12 +27,12 @@ EIGEN_COLUMNS = (0.03594771, 0.96405229)
 
 @struct.dataclass
 class Targets:
-    """Ground truth of a batch at N points an image, filled up with zeros.
+    """Ground truth of a batch at N points per image, padded with zeros.
 
     Attributes:
-        depth: (B, N) float32 metres; 0 for points that fill up.
+        depth: (B, N) float32 metres; 0 where padded.
         counts: (B, N) bool, points inside the crop and the range of depths.
-        row, column: (B, N) int32, of the upper left of the network's four pixels around a point.
+        row, column: (B, N) int32, of the upper left of the four output pixels around a point.
         row_weight, column_weight: (B, N) float32 in [0, 1], of the lower and the right ones.
         width: (B,) float32, of the ground truth in pixels.
         regions: {name: (B, N) bool}, points that lie in a region; empty where none are known.
@@ -70,7 +70,7 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Prepare:
-    """Sample → `Prepared`: what loading does in its workers.
+    """Sample → `Prepared`; called in the loader's threads.
 
     Attributes:
         protocol: says what is evaluated.
@@ -103,8 +103,8 @@ def batch_targets(
 
     Args:
         prepared: the samples.
-        protocol: says what the crop is.
-        size: (height, width) of the maps that are read at the points.
+        protocol: says which points count.
+        size: (height, width) of the maps that are sampled at the points.
     """
     capacity = capacity_for(max(len(p.depth) for p in prepared))
     packed = [_pack(p, protocol, size, capacity) for p in prepared]
@@ -112,7 +112,7 @@ def batch_targets(
 
 
 def capacity_for(points: int) -> int:
-    """What so many points are filled up to: few lengths are compiled, and few points wasted.
+    """Padded length of a list of points: few shapes to compile, and little padding.
 
     >>> [capacity_for(n) for n in (0, 10_000, 16_384, 18_000)]
     [8192, 12288, 16384, 24576]
@@ -150,10 +150,10 @@ def _pack(prepared: Prepared, protocol: Protocol, size: tuple[int, int], capacit
 def inside_crop(
     rows: np.ndarray, columns: np.ndarray, size: tuple[int, int], crop: str | None
 ) -> np.ndarray:
-    """Which points lie in the crop.
+    """Mask of the points inside the crop.
 
     Reference: Garg et al., "Unsupervised CNN for Single View Depth Estimation", ECCV 2016, whose
-    crop is the one that is evaluated with Eigen et al.'s test frames.
+    crop goes with Eigen et al.'s test frames.
     """
     if crop is None:
         return np.ones(rows.shape, bool)
@@ -165,7 +165,7 @@ def inside_crop(
 
 
 def _neighbours(places: np.ndarray, length: int, map_length: int) -> tuple[np.ndarray, np.ndarray]:
-    """Where pixels lie in a map of another size: index before, and weight of the one after."""
+    """Pixels' places in a map of another size: index before, and weight of the one after."""
     position = (places.astype(np.float64) + 0.5) * map_length / length - 0.5
     position = np.clip(position, 0, map_length - 1)
     before = np.minimum(position.astype(np.int32), max(map_length - 2, 0))
@@ -173,10 +173,10 @@ def _neighbours(places: np.ndarray, length: int, map_length: int) -> tuple[np.nd
 
 
 def read_at(maps: jax.Array, targets: Targets) -> jax.Array:
-    """Read maps (B, h, w) at the points, bilinearly: (B, N).
+    """Sample maps (B, h, w) at the points, bilinearly: (B, N).
 
-    The same as resizing to the ground truth's size (half-pixel centres) and looking there. NaN
-    where a point draws from a pixel of NaN.
+    Equals a resize to the ground truth's size (half-pixel centres), read at the points. NaN where a
+    pixel that contributes is NaN.
     """
 
     def read_one(values: jax.Array, t: Targets) -> jax.Array:
@@ -190,6 +190,6 @@ def read_at(maps: jax.Array, targets: Targets) -> jax.Array:
 
 
 def _mix(first: jax.Array, second: jax.Array, weight: jax.Array) -> jax.Array:
-    # Of a neighbour that has no weight NaN does not matter.
+    # NaN in a neighbour of weight 0 must not spread.
     first = jnp.where(weight < 1, first * (1 - weight), 0)
     return first + jnp.where(weight > 0, second * weight, 0)

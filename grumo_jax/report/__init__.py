@@ -1,4 +1,4 @@
-"""From results files to tables, pictures and a page to read."""
+"""From results files to tables, pictures and an HTML page."""
 
 from grumo_jax.report.ablation import AblationSummary as AblationSummary
 from grumo_jax.report.ablation import summarize_ablation as summarize_ablation

@@ -1,4 +1,4 @@
-"""An ablation's tables: means over images of every setting of a grid."""
+"""An ablation's tables: means over images for every setting of a grid."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -17,24 +17,24 @@ from grumo_jax.report.table import Cell, Column, Table, Value
 
 AREAS = ("ause", "aurg")
 BEST = 10
-"""Rows of the table of the best settings."""
+"""Number of rows in the table of the best settings."""
 
 
 @dataclass(frozen=True)
 class AblationSummary:
-    """Means over images of every setting.
+    """Means over images for every setting.
 
     Attributes:
         path: the results file.
-        configuration: what decides the numbers.
+        configuration: everything the numbers depend on.
         signals, sites, reductions: names along the axes.
-        means: {"ause.abs_rel" and so on: (signals, sites, reductions)}; NaN where no image has a
-            finite value.
-        counts: (signals, sites, reductions), images that the means rest on.
+        means: {metric, such as "ause.abs_rel": (signals, sites, reductions)}; NaN where no image
+            has a finite value.
+        counts: (signals, sites, reductions), number of images in each mean.
         images: number of images with valid pixels.
         empty: number of images without.
         problems: (id, sentence) of images that were left out.
-        coverage: a sentence that says so.
+        coverage: one sentence: how many images count, and why the others do not.
 
     Example:
         >>> summary = summarize_ablation("ablation.jsonl")
@@ -61,15 +61,15 @@ class AblationSummary:
         return ", ".join(str(name) for name in names if name)
 
     def comparable(self, name: str) -> np.ndarray:
-        """The means of that name, NaN for settings that are finite on fewer images than others."""
+        """The means of a metric; NaN for settings that are finite on fewer images than others."""
         return np.where(self.counts == self.counts.max(), self.means[name], np.nan)
 
 
 def summarize_ablation(results: Results | str | Path) -> AblationSummary:
-    """Average what an ablation's results file holds, finished or not.
+    """Average an ablation's results file, finished or not.
 
     Raises:
-        ResultsError: if there is no such file, it is no ablation's, or a row is damaged.
+        ResultsError: if the file does not exist or is no ablation's, or a row is damaged.
 
     Example:
         >>> summarize_ablation("ablation.jsonl").images
@@ -150,7 +150,7 @@ def best_table(summary: AblationSummary, number: int = BEST) -> Table:
 
 
 def settings_table(summary: AblationSummary) -> Table:
-    """Every setting, best first."""
+    """All settings, best first."""
     title = f"All settings: {summary.title}"
     return _settings_table(summary, _order(summary), title, "settings")
 

@@ -1,4 +1,4 @@
-"""The figures of a report, which its page and its files share."""
+"""The figures of a report, drawn once for its page and its files."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from grumo_jax.report.summary import Summary
 
 @dataclass(frozen=True)
 class Charts:
-    """Figures that can be saved in several formats.
+    """The figures of a report.
 
     Attributes:
         curves: `plot_all_sparsification_errors` of all base models.
@@ -44,11 +44,11 @@ def draw_charts(summaries: Sequence[Summary]) -> Charts:
 
 
 def save_figure(figure: Figure, stream: IO[bytes], kind: str, **options: Any) -> None:
-    """Save a figure so that the same one is always the same bytes: without dates and random ids.
+    """Save a figure reproducibly, byte for byte: without dates and random ids.
 
     Args:
-        figure: what to save.
-        stream: where to.
+        figure: the figure.
+        stream: open binary file.
         kind: "png", "pdf" or "svg".
         options: of `Figure.savefig`.
     """
@@ -58,7 +58,7 @@ def save_figure(figure: Figure, stream: IO[bytes], kind: str, **options: Any) ->
 
 
 def _laid_out(figure: Figure) -> Figure:
-    """Fix where everything is: otherwise each of three formats works it out anew."""
+    """Fix the layout once, or each of the three formats computes it again."""
     as_written(figure)
     figure.draw_without_rendering()
     figure.set_layout_engine(None)

@@ -1,4 +1,4 @@
-"""Is one estimator better than another, or do the images differ that much among themselves?"""
+"""Compare two estimators: is the difference larger than the spread over images?"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ _CHUNK = 2**20
 
 @dataclass(frozen=True)
 class Difference:
-    """How much higher a number is for one estimator than for another, image by image.
+    """Paired difference of a metric between two estimators.
 
     Attributes:
         mean: mean over images of first − second.
@@ -50,13 +50,12 @@ def compare(
         summary: of the results.
         first, second: names of estimators.
         metric: one of `PER_IMAGE`, such as "ause.abs_rel" or "aurg.rmse".
-        other: results that the second estimator is taken from, if others; images are paired by
-            their ids.
-        group: id → name of a group, such as the drive that a frame is of; groups are drawn
-            instead of images. Frames of one drive look alike: as if independent they make the
-            interval too narrow.
+        other: results of the second estimator, if not the same; images are paired by id.
+        group: id → name of a group, such as a frame's drive; groups are resampled instead of
+            images. Frames of one drive look alike: taken as independent they make the interval too
+            narrow.
         samples: number of bootstrap samples.
-        seed: of the samples drawn.
+        seed: of the resampling.
 
     Raises:
         ResultsError: if there is no such estimator or metric, or no image has both.
@@ -91,10 +90,10 @@ def _paired(
 
 
 def check_metric(metric: str) -> None:
-    """Refuse what is not kept of single images.
+    """Refuse metrics that are not kept for single images.
 
     Raises:
-        ResultsError: if the metric is none of `PER_IMAGE`.
+        ResultsError: if the metric is not one of `PER_IMAGE`.
     """
     if metric not in PER_IMAGE:
         raise ResultsError(
@@ -116,10 +115,10 @@ def _by_id(summary: Summary, estimator: str, metric: str) -> dict[str, float]:
 def _bootstrap(
     values: np.ndarray, names: list[str], samples: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Means of `samples` draws, with replacement, of as many groups as there are."""
+    """Means of `samples` bootstrap resamples of the groups."""
     _, groups = np.unique(np.asarray(names), return_inverse=True)
     sums, sizes = np.bincount(groups, values), np.bincount(groups)
-    # A matrix of all draws would be large for many images: some samples at a time.
+    # In chunks: a matrix of all draws would be large for many images.
     chunk, means = max(_CHUNK // len(sums), 1), []
     for start in range(0, samples, chunk):
         drawn = rng.integers(len(sums), size=(min(chunk, samples - start), len(sums)))

@@ -1,8 +1,8 @@
-"""Sparsification curves and bands of depth, drawn. Functions take axes or make a figure.
+"""Plots of sparsification curves and bands of depth. Functions take axes or make a figure.
 
-Colours are Okabe and Ito's, which colour-blind people can tell apart; lines differ in their dashes
-as well. Where results are of one base model each method has its colour; where they are of several
-each base model has its colour and each method its dashes. Baselines are thin, with markers.
+Colours are Okabe and Ito's, safe for colour-blind readers; lines differ in their dashes, too. With
+one base model each method has a colour; with several each base model has a colour and each method
+its dashes. Baselines are thin, with markers.
 """
 
 from collections.abc import Sequence
@@ -44,8 +44,8 @@ def plot_sparsification_error(
     Args:
         summaries: of results.
         metric: "abs_rel", "rmse" or "a1".
-        legend: whether to explain the lines, to the right.
-        axes: where to draw.
+        legend: whether to draw a legend, to the right.
+        axes: where to draw; a new figure by default.
     """
     axes = axes or Figure(figsize=(7, 3.8), layout="constrained").subplots()
     styles = line_styles(summaries)
@@ -81,7 +81,7 @@ def plot_sparsification(
     color: str = COLORS[0],
     axes: Axes | None = None,
 ) -> Drawn:
-    """Draw the mean error of what is kept: by the estimator, by the oracle, at random.
+    """Draw the mean error of the pixels kept: by the estimator, by the oracle, at random.
 
     The area between estimator and oracle, which is AUSE, is shaded.
 
@@ -89,7 +89,7 @@ def plot_sparsification(
         estimator: means of one estimator.
         metric: "abs_rel", "rmse" or "a1".
         color: of the estimator's line.
-        axes: where to draw.
+        axes: where to draw; a new figure by default.
     """
     axes = axes or Figure(figsize=(4.2, 3.2), layout="constrained").subplots()
     curve, oracle = estimator.curves[metric], estimator.oracle[metric]
@@ -138,8 +138,8 @@ def plot_bands(
     Args:
         summary: of one base model.
         metric: "abs_rel", "rmse" or "a1".
-        legend: whether to explain the marks, to the right.
-        axes: where to draw.
+        legend: whether to draw a legend, to the right.
+        axes: where to draw; a new figure by default.
     """
     axes = axes or Figure(figsize=(7, 3.6), layout="constrained").subplots()
     bands, styles = [*summary.bands.values()], line_styles([summary])
@@ -154,7 +154,7 @@ def plot_bands(
         if is_baseline(name):
             axes.plot(np.arange(len(values)), values, **_band_style(style, baseline=True))
             continue
-        # Side by side, or dots of one band would hide each other.
+        # Side by side, so that the dots of one band do not overlap.
         shift = (methods.index(name) - (len(methods) - 1) / 2) * 0.6 / max(len(methods), 1)
         axes.plot(np.arange(len(values)) + shift, values, **_band_style(style, baseline=False))
     axes.set_xticks(range(len(bands)), bands)
@@ -188,7 +188,7 @@ def plot_all_bands(summary: Summary, metrics: Sequence[str] = ("abs_rel", "rmse"
 
 
 def line_styles(summaries: Sequence[Summary]) -> dict[tuple[str, str], Style]:
-    """How to draw each (label of base model, estimator); the same in every plot."""
+    """{(label of base model, estimator): style}; the same in every plot."""
     styles, several = _styles(summaries), len(summaries) > 1
     return {
         (label, name): {**styles[name], **({"color": _of(COLORS, place)} if several else {})}
@@ -198,7 +198,7 @@ def line_styles(summaries: Sequence[Summary]) -> dict[tuple[str, str], Style]:
 
 
 def legend_handles(summaries: Sequence[Summary]) -> list[Line2D]:
-    """What explains the lines: colours of base models if there are several, then estimators."""
+    """Legend entries: colours of base models if there are several, then estimators."""
     styles, models = _styles(summaries), list[Line2D]()
     if len(summaries) > 1:
         for place, label in enumerate(labels(summaries)):
@@ -209,7 +209,7 @@ def legend_handles(summaries: Sequence[Summary]) -> list[Line2D]:
 
 
 def _styles(summaries: Sequence[Summary]) -> dict[str, Style]:
-    """How to draw each estimator of one base model: methods, then baselines."""
+    """{estimator: style} of one base model: methods, then baselines."""
     names = order({name: None for summary in summaries for name in summary.estimators})
     styles = dict[str, Style]()
     for place, name in enumerate(filterfalse(is_baseline, names)):

@@ -1,4 +1,4 @@
-"""Writing a report's files."""
+"""Write a report's files."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,10 +26,10 @@ def write_report(
 ) -> tuple[Path, list[Table]]:
     """Write tables.md, tables.tex, a CSV for each table, pictures and report.html.
 
-    Each file is written whole or not at all.
+    Each file is written atomically.
 
     Args:
-        folder: for the files; made where there is none.
+        folder: for the files; created if missing.
         summaries: of one data set and protocol.
         published: see `make_tables`.
 
@@ -67,7 +67,7 @@ def write_report(
 
 
 def write_ablation(folder: str | Path, summary: AblationSummary) -> list[Table]:
-    """Write an ablation's tables.md, settings.csv and heat maps, each whole or not at all.
+    """Write an ablation's tables.md, settings.csv and heat maps, each atomically.
 
     Returns:
         The tables: the best settings, layers by signals, layers by reductions.
@@ -88,13 +88,13 @@ def write_ablation(folder: str | Path, summary: AblationSummary) -> list[Table]:
 
 
 def _write(path: Path, text: str) -> None:
-    # Names of files may hold what is no text.
+    # File names may hold bytes that are no text.
     content = text.encode(errors="backslashreplace")
     write_atomically(path, lambda stream: stream.write(content))
 
 
 def _save(path: Path, figure: Figure) -> None:
-    """As PNG to look at, and as PDF for papers."""
+    """Save as PNG for screens, and as PDF for papers."""
     write_atomically(
         path.with_name(f"{path.name}.png"),
         lambda stream: save_figure(figure, stream, "png", dpi=150),

@@ -1,4 +1,4 @@
-"""What a method gains over the papers' recipe, with its spread over images."""
+"""Gains over the papers' recipe, with confidence intervals."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -22,20 +22,20 @@ def gain_table(
     *,
     samples: int = 4000,
 ) -> Table | None:
-    """Compare every estimator with one, image by image, with 95 % intervals.
+    """Compare every estimator with a reference, image by image, with 95 % intervals.
 
-    Frames of one drive look alike: where ids name drives or folders, those are drawn in the
-    bootstrap, unless there are fewer than 8 of them, which the notes say. Fewer than 10 images
-    give a mean without interval. Bold is what is better by its whole interval; baselines never.
+    Frames of one drive look alike: where ids name drives or folders, the bootstrap resamples these,
+    unless there are fewer than 8, which the notes say. Fewer than 10 images give a mean without
+    interval. Bold is what is better by its whole interval, but never a baseline.
 
     Args:
         summaries: of results.
-        reference: the estimator that others are compared with.
+        reference: the estimator that the others are compared with.
         metrics: of `PER_IMAGE`.
         samples: number of bootstrap samples.
 
     Returns:
-        The table; None where nothing can be compared.
+        The table; None if nothing can be compared.
 
     Raises:
         ResultsError: if there is no such metric.
@@ -77,7 +77,7 @@ def gain_table(
 
 
 def _describe_draws(images: int, groups: int, samples: int) -> str:
-    """What the intervals come from, and what they are worth."""
+    """A note: how the intervals were computed, and how far to trust them."""
     if images < _FEWEST_IMAGES:
         return f"means of {images} {'image' if images == 1 else 'images'}, too few for intervals"
     drawn = f"intervals from {samples} bootstrap samples of"
@@ -103,7 +103,7 @@ def scene(name: str) -> str:
 
 
 def _columns(metric: str) -> list[Column]:
-    """One for people, three for machines."""
+    """One column for people, three for machines."""
     bounds = [Column(f"{metric}.{what}", reader="machines") for what in ("mean", "low", "high")]
     return [dataclasses.replace(COLUMNS[metric], reader="people"), *bounds]
 
@@ -120,7 +120,7 @@ def _differences(
     for metric in metrics:
         try:
             found = compare(summary, name, reference, metric, group=group, samples=samples)
-        except ResultsError:  # no image defines it for both
+        except ResultsError:  # no image has both values
             cells += ["–", None, None, None]
             continue
         if found.images < _FEWEST_IMAGES:
@@ -134,7 +134,7 @@ def _differences(
 
 
 def _signed(value: float) -> str:
-    """Three decimals and a sign; none for what rounds to 0.
+    """Three decimals and a sign; no sign if it rounds to 0.
 
     >>> _signed(-0.0123), _signed(-0.0001), _signed(0.5)
     ('−0.012', '0.000', '+0.500')

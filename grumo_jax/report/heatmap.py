@@ -14,7 +14,7 @@ from grumo_jax.report.ablation import AblationSummary
 
 MOST_PANELS = 6
 MOST_COLUMNS = 10
-"""Up to so many, panels stand side by side; else one above the other."""
+"""With more columns, panels are stacked instead of side by side."""
 LETTERS_PER_INCH = 11
 
 
@@ -48,8 +48,8 @@ def draw_heatmaps(
     Args:
         rows, columns: names.
         panels: {heading: values}; NaN cells are left empty.
-        title: above all.
-        shared: one range of colours for all panels. The best cell of each range has a frame.
+        title: above the figure.
+        shared: use one colour range for all panels. The best cell of each range is framed.
     """
     down = len(panels) if len(columns) > MOST_COLUMNS else 1
     across = len(panels) // down
@@ -71,7 +71,7 @@ def draw_heatmaps(
 
 
 def _limits(values: np.ndarray) -> tuple[float, float]:
-    """The range of colours: a few very bad settings must not make all others look alike."""
+    """The colour range: a few very bad settings must not make all others look alike."""
     finite = values[np.isfinite(values)]
     if not finite.size:
         return 0.0, 1.0

@@ -1,4 +1,4 @@
-"""A report to read: one HTML file that needs no network and no server."""
+"""The report as one HTML file that needs no network and no server."""
 
 import base64
 import dataclasses
@@ -39,7 +39,7 @@ def make_html(
     Args:
         summaries: of one data set and protocol.
         tables: to show, see `make_tables`.
-        charts: of the same summaries, where they are drawn already.
+        charts: of the same summaries; drawn if not given.
 
     Returns:
         The file's text.
@@ -73,7 +73,7 @@ def make_html(
 
 
 def _below_one_another(tables: Sequence[Table]) -> list[Table]:
-    """Tables that people see; a note that stands under an earlier one is not said again."""
+    """The tables for people; each note stands under the first of them only."""
     shown, said = list[Table](), set[str]()
     for table in tables:
         notes = [note for note in table.notes if note not in said]
@@ -83,7 +83,7 @@ def _below_one_another(tables: Sequence[Table]) -> list[Table]:
 
 
 def _without_base_model(table: Table) -> Table:
-    """Leave out a first column that says the same in every row: phones have little room."""
+    """Drop the first column if all rows have the same value: phones have little room."""
     is_text = len(table.columns) > 2 and not any(table.numeric()[:2])
     if not is_text or len({row[0].value for row in table.cells()}) != 1:
         return table
@@ -109,7 +109,7 @@ def _plain(value: Any) -> str:
 
 
 def _left_out(label: str, summary: Summary) -> list[tuple[str, Sequence[str]]]:
-    """(heading, sentences or names) of images that do not count."""
+    """(heading, sentences or names) of images that were left out."""
     lists: dict[str, Sequence[str]] = {
         "damaged or failed": [sentence for _, sentence in summary.problems],
         "without valid pixels": summary.empty,
@@ -119,7 +119,7 @@ def _left_out(label: str, summary: Summary) -> list[tuple[str, Sequence[str]]]:
 
 
 def _model_data(label: str, summary: Summary) -> dict[str, Any]:
-    """What the page's script needs, as compact as can be."""
+    """The data of the page's script, as compact as possible."""
     estimators = order(summary.estimators)
     scores = {name: found.scores for name, found in estimators.items()}
     pixels = {i: n for found in reversed(scores.values()) for i, n in found["pixels"].items()}
@@ -143,7 +143,7 @@ def _model_data(label: str, summary: Summary) -> dict[str, Any]:
 
 
 def _measure_name(column: Column) -> str:
-    """Said in one line: "AUSE abs_rel ↓", "normalised AUSE rmse ↓", "Spearman ↑"."""
+    """A column in one line: "AUSE abs_rel ↓", "normalised AUSE rmse ↓", "Spearman ↑"."""
     names = [column.name, column.group] if column.group in METRICS else [column.group, column.name]
     said = " ".join(filter(None, (*names, column.arrow)))
     return said.replace("AUSE, normalised", "normalised AUSE")
@@ -154,7 +154,7 @@ def _short(value: float) -> float | None:
 
 
 def _pictures(summary: Summary, scores: pd.DataFrame) -> dict[int, str]:
-    """{index: data URI} of the worst and best cases that there are pictures of."""
+    """{index: data URI} of the worst and best cases that have pictures."""
     folder = summary.path.parent / PICTURES
     if not folder.is_dir():
         return {}
@@ -165,12 +165,12 @@ def _pictures(summary: Summary, scores: pd.DataFrame) -> dict[int, str]:
             try:
                 found[index] = _embed(file)
             except ImageError:
-                continue  # One damaged picture must not cost the report.
+                continue  # One damaged picture must not stop the report.
     return found
 
 
 def _by_interest(scores: pd.DataFrame) -> list[int]:
-    """Indices, by turns the worst and the best of each measure, then the next ones."""
+    """Indices: the worst and best of each measure in turn, then the second worst and best, …."""
     orders = list[list[int]]()
     for path in ("ause.abs_rel", "errors.abs_rel", "aurg.abs_rel"):
         rising = scores[path].dropna().sort_values(kind="stable").index.tolist()
@@ -189,12 +189,12 @@ def _embed(file: Path) -> str:
 
 
 def _as_svg(figure: Figure) -> str:
-    """Without a background and as curves: it suits light and dark pages at any size."""
+    """Transparent, and with text as curves: fits light and dark pages at any size."""
     stream = io.BytesIO()
     save_figure(figure, stream, "svg", transparent=True)
     return _data_uri(stream.getvalue(), "svg+xml")
 
 
 def _data_uri(content: bytes, kind: str) -> str:
-    """Content of a picture as the address of an img element."""
+    """A picture's content as a data URI."""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

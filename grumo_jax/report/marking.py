@@ -1,4 +1,4 @@
-"""Which numbers of a column are best, and which say nothing because a baseline is as good."""
+"""Mark the best numbers of a column, and methods that do not beat a baseline."""
 
 import math
 from collections.abc import Sequence
@@ -7,9 +7,9 @@ from typing import Literal
 from grumo_jax.report.table import Cell, Column, Value
 
 NOT_BEATING = "†"
-"""At a method's number: it is not better than the best baseline's."""
+"""Marks a method's number that is not better than the best baseline's."""
 BEATING = "‡"
-"""At a baseline's number: it is better than every method's."""
+"""Marks a baseline's number that is better than every method's."""
 
 Kind = Literal["method", "baseline", "published"]
 
@@ -17,18 +17,17 @@ Kind = Literal["method", "baseline", "published"]
 def mark_column(
     values: Sequence[Value], kinds: Sequence[Kind], column: Column, *, against_baselines: bool
 ) -> list[Cell]:
-    """Make cells of a column: the best method's bold, and marks where baselines are as good.
+    """Make a column's cells: the best method bold, and marks where baselines are as good.
 
-    Numbers count as they are shown, rounded: what reads alike is a tie, and all of a tie are
-    bold. Where all methods tie, or there is only one, none is. Baselines and published numbers
-    are never bold.
+    Numbers are compared as shown, rounded: equal ones tie, and all of a tie are bold. Nothing is
+    bold if all methods tie, or there is only one. Baselines and published numbers are never bold.
 
     Args:
         values: numbers; anything else is left as it is.
-        kinds: of each.
-        column: says which way is better; without that nothing is marked.
-        against_baselines: whether baselines say anything of this column. Not so for errors of
-            depth, which baselines take from the network.
+        kinds: of the values.
+        column: with the direction that is better; without one nothing is marked.
+        against_baselines: whether to compare with baselines. Not for errors of depth, which
+            baselines take from the network.
 
     Example:
         >>> kinds = ("method", "method", "baseline")
@@ -37,7 +36,7 @@ def mark_column(
         >>> [(cell.value, cell.bold, cell.mark) for cell in cells]
         [(0.1, True, ''), (0.3, False, '†'), (0.2, False, '')]
     """
-    # So that lower is better; what is not compared is NaN, which is neither less nor more.
+    # Signed so that lower is better; NaN, which no comparison holds for, if not compared.
     sign = {"lower": 1, "higher": -1}.get(column.better or "", math.nan)
     shown = [
         sign * round(v, column.digits) if isinstance(v, float) and math.isfinite(v) else math.nan
@@ -59,7 +58,7 @@ def mark_column(
 
 
 def notes_on_marks(rows: Sequence[Sequence[Cell | Value]]) -> list[str]:
-    """Explain what is used of boldness and marks."""
+    """Notes that explain the boldness and marks in use."""
     cells = [cell for row in rows for cell in row if isinstance(cell, Cell)]
     marks = {cell.mark for cell in cells}
     explained = {

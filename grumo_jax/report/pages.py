@@ -1,4 +1,4 @@
-"""Pages to look at: image, depth, error and uncertainty of one photo."""
+"""Figures of one photo: image, depth, error and uncertainty."""
 
 from collections.abc import Mapping
 
@@ -20,9 +20,9 @@ from grumo_jax.plots import (
 )
 
 PICTURES = "pictures"
-"""Folder beside a results file: <index, six digits>.png of some images."""
+"""Folder beside a results file with <index, six digits>.png of some images."""
 SPARSE = 0.25
-"""Below this share of known pixels errors are drawn as dots."""
+"""Errors are drawn as dots if a smaller share of pixels is known."""
 
 
 def plot_case(
@@ -42,8 +42,8 @@ def plot_case(
         image: photo (H, W, 3), uint8 or float in [0, 1].
         depth: (H, W), predicted.
         error: (H, W); NaN where the truth is unknown.
-        uncertainties: {name: (H, W)}, a picture each.
-        mask: (H, W) bool, where the truth is known; where the error is finite by default.
+        uncertainties: {name: (H, W)}, one panel each.
+        mask: (H, W) bool, where the truth is known; by default where the error is finite.
         predicts: see `grumo_jax.plots.plot_depth`.
         measure: name of the error.
         title: a line above.
@@ -86,9 +86,9 @@ def plot_error(
     Args:
         image: photo (H, W, 3), uint8 or float in [0, 1].
         error: (H, W); NaN where the truth is unknown.
-        mask: (H, W) bool, where it is known; where the error is finite by default.
-        title: the largest error of the colours, the 98th percentile, is added to it.
-        axes: where to draw.
+        mask: (H, W) bool, where it is known; by default where the error is finite.
+        title: the upper end of the colours, the 98th percentile, is added to it.
+        axes: where to draw; a new figure by default.
     """
     known = np.isfinite(error) if mask is None else mask & np.isfinite(error)
     high = float(np.percentile(error[known], 98)) if known.any() else 0.0
@@ -99,8 +99,8 @@ def plot_error(
 def error_over_photo(image: np.ndarray, error: np.ndarray, known: np.ndarray) -> np.ndarray:
     """Paint known errors (H, W) over a photo (H, W, 3): float RGB (H, W, 3) in [0, 1].
 
-    LiDAR measures some 4 % of the pixels: so few are made dots wide enough to see, and where dots
-    meet the largest error is on top.
+    LiDAR measures some 4 % of the pixels: so few are drawn as dots wide enough to see, the largest
+    error on top.
     """
     photo = image / 255 if image.dtype == np.uint8 else image
     gray = 0.35 * np.repeat(np.mean(photo, axis=-1, keepdims=True), 3, axis=-1)
@@ -111,13 +111,13 @@ def error_over_photo(image: np.ndarray, error: np.ndarray, known: np.ndarray) ->
         values = _dilate(values, max(1, round(error.shape[1] / 450)))
     high = max(float(np.percentile(error[known], 98)), 1e-12)
     scaled = np.clip(np.where(np.isfinite(values), values, 0) / high, 0, 1)
-    # Black, the lowest of `hot`, could not be told from the photo.
+    # `hot` starts at black, which would look like the photo.
     colors = colormaps["hot"](0.2 + 0.75 * scaled)[..., :3]
     return np.where(np.isfinite(values)[..., None], colors, gray)
 
 
 def _dilate(values: np.ndarray, radius: int) -> np.ndarray:
-    """The largest value within a disc around each pixel."""
+    """Maximum over a disc around each pixel."""
     down, right = np.ogrid[-radius : radius + 1, -radius : radius + 1]
     disc = down**2 + right**2 <= radius**2 + 1
     return maximum_filter(values, footprint=disc, mode="constant", cval=-np.inf)

@@ -1,4 +1,4 @@
-"""Pictures of the images that an evaluation found most telling."""
+"""Pictures of the best and worst images of an evaluation."""
 
 import hashlib
 import json
@@ -22,12 +22,12 @@ def draw_pictures(run: Run, results: Results, number: int, names: Sequence[str])
 
     Args:
         run: the evaluation.
-        results: what came of it.
-        number: how many of each; by AUSE of abs_rel of the first estimator, and by abs_rel.
-        names: estimators whose uncertainty is drawn; the first decides which images.
+        results: its results.
+        number: of best and of worst images, by abs_rel and by its AUSE, of the first estimator.
+        names: estimators whose uncertainty is drawn; the first one ranks the images.
 
     Returns:
-        The files, named by the images' places in the data set.
+        The files, named by the images' indices in the data set.
     """
     if not number:
         return []
@@ -56,7 +56,7 @@ def telling_images(rows: Iterable[Row], estimator: str, number: int) -> dict[int
     """The images of lowest and highest abs_rel, and lowest and highest AUSE of it.
 
     Returns:
-        {place in the data set: what its depth was multiplied by}.
+        {index in the data set: factor that depth was multiplied by}.
     """
     entries = {
         row["index"]: {k: row["estimators"][estimator][k] for k in ("errors", "ause", "scale")}
@@ -93,7 +93,7 @@ def _draw(run: Run, index: int, scale: float, names: Sequence[str], file: Path) 
 
 
 def _predict(run: Run, sample: Sample, names: Sequence[str]) -> dict[str, Prediction]:
-    """Maps at the photo's size by estimator."""
+    """{estimator: maps at the photo's size}."""
     estimates, size = run.estimate([run.batches.prepare(sample)]), sample.image.shape[:2]
     return {name: to_photo_size(run.network, estimates[name], 0, size) for name in names}
 

@@ -1,4 +1,4 @@
-"""Reading the rows of results files: what is no row, or no number, is named by its line."""
+"""Read the rows of results files; errors name the line that is damaged."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -14,11 +14,11 @@ _T = TypeVar("_T")
 
 
 def read_rows(results: Results, read: Callable[[Row], _T]) -> Iterator[_T]:
-    """What `read` makes of each row, after a look at all its numbers.
+    """Apply `read` to each row, after checking all its numbers.
 
     Raises:
-        ResultsError: for the first line of which `read` can make nothing, that holds something
-            else than finite numbers where others hold numbers, or more or fewer of them.
+        ResultsError: for the first line that `read` fails on, that holds anything but finite
+            numbers where others hold numbers, or lists of another length.
     """
     forms = _Forms()
     for line, row in enumerate(results.rows(), 2):
@@ -36,10 +36,10 @@ def read_rows(results: Results, read: Callable[[Row], _T]) -> Iterator[_T]:
 
 
 def count_of(value: Any) -> int:
-    """A number of pixels.
+    """Check a number of pixels.
 
     Raises:
-        ValueError: if it is none.
+        ValueError: if it is not one.
     """
     if type(value) is not int or value < 0:
         raise ValueError(f"{value!r} is no number of pixels")
@@ -48,13 +48,13 @@ def count_of(value: Any) -> int:
 
 @dataclass
 class Mean:
-    """A running mean over whatever is finite, element by element."""
+    """Elementwise running mean of finite values."""
 
     total: Any = 0.0
     count: Any = 0
 
     def add(self, values: Any, where: Any = True) -> None:
-        """Add values that broadcast with those before, null among them as NaN."""
+        """Add values that broadcast with those before; null counts as NaN."""
         values = np.asarray(values, np.float64)
         counts = np.isfinite(values) & where
         self.total = self.total + np.where(counts, values, 0.0)
@@ -67,7 +67,7 @@ class Mean:
 
 @dataclass
 class _Forms:
-    """Where in a row lists are, and of which length: the same in all rows."""
+    """The lists in a row and their lengths, which are the same in all rows."""
 
     lengths: dict[tuple[str, ...], int] = field(default_factory=dict)
 

@@ -1,4 +1,4 @@
-"""What a results file says on the whole: means over its images, read one row at a time."""
+"""Means over the images of a results file, read one row at a time."""
 
 import itertools
 import math
@@ -26,11 +26,11 @@ SCALARS = (
     "spearman",
     *(f"detection.{name}" for name in DETECTION),
 )
-"""Paths, in a row of results, of the numbers that are kept of each image and averaged."""
+"""Paths, in a row, of the numbers that are kept for each image and averaged."""
 IN_PARTS = tuple(f"{kind}.{name}" for kind in ("errors", "ause", "aurg") for name in METRICS)
-"""Paths, in the bands and regions of a row, of the numbers that are averaged in each of them."""
+"""Paths, in the bands and regions of a row, of the numbers that are averaged."""
 FEWEST = 100
-"""Pixels of a region that an image must have to count: of a few pixels, AUSE is always 0."""
+"""Fewest pixels of a region with which an image counts: of a few pixels, AUSE is always 0."""
 PER_IMAGE = (
     *(f"errors.{name}" for name in METRICS),
     *(f"{area}.{name}" for name in METRICS for area in ("ause", "aurg")),
@@ -38,7 +38,7 @@ PER_IMAGE = (
     "spearman",
     "detection.auroc",
 )
-"""Paths of the numbers by which single images are compared."""
+"""Paths of the numbers that can be compared image by image."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class PartSummary:
 
     Attributes:
         images: number of images that have enough pixels in it.
-        means: {path, see `IN_PARTS`: mean over those images}; NaN where no image defines it.
+        means: {path of `IN_PARTS`: mean over those images}; NaN where it is undefined on all.
 
     Example:
         >>> PartSummary(images=12, means={"ause.abs_rel": 0.04}).images
@@ -94,18 +94,18 @@ class EstimatorSummary:
 
     @cached_property
     def means(self) -> dict[str, float]:
-        """{path, see `SCALARS`: mean over images}; NaN where no image defines it."""
+        """{path of `SCALARS`: mean over images}; NaN where it is undefined on all."""
         return self.scores[[*SCALARS]].mean().to_dict()
 
     @cached_property
     def counts(self) -> dict[str, int]:
-        """{path: number of images that the mean rests on}."""
+        """{path: number of images in the mean}."""
         return self.scores[[*SCALARS]].count().to_dict()
 
 
 @dataclass(frozen=True)
 class Summary:
-    """A results file on the whole.
+    """The summary of a results file.
 
     Attributes:
         path: the file.
@@ -114,7 +114,7 @@ class Summary:
         estimators: {name: means}, in the order of the configuration.
         images: {index: id} of images with valid pixels.
         problems: (id, sentence) of images that could not be read or evaluated.
-        empty: ids of images without valid pixels, which do not count.
+        empty: ids of images without valid pixels, which are left out.
 
     Example:
         >>> summary = summarize("results.jsonl")
@@ -132,7 +132,7 @@ class Summary:
 
     @property
     def base_model(self) -> str:
-        """The base model's label, else the checkpoint's name, else the file's."""
+        """The base model's label, else the checkpoint's name, else the file's name."""
         names = (self.configuration.get(key) for key in ("base_model", "checkpoint"))
         return str(next(filter(None, names), self.path.stem))
 
@@ -164,13 +164,13 @@ class Summary:
 
     @property
     def coverage(self) -> str:
-        """One sentence: how many images the numbers rest on, and what became of the others."""
+        """One sentence: how many images count, and why the others do not."""
         counts = len(self.images), self.rows, self.expected
         said = say_coverage(*counts, len(self.problems), len(self.empty), len(self.missing))
         return "; ".join([said, *self._not_numbers()])
 
     def _not_numbers(self) -> Iterator[str]:
-        """What to say of predicted pixels that are no numbers to compare with the truth."""
+        """Sentences about predicted pixels without a valid depth or uncertainty."""
         for field_name, consequence in NOT_NUMBERS.items():
             found = {e.name: getattr(e, field_name) for e in self.estimators.values()}
             worst, pixels = max(found.items(), key=lambda item: item[1], default=("", 0))
@@ -182,13 +182,13 @@ NOT_NUMBERS = {
     "no_depth": "without a positive finite depth count as wrong",
     "no_uncertainty": "whose uncertainty is NaN count as the least certain",
 }
-"""What becomes of predicted pixels that are no numbers, by the name under which rows count them."""
+"""{the count of invalid predicted pixels, as rows name it: how these pixels are treated}."""
 
 
 def say_coverage(
     images: int, rows: int, expected: int, problems: int, empty: int, missing: int
 ) -> str:
-    """One sentence: how many images the numbers rest on, and what became of the others."""
+    """One sentence: how many images count, and why the others do not."""
     said = [f"means over {images} of {expected} images"]
     if rows < expected:
         said = [f"UNFINISHED: {rows} of {expected} images so far; {said[0]}"]
@@ -199,10 +199,10 @@ def say_coverage(
 
 
 def summarize(results: Results | str | Path) -> Summary:
-    """Average what a results file holds, finished or not.
+    """Average a results file, finished or not.
 
-    Rows are read one at a time. Of each image only the numbers of `SCALARS`, and of `IN_PARTS` in
-    its bands and regions, are kept.
+    Rows are read one at a time. Only the numbers of `SCALARS`, and of `IN_PARTS` in bands and
+    regions, are kept for each image.
 
     Args:
         results: an open results file, or its path.
@@ -211,7 +211,7 @@ def summarize(results: Results | str | Path) -> Summary:
         Means in which every image with valid pixels counts the same.
 
     Raises:
-        ResultsError: if there is no such file, it is of another kind, or a row is damaged.
+        ResultsError: if the file does not exist or is of another kind, or a row is damaged.
 
     Example:
         >>> summary = summarize("results.jsonl")
@@ -239,7 +239,7 @@ def summarize(results: Results | str | Path) -> Summary:
 
 @dataclass
 class _Tally:
-    """What has been read so far."""
+    """The rows read so far."""
 
     estimators: dict[str, "_Estimator"]
     images: dict[int, str] = field(default_factory=dict)
@@ -247,7 +247,7 @@ class _Tally:
     empty: list[str] = field(default_factory=list)
 
     def add(self, row: Row) -> None:
-        """Add a row; an error says that it is none of these results."""
+        """Add a row; raises an error if it does not belong to these results."""
         if "problem" in row:
             self.problems.append((row["id"], row["problem"]))
             return
@@ -264,7 +264,7 @@ class _Tally:
 
 @dataclass
 class _Estimator:
-    """What has been read of one estimator: numbers of every image, running means of curves."""
+    """One estimator so far: numbers of every image, running means of curves."""
 
     scores: dict[int, list[float]] = field(default_factory=dict)
     curves: dict[str, Mean] = field(default_factory=lambda: defaultdict(Mean))
@@ -303,21 +303,21 @@ class _Estimator:
 def _numbers_within(part: dict[str, Any], dimensions: int) -> np.ndarray:
     """Pixels, then `IN_PARTS`: (1 + paths, bands) of bands, (1 + paths,) of a region."""
     numbers = [part[kind][metric] for kind, metric in (path.split(".") for path in IN_PARTS)]
-    found = np.array([part["pixels"], *numbers], np.float64)  # null is NaN: it does not count
+    found = np.array([part["pixels"], *numbers], np.float64)  # null becomes NaN
     if found.ndim != dimensions:
         raise ValueError("bands have lists, regions single numbers")
     return found
 
 
 def _means_within(images: Sequence[np.ndarray], fewest: int) -> PartSummary:
-    """Means over the images with so many pixels in a band or region."""
+    """Means over the images with at least `fewest` pixels in a band or region."""
     numbers = pd.DataFrame(images, columns=["pixels", *IN_PARTS])
     counted = numbers[numbers["pixels"] >= fewest]
     return PartSummary(len(counted), counted[[*IN_PARTS]].mean().to_dict())
 
 
 def _look_up(found: Any, path: str) -> float:
-    """The number at a dotted path; NaN where it, or what it is part of, is null.
+    """The number at a dotted path; NaN if it, or a parent of it, is null.
 
     >>> _look_up({"ause": {"rmse": 0.5}, "detection": None}, "ause.rmse")
     0.5

@@ -1,4 +1,4 @@
-"""A table, and its forms: Markdown, CSV, LaTeX."""
+"""Tables, as Markdown, CSV and LaTeX."""
 
 import dataclasses
 import itertools
@@ -22,11 +22,11 @@ class Column:
 
     Attributes:
         name: heading.
-        better: which way is better, shown as an arrow.
+        better: the direction that is better, shown as an arrow.
         digits: decimals shown; CSV has all.
         key: heading in CSV; the name by default.
-        group: heading above it and its neighbours of the same group.
-        reader: who it is for; machines read CSV, people the rest.
+        group: common heading above neighbours of the same group.
+        reader: who it is for: machines read CSV, people the other forms.
 
     Example:
         >>> Column("abs_rel", "lower", group="AUSE").heading
@@ -47,14 +47,14 @@ class Column:
 
     @property
     def heading(self) -> str:
-        """Group, name and arrow in one."""
+        """Group, name and arrow in one line."""
         return " ".join(filter(None, (self.group, self.name, self.arrow)))
 
     def text(self, cell: "Cell") -> str:
-        """What a cell shows, without boldness and mark: "–" where a number is undefined."""
+        """A cell's text without boldness and mark; "–" for an undefined number."""
         value = cell.value
         if isinstance(value, float):
-            # Adding 0 makes 0.000 of -0.000.
+            # Adding 0 turns -0.000 into 0.000.
             rounded = round(value, self.digits) + 0.0
             return f"{rounded:.{self.digits}f}" if math.isfinite(value) else "–"
         return "" if value is None else str(value)
@@ -79,12 +79,12 @@ class Table:
     """A table.
 
     Attributes:
-        title: what it shows, in a line.
+        title: one line above it.
         columns: of the table.
         rows: cells, or plain values, one for each column.
         notes: sentences below.
-        sections: {index of a row: heading, or ""}, a rule above that row.
-        name: of the file it is written to.
+        sections: {index of a row: heading, or ""}: a rule is drawn above that row.
+        name: stem of the file it is written to.
 
     Example:
         >>> columns = (Column("method"), Column("AUSE", "lower"))
@@ -107,50 +107,50 @@ class Table:
     name: str = "table"
 
     def cells(self) -> list[list[Cell]]:
-        """All rows, plain values made cells."""
+        """All rows, plain values wrapped in cells."""
         return [[c if isinstance(c, Cell) else Cell(c) for c in row] for row in self.rows]
 
     def parts(self) -> list[tuple[str, list[list[Cell]]]]:
-        """(heading or "", rows) of what lies between rules."""
+        """(heading or "", rows) of each section."""
         cells, starts = self.cells(), sorted({0, *self.sections})
         bounds = itertools.pairwise([*starts, len(cells)])
         return [(self.sections.get(start, ""), cells[start:end]) for start, end in bounds]
 
     def groups(self) -> list[tuple[str, int, int]]:
-        """(heading, first column, last column from 1) of what stands above the headings, if any."""
+        """(heading, first column, last column, from 1) of each group; empty without groups."""
         if not any(column.group for column in self.columns):
             return []
-        # Columns without a group stand alone, under nothing.
+        # Columns without a group stand alone, without a common heading.
         keyed = enumerate((c.group or str(i), c.group) for i, c in enumerate(self.columns))
         runs = [[*run] for _, run in itertools.groupby(keyed, lambda item: item[1])]
         return [(run[0][1][1], run[0][0] + 1, run[-1][0] + 1) for run in runs]
 
     def shown(self) -> "Table":
-        """The table that people see: without the columns that are for machines."""
+        """The table for people, without the columns for machines."""
         return self._without("machines")
 
     def _without(self, reader: str) -> "Table":
         return self.keep([i for i, c in enumerate(self.columns) if c.reader != reader])
 
     def keep(self, places: Sequence[int]) -> "Table":
-        """The table of some of the columns."""
+        """The table with some of the columns."""
         rows = [[row[i] for i in places] for row in self.rows]
         return dataclasses.replace(self, columns=[self.columns[i] for i in places], rows=rows)
 
     def numeric(self) -> list[bool]:
-        """Whether each column holds no text, and is aligned to the right."""
+        """Whether each column holds no text and is aligned to the right."""
         columns = [*zip(*self.cells(), strict=True)] or [()] * len(self.columns)
         return [not any(isinstance(cell.value, str) for cell in column) for column in columns]
 
     def named_by(self) -> int:
-        """The column that names a row: the last of those of text before any number."""
+        """Index of the column that names rows: the last column of text before any numbers."""
         for index, numeric in enumerate(self.numeric()):
             if numeric or self.columns[index].better:
                 return max(index - 1, 0)
         return 0
 
     def to_markdown(self) -> str:
-        """GitHub's Markdown, its columns aligned so that it reads well as plain text, too."""
+        """GitHub's Markdown, with aligned columns, so that it is readable as plain text, too."""
         table, lines = self.shown(), list[list[str]]()
         for heading, rows in table.parts():
             if heading:
@@ -171,14 +171,14 @@ class Table:
         return "\n".join([f"**{_markdown(self.title)}**", "", text, "", *notes, ""[: len(notes)]])
 
     def to_csv(self) -> str:
-        """One line of headings, then values with all their digits; nothing where undefined."""
+        """One line of headings, then values with all digits; empty where undefined."""
         table = self._without("people")
         rows = [[_plain(cell.value) for cell in row] for row in table.cells()]
         headings = [_plain(column.key or column.heading) for column in table.columns]
         return _frame(rows, headings).to_csv(index=False, lineterminator="\n")
 
     def to_latex(self) -> str:
-        """A LaTeX table for the packages booktabs and graphicx, as wide as the page at most."""
+        """A LaTeX table, at most as wide as the page; needs booktabs and graphicx."""
         return render_latex("table.tex", table=self.shown(), label=_label(self.name))
 
 
@@ -196,7 +196,7 @@ def _markdown_cell(column: Column, cell: Cell) -> str:
 
 
 def _plain(value: Value) -> str:
-    """A cell of CSV; text that a spreadsheet would take for a formula gets an apostrophe first.
+    """A cell of CSV; text that spreadsheets would take for a formula starts with an apostrophe.
 
     >>> _plain("=1+1"), _plain("grad"), _plain(-0.5)
     ("'=1+1", 'grad', '-0.5')
@@ -210,11 +210,11 @@ def _plain(value: Value) -> str:
 
 
 _FORMULA = tuple("=+-@＝＋－＠")
-"""What a formula begins with, in spreadsheets of any language."""
+"""First characters of formulas, in spreadsheets of any language."""
 
 
 def _markdown(text: str) -> str:
-    r"""Escape text for a cell; what means nothing stays as it is, such as _ within words.
+    r"""Escape Markdown in a cell, but not what has no meaning, such as _ within words.
 
     >>> print(_markdown("a|b <i> *c* abs_rel _d_ [0, 1] [e](f)"))
     a\|b \<i\> \*c\* abs_rel \_d\_ [0, 1] [e]\(f)

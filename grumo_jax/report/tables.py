@@ -1,4 +1,4 @@
-"""The field's tables of results: one row for each base model and estimator."""
+"""Tables of results, as in the papers: one row for each base model and estimator."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from grumo_jax.report.summary import ERRORS, Summary
 from grumo_jax.report.table import Cell, Column, Table, Value
 
 Published = Mapping[tuple[str, str], Mapping[str, float]]
-"""{(base model, estimator): {path, see `SCALARS`: value}}, as papers give them."""
+"""{(base model, estimator): {path of `SCALARS`: value}}, from papers."""
 
 Better = Literal["lower", "higher"]
 _BETTER: dict[str, Better] = {"a1": "higher", "a2": "higher", "a3": "higher"}
@@ -35,9 +35,9 @@ RANKING = (
     Column("FPR95", "lower", key="detection.fpr95"),
     Column("wrong", key="detection.wrong"),
 )
-"""Columns of the second table."""
+"""Columns of the table on ranking."""
 COLUMNS = {column.key: column for column in (*MAIN, *RANKING)}
-"""All of them by their paths, which say how a number is called and which way it is better."""
+"""{path: column}: name and better direction of each number."""
 
 Item = TypeVar("Item")
 
@@ -47,11 +47,11 @@ def make_tables(summaries: Sequence[Summary], published: Published | None = None
 
     Args:
         summaries: of one data set and one protocol.
-        published: numbers from papers, put beside ours.
+        published: numbers from papers, shown beside ours.
 
     Raises:
-        ResultsError: if the data sets or protocols differ, or published numbers are of a base
-            model that is not there.
+        ResultsError: if the data sets or protocols differ, or published numbers are of a base model
+            that has no results.
 
     Example:
         >>> from grumo_jax.report import summarize
@@ -118,10 +118,9 @@ def _areas_within(parts: Mapping[str, str], metric: str) -> list[Column]:
 
 
 def labels(summaries: Sequence[Summary]) -> list[str]:
-    """A label for each file, no two alike: its base model, with more where two have the same.
+    """Unique labels for files: the base model, and what tells apart files of the same one.
 
-    That is the file's name, else the name of the closest folder that tells them apart, else a
-    number.
+    That is the file's name, else that of the closest folder that differs, else a number.
     """
     names = [summary.base_model for summary in summaries]
     found = list(names)
@@ -130,7 +129,7 @@ def labels(summaries: Sequence[Summary]) -> list[str]:
         hints = _tell_apart([summaries[i].path for i in places])
         for place, hint in zip(places, hints, strict=True):
             found[place] = f"{name} ({hint})"
-    if len(set(found)) < len(found):  # a base model is called like another one's label
+    if len(set(found)) < len(found):  # a base model has the name of another's label
         return [f"{name} ({number})" for number, name in enumerate(found, 1)]
     return found
 
@@ -151,7 +150,7 @@ def _tell_apart(paths: Sequence[Path]) -> list[str]:
 
 
 def is_baseline(estimator: str) -> bool:
-    """Whether an estimator stands for what others must beat."""
+    """Whether an estimator is a baseline."""
     return estimator in BASELINES
 
 
@@ -210,7 +209,7 @@ def _group_rows(
     }
     lines = list[tuple[str, Kind, list[Value]]]()
     methods = {name: None for name in order(summary.estimators) if not is_baseline(name)}
-    # Published methods that we have no row of come after ours, before the baselines.
+    # Published methods without a row of ours come after ours, before the baselines.
     for name in order({**methods, **dict.fromkeys(given), **summary.estimators}):
         if name in summary.estimators:
             kind: Kind = "baseline" if is_baseline(name) else "method"
@@ -230,7 +229,7 @@ def _group_rows(
 
 
 def _value(summary: Summary, name: str, key: str) -> float:
-    """A mean of an estimator; a key such as "ause.rmse@10-20" or "@shadow" is that of a part."""
+    """A mean of an estimator: "ause.rmse", of a band "ause.rmse@10-20", of a region "…@shadow"."""
     path, _, part = key.partition("@")
     found = summary.estimators[name]
     if not part:
@@ -240,7 +239,7 @@ def _value(summary: Summary, name: str, key: str) -> float:
 
 
 def _check_agreement(summaries: Sequence[Summary]) -> None:
-    """Refuse to put numbers side by side that cannot be compared."""
+    """Refuse summaries whose numbers cannot be compared."""
     if not summaries:
         raise ResultsError("no results to report; name at least one results file")
     first = summaries[0]
@@ -265,7 +264,7 @@ def _check_agreement(summaries: Sequence[Summary]) -> None:
 
 
 def _redefined(first: Summary, other: Summary) -> list[str]:
-    """Estimators and metrics of both files that were defined otherwise for one than the other."""
+    """Estimators and metrics whose definitions differ between two files."""
     one, two = (summary.configuration.get("definitions") or {} for summary in (first, other))
     return [
         name
@@ -286,7 +285,7 @@ def _evaluated(summary: Summary) -> str:
 
 
 def _coverage(names: Sequence[str], summaries: Sequence[Summary]) -> list[str]:
-    """What each base model's numbers rest on."""
+    """Sentences: which images each base model's numbers are of."""
     return [
         f"{name}: {summary.configuration.get('checkpoint', 'unknown checkpoint')}; "
         f"{summary.coverage}."

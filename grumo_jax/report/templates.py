@@ -1,4 +1,4 @@
-"""The files' templates: whatever is put into HTML or LaTeX is escaped."""
+"""HTML and LaTeX templates; inserted values are escaped."""
 
 from pathlib import Path
 from typing import Any
@@ -33,14 +33,14 @@ _LATEX = {
 
 
 def render_html(name: str, **values: Any) -> str:
-    """Fill in a template of HTML; escapes values."""
+    """Fill in an HTML template; values are escaped."""
     environment = _environment(autoescape=True)
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     return environment.get_template(name).render(values)
 
 
 def render_latex(name: str, **values: Any) -> str:
-    """Fill in a template of LaTeX, with <<, <% and <# instead of braces; escapes values."""
+    """Fill in a LaTeX template, with <<, <% and <# instead of braces; values are escaped."""
     environment = _environment(
         finalize=lambda value: escape_latex(str(value)),
         variable_start_string="<<",
@@ -54,7 +54,7 @@ def render_latex(name: str, **values: Any) -> str:
 
 
 def escape_latex(text: str) -> str:
-    r"""Escape text.
+    r"""Escape text for LaTeX.
 
     >>> print(escape_latex("50 % of a_b & c"))
     50 \% of a\_b \& c

@@ -24,7 +24,7 @@ from grumo_jax.synthetic.take import shoot as shoot
 
 
 def random_scene(key: jax.Array, kind: SceneKind = "street") -> Scene:
-    """A random scene.
+    """Draw a random scene.
 
     Args:
         key: typed PRNG key.

@@ -1,4 +1,4 @@
-"""Pinhole cameras: where they stand, and the rays through their pixels."""
+"""Pinhole cameras: poses, and the rays through their pixels."""
 
 from typing import Literal
 
@@ -11,7 +11,7 @@ from grumo_jax.synthetic.vectors import Vector, componentwise
 
 SceneKind = Literal["street", "room"]
 KINDS: tuple[SceneKind, ...] = ("street", "room")
-"""The kinds of scenes there are."""
+"""All kinds of scenes."""
 
 
 @struct.dataclass
@@ -38,7 +38,7 @@ class Camera:
 
 
 def rotation_matrix(yaw: jax.Array, pitch: jax.Array, roll: jax.Array) -> jax.Array:
-    """Camera axes (3, 3) after turning right by yaw, up by pitch and clockwise by roll, radians."""
+    """Camera axes (3, 3), turned right by yaw, up by pitch and clockwise by roll, radians."""
     (sy, sp, sr), (cy, cp, cr) = (
         tuple(fn(jnp.asarray(a, jnp.float32)) for a in (yaw, pitch, roll))
         for fn in (jnp.sin, jnp.cos)
@@ -58,7 +58,7 @@ def make_camera(
     pitch: float | jax.Array = 0.0,
     roll: float | jax.Array = 0.0,
 ) -> Camera:
-    """A camera above the origin that looks along z. By default it is KITTI's, for 192×640.
+    """A camera above the origin that looks along z; by default KITTI's, for 192×640.
 
     Args:
         height: metres above the floor.
@@ -79,12 +79,12 @@ def make_camera(
 
 
 def check_kind(kind: str) -> None:
-    """Refuse what is neither a street nor a room."""
+    """Raise a `GrumoError` unless the kind is "street" or "room"."""
     check_choice("kind", kind, KINDS)
 
 
 def random_camera(key: jax.Array, kind: SceneKind = "street") -> Camera:
-    """A camera as they are mounted on cars ("street") or held in a hand ("room").
+    """Draw a camera as mounted on a car ("street") or held in a hand ("room").
 
     Args:
         key: typed PRNG key.
@@ -119,8 +119,7 @@ def random_camera(key: jax.Array, kind: SceneKind = "street") -> Camera:
 def pixel_rays(camera: Camera, size: tuple[int, int]) -> Vector:
     """World directions of the rays through the pixels' centres, each (H, W) float32.
 
-    They have length 1 *along the optical axis*, so that a point at position + t·direction has
-    z-depth t.
+    Their length *along the optical axis* is 1: the point position + t·direction has z-depth t.
     """
     height, width = size
     x = (jnp.arange(width, dtype=jnp.float32) + 0.5) / width - camera.centre[0]

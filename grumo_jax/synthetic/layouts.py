@@ -1,7 +1,7 @@
-"""Generated data in the real layouts: KITTI's raw data and NYU Depth V2 in FastDepth's packing.
+"""The synthetic world in the layouts of KITTI's raw data and FastDepth's packing of NYU Depth V2.
 
-The synthetic world as files that every reader of the real data reads: to try commands and
-experiments from end to end without a download. What comes of it says nothing about real photos.
+Every reader of the real data reads these files: commands and experiments can be tried end to end
+without a download. Results on them say nothing about real photos.
 """
 
 import io
@@ -34,13 +34,13 @@ from grumo_jax.synthetic.sensors import (
 from grumo_jax.synthetic.take import BASELINE, INTERVAL
 
 NYU_SCENE = 4
-"""Frames of a training scene, the first of which is one of those held out."""
+"""Frames per training scene; the first one is held out."""
 TRAINING_DAY = "2011_09_26"
 FIRST_FRAME, DRIVE_FRAMES = 70, 20
-"""Numbers of the frames of drives for training: on both sides of the line that the split `moving`
-draws between training and validation."""
+"""Numbers of the frames of training drives: on both sides of the frame at which the split `moving`
+separates training from validation."""
 MARK = "generated.json"
-"""Says in a folder of generated data what was generated."""
+"""File in a folder of generated data that says what was generated."""
 
 Advance = Callable[[], object]
 _TURN = ((0, -1, 0), (0, 0, -1), (1, 0, 0))  # forward, left, up to right, down, forward
@@ -58,25 +58,25 @@ def write_kitti(
 ) -> None:
     """Write random streets as KITTI's raw data: pictures, calibration, scans, improved truth.
 
-    They have the names of frames of the Eigen test split, so that the splits `eigen`,
-    `eigen_benchmark` and `velodyne` consist of them. Every frame is a street of its own. The
-    scanner lies in the left camera, so that the distance forward from it is the depth.
+    Frames are named as in the Eigen test split, and so make up the splits `eigen`,
+    `eigen_benchmark` and `velodyne`. Each is of another street. The scanner is at the left camera,
+    so that the distance forward from it is the depth.
 
-    Drives for training are pictures of both cameras alone, ten in a second, of which the splits
-    `moving/train` and `moving/val` consist.
+    Training drives are pictures of both cameras alone, ten per second; they make up the splits
+    `moving/train` and `moving/val`.
 
     Args:
-        root: folder to write to; new, empty, or of an earlier call with the same arguments,
-            which is then finished.
-        drives: number of the split's 28 drives.
-        frames: number of frames in each, at most those with improved ground truth.
-        train: number of drives for training, `DRIVE_FRAMES` frames each.
-        size: (height, width) of the pictures; the focal length is in proportion to the width.
+        root: folder to write to; new, empty, or of an interrupted call with the same arguments,
+            which is continued.
+        drives: number of drives, of the split's 28.
+        frames: number of frames in each; only those with improved ground truth.
+        train: number of training drives, of `DRIVE_FRAMES` frames each.
+        size: (height, width) of the pictures; the focal length scales with the width.
         seed: of the streets.
         advance: called after each frame.
 
     Raises:
-        DataError: if the folder holds anything else, or there are not so many frames.
+        DataError: if the folder holds anything else, or the split has fewer frames.
     """
     chosen = kitti_frames(drives, frames)
     settings: dict[str, Any] = {"drives": drives, "frames": frames, "size": size, "seed": seed}
@@ -107,8 +107,8 @@ def write_nyu(
 
     Args:
         root: see `write_kitti`.
-        val: number of test frames, each of a room of its own.
-        train: number of training frames, four of a room; of those one is held out.
+        val: number of test frames, each of another room.
+        train: number of training frames, four per room, of which one is held out.
         seed: of the rooms.
         advance: called after each frame.
 
@@ -139,7 +139,7 @@ def kitti_frames(drives: int, frames: int) -> list[KittiFrame]:
         frames: number in each, from the first.
 
     Raises:
-        DataError: if there are not so many.
+        DataError: if there are fewer.
 
     >>> [frame.id for frame in kitti_frames(1, 2)]
     ['2011_09_26/2011_09_26_drive_0002_sync 6 l', '2011_09_26/2011_09_26_drive_0002_sync 9 l']
@@ -167,7 +167,7 @@ def write_calibration(
     center: tuple[float, float],
     offset: float,
 ) -> None:
-    """Write one day's calibration: cameras without rotation, the scanner in the left one.
+    """Write one day's calibration: cameras without rotation, the scanner at the left one.
 
     Args:
         folder: of the day.
@@ -195,7 +195,7 @@ def write_nyu_frame(file: Path, image: np.ndarray, depth: np.ndarray) -> None:
     """Write uint8 (480, 640, 3) and metres (480, 640) in FastDepth's packing."""
     h5py = need("h5py", "writing NYU Depth V2's format")
 
-    # In memory first: HDF5 reads what it writes, which files written atomically do not allow.
+    # In memory first: HDF5 also reads while writing, which atomic writes do not support.
     with io.BytesIO() as stream:
         with h5py.File(stream, "w") as content:
             content["rgb"] = np.moveaxis(image, 2, 0)
@@ -232,13 +232,13 @@ def _write_drive_frame(
 
 
 def _claim(root: str | Path, **settings: Any) -> Path:
-    """Take a folder into possession, unless it holds anything else."""
+    """Mark a folder as generated data, unless it holds anything else."""
     root, mark = Path(root), Path(root) / MARK
     content = json.loads(json.dumps(settings))
     if root.exists() and not root.is_dir():
         raise DataError(f"{root}: a file; expected a folder for the data")
     if not mark.exists():
-        # Whoever is killed at the very start leaves an unfinished mark.
+        # A process killed at the very start leaves an unfinished mark.
         if root.exists() and any(not file.name.endswith(MARK) for file in root.iterdir()):
             raise DataError(f"{root}: holds other files; generated data need a folder of their own")
         _write(mark, json.dumps(content).encode())

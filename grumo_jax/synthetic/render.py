@@ -1,4 +1,4 @@
-"""Ray casting: nearest surface, texture, light, cast shadow, sky; exact depth on the way."""
+"""Ray casting: nearest surface, texture, light, cast shadow and sky, with exact depth."""
 
 import math
 from collections.abc import Callable
@@ -29,30 +29,30 @@ NOTHING = -1
 FAR = 1000.0
 """The ground ends at this depth, metres."""
 SLOWEST = 0.05
-"""What is slower than this (m/s) does not count as moving."""
+"""Slowest speed that counts as moving, m/s."""
 LAMP_RADIANCE, LAMP_FOCUS = 12.0, 200
-"""Brightness and sharpness of the sun's mirror image."""
+"""Brightness and sharpness of the lamp's mirror image."""
 SHADOW_BIAS = 5e-3
-"""Shadow rays start this far (metres) off their surface, lest it shadow itself."""
+"""Shadow rays start this far (metres) off their surface, so that it does not shadow itself."""
 BAND = 16
-"""Rows of pixels that are shaded at a time."""
+"""Rows of pixels shaded at a time."""
 UNROLL = 2
 """Solids tested per pass over the pixels."""
 
 
 @struct.dataclass
 class Frame:
-    """A rendered photo and the truth about it.
+    """A rendered photo and its ground truth.
 
     Attributes:
         image: (H, W, 3) float32 in [0, 1], gamma-coded like a photo.
-        depth: (H, W) float32 metres along the optical axis; 0 where there is only sky.
-        shadow: (H, W) bool: a surface that the sun or the lamp does not reach; nowhere if it
-            is too weak (behind clouds) for shadows to be seen.
+        depth: (H, W) float32 metres along the optical axis; 0 for sky.
+        shadow: (H, W) bool: surfaces that the sun or lamp does not reach; all False if it is too
+            weak (behind clouds) for visible shadows.
         reflection: (H, W) bool: at least a quarter of the light is mirrored.
-        moving: (H, W) bool: the surface of something that moves by itself.
-        instance: (H, W) int32: the solid that is seen (boxes, cylinders, ellipsoids in the
-            scene's order, then the ground), -1 for the sky.
+        moving: (H, W) bool: surfaces of objects in motion.
+        instance: (H, W) int32: index of the solid: boxes, cylinders, ellipsoids in the scene's
+            order, then the ground; -1 for sky.
 
     Example:
         >>> import jax
@@ -73,13 +73,13 @@ class Frame:
 
 @struct.dataclass
 class _Seen:
-    """What rays meet, before the lamp's light is added; (H, W), colours (3, H, W).
+    """What rays hit, without the lamp's light; (H, W), colours (3, H, W).
 
     Attributes:
         point, normal: of the surface, in the world.
         reflectance: of the lamp's light.
-        radiance: without the lamp's light and without what is mirrored.
-        share: of what is mirrored.
+        radiance: without the lamp's light and mirrored light.
+        share: of mirrored light.
     """
 
     point: Vector
@@ -90,11 +90,11 @@ class _Seen:
 
 
 def render(scene: Scene, camera: Camera, *, size: tuple[int, int] = (192, 640)) -> Frame:
-    """Render one frame. A pure function: vmap it over scenes, or put it into a program of yours.
+    """Render one frame. A pure function: jit it, or vmap it over scenes.
 
     Args:
-        scene: what there is.
-        camera: where it is seen from.
+        scene: to render.
+        camera: to render it from.
         size: height and width in pixels.
 
     Example:
@@ -108,7 +108,7 @@ def render(scene: Scene, camera: Camera, *, size: tuple[int, int] = (192, 640)) 
     return _render(scene, camera, size=size)
 
 
-# Jitted here, so that a plain call is fast.
+# Jitted, so that a plain call is fast.
 @partial(jax.jit, static_argnames="size")
 def _render(scene: Scene, camera: Camera, *, size: tuple[int, int]) -> Frame:
     rays = pixel_rays(camera, size)
@@ -144,13 +144,13 @@ def _render(scene: Scene, camera: Camera, *, size: tuple[int, int]) -> Frame:
 
 
 def _moves(scene: Scene) -> jax.Array:
-    """Whether each solid moves, then the ground and, at the end (index -1), the sky: bool."""
+    """Mask of what moves: solids, the ground and, last (index -1), the sky."""
     speed = jnp.concatenate([jnp.abs(group.velocity).max(axis=-1) for group in groups(scene)])
     return jnp.concatenate([speed > SLOWEST, jnp.zeros(2, bool)])
 
 
 def _look(scene: Scene, band: tuple[Vector, Vector, jax.Array, jax.Array]) -> _Seen:
-    """Shade what rays hit: points, rays, instances (H, W), and sizes of pixels there, metres."""
+    """Shade what rays hit: points, rays, instances (H, W), and pixel sizes there, metres."""
     point, rays, instance, size = band
     seen, ray = instance != NOTHING, _unit(rays)
     surface = surface_at(scene, point, rays, instance, size)
@@ -177,7 +177,7 @@ def _mirrored(scene: Scene, start: Vector, ray: Vector, pixel: jax.Array) -> jax
 
 
 def _lamp_at(scene: Scene, point: Vector, normal: Vector) -> tuple[Vector, jax.Array, jax.Array]:
-    """Direction and distance of the lamp from points, and the share of its light they get."""
+    """Direction and distance from points to the lamp, and the share of its light they get."""
     way = componentwise(jnp.subtract, scene.light.position, point)
     length = norm(way)
     toward = componentwise(lambda x: x / length, way)
@@ -186,7 +186,7 @@ def _lamp_at(scene: Scene, point: Vector, normal: Vector) -> tuple[Vector, jax.A
 
 
 def _highlight(scene: Scene, ray: Vector, toward: Vector) -> jax.Array:
-    """Radiance (3, H, W) of the lamp itself, mirrored by surfaces that are not quite even."""
+    """Radiance (3, H, W) of the lamp itself, mirrored by slightly rough surfaces."""
     cosine = jnp.maximum(dot(ray, toward), 0)
     return scene.light.colour[:, None, None] * (LAMP_RADIANCE * cosine**LAMP_FOCUS)[None]
 
@@ -202,10 +202,10 @@ def _unit(vector: Vector) -> Vector:
 
 
 def _in_bands(function: Callable[[Any], Any], planes: Any) -> Any:
-    """Apply a function of planes (…, H, W) to one band of rows after the other.
+    """Map a function of planes (…, H, W) over bands of rows.
 
-    What it computes in between stays in the processor's cache; and XLA stores its results, where
-    it would otherwise compute them again for every use. That makes frames twice as fast.
+    Twice as fast: intermediate results stay in the processor's cache, and XLA stores the outputs
+    instead of recomputing them for every use.
     """
     height, width = jax.tree.leaves(planes)[0].shape
     rows = math.gcd(height, BAND)
@@ -220,8 +220,8 @@ def nearest(scene: Scene, origin: Vector, rays: Vector) -> tuple[jax.Array, jax.
     """Find what rays hit first.
 
     Returns:
-        t (H, W) float32 in lengths of the ray's direction, inf where there is nothing, and
-        the index (H, W) int32 of what is hit, as in `Frame.instance`.
+        t (H, W) float32 in lengths of the ray's direction, inf without a hit, and the index (H, W)
+        int32 of the solid, as in `Frame.instance`.
     """
     down = rays[1]
     t = jnp.where(down > 1e-6, -origin[1] / jnp.maximum(down, 1e-6), jnp.inf)
@@ -244,7 +244,7 @@ def _nearest_of(
     rays: Vector,
     best: tuple[jax.Array, jax.Array],
 ) -> tuple[jax.Array, jax.Array]:
-    """Update the nearest hits so far by those of a group whose indices begin at `start`."""
+    """Update the nearest hits with a group of solids whose indices begin at `start`."""
 
     def closer(
         best: tuple[jax.Array, jax.Array], item: tuple[jax.Array, Solids]
@@ -259,7 +259,7 @@ def _nearest_of(
 
 
 def reaches(scene: Scene, origin: Vector, rays: Vector, length: jax.Array) -> jax.Array:
-    """Whether points see what is `length` (H, W) metres away along unit rays: (H, W) bool."""
+    """Whether nothing blocks unit rays for `length` (H, W) metres: (H, W) bool."""
     clear = jnp.ones_like(length, bool)
     for shape, group in zip(SHAPES, groups(scene), strict=True):
 

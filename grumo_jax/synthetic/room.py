@@ -16,7 +16,7 @@ WOOD = (0.5, 0.33, 0.2)
 Walls = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
 """Left and right wall (x), far wall (z) and height of a room, metres."""
 Places = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
-"""Where things stand (x, bottom, z), and their width, metres; a number for each."""
+"""Position (x, bottom, z) and width of things, metres; arrays with an element for each."""
 
 
 def random_room(key: jax.Array) -> Scene:
@@ -110,7 +110,7 @@ def _furniture_colours(draw: Dice) -> jax.Array:
 
 
 def _cabinets(key: jax.Array, walls: Walls) -> Solids:
-    """Cupboards and shelves along the walls: two at the sides, the others at the far wall."""
+    """Cupboards and shelves: two along the side walls, the others along the far wall."""
     draw = Dice(key, CABINETS)
     left, right, far, height = walls
     wide, deep = draw.each(0.5, 2.2), draw.each(0.3, 0.65)
@@ -219,7 +219,7 @@ def _chairs(key: jax.Array, walls: Walls) -> Solids:
 
 
 def _pictures(key: jax.Array, walls: Walls) -> Solids:
-    """Pictures, doors, and bright windows, flat on the walls."""
+    """Pictures, doors and bright windows, flat on the walls."""
     draw = Dice(key, PICTURES)
     left, right, far, height = walls
     wide = draw.each(0.3, 1.6)
@@ -251,7 +251,7 @@ def _pictures(key: jax.Array, walls: Walls) -> Solids:
 
 
 def _on_tables(draw: Dice, walls: Walls, spots: jax.Array, number: int) -> Places:
-    """For small things on tables and on the floor."""
+    """Places for small things on tables and on the floor."""
     left, right, far, _ = walls
     spot = spots[jnp.arange(number) % TABLES]
     aside, ahead = draw.each(-0.3, 0.3), draw.each(-0.15, 0.15)
@@ -281,7 +281,7 @@ def _clutter(key: jax.Array, walls: Walls, spots: jax.Array) -> Solids:
 
 
 def _round_things(key: jax.Array, walls: Walls, spots: jax.Array) -> tuple[Solids, Solids]:
-    """Jars and posts, then balls and pillows, of which some roll over the floor."""
+    """Jars and posts, then balls and pillows, some of which roll over the floor."""
     groups = []
     for part, rolling in zip(jax.random.split(key, 2), (0.0, 0.7), strict=True):
         draw = Dice(part, ROUND)

@@ -1,4 +1,4 @@
-"""What a scene is made of."""
+"""Scenes: ground, light and solids, as pytrees."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -12,9 +12,9 @@ from grumo_jax.synthetic.solids import Solids
 from grumo_jax.synthetic.texture import Pattern
 
 WORLD = 4
-"""Version of the world, of what a seed looks like: what another one rendered is refused."""
+"""Version of the world: of what a seed renders to. Data of another version are refused."""
 ROWS = 40
-"""Throws that a `Dice` holds."""
+"""Draws that a `Dice` holds."""
 
 
 @struct.dataclass
@@ -22,7 +22,7 @@ class Ground:
     """The plane y = 0 with a road along z: lanes, lane marks, sidewalks, and grass beyond.
 
     Attributes:
-        active: () bool; a room has no ground but its own floor.
+        active: () bool; False in rooms, which have their own floor.
         road: (2,) float32 x of the road's middle and its half width, metres.
         walk: () float32 width of the sidewalks, metres.
         bend: () float32 sideways shift of the road per squared metre along z, 1/m.
@@ -30,7 +30,7 @@ class Ground:
         colours: (4, 3) float32 reflectances of road, marks, sidewalk and verge.
         grain: () float32 size of the largest texture features, metres.
         contrast: () float32 strength of the texture.
-        wetness: () float32 gloss of the puddles on the ground; 0 when it is dry.
+        wetness: () float32 gloss of the puddles on the ground; 0 if dry.
     """
 
     active: jax.Array
@@ -46,16 +46,16 @@ class Ground:
 
 @struct.dataclass
 class Light:
-    """One lamp or the sun, the light from everywhere else, and the sky.
+    """One lamp or the sun, ambient light, and the sky.
 
     Attributes:
         position: (3,) float32 metres; the sun is 10 km away.
         falloff: () float32 in 1/m: the lamp loses half its light at 1/falloff metres; 0 for a sun.
-        colour: (3,) float32 radiance of a white surface that faces the light.
+        colour: (3,) float32 radiance of a white surface facing the light.
         ambient: (3,) float32 radiance of a white surface in shadow.
         sky: (2, 3) float32 radiance at the zenith and at the horizon.
         clouds: () float32 cover in [0, 1].
-        haze: () float32 in 1/m: distant surfaces turn into the horizon's colour.
+        haze: () float32 in 1/m: distant surfaces fade to the horizon's colour.
         exposure: (3,) float32 gain of the camera's red, green and blue before gamma.
         gamma: () float32.
         tone: () float32 in [0, 1]: contrast of the camera's tone curve, up to a smoothstep's.
@@ -75,9 +75,9 @@ class Light:
 
 @struct.dataclass
 class Scene:
-    """Everything there is to see; a pytree of arrays, so that scenes can be stacked and vmapped.
+    """Everything visible; a pytree of arrays, so that scenes can be stacked and vmapped.
 
-    The number of solids is fixed for each kind of scene; those not needed are inactive.
+    The number of solids is fixed for each kind of scene; unused ones are inactive.
 
     Attributes:
         boxes, cylinders, ellipsoids: the solids.
@@ -107,17 +107,17 @@ def groups(scene: Scene) -> tuple[Solids, Solids, Solids]:
 
 
 class Dice:
-    """Independent random numbers for N things, all drawn at once.
+    """Independent random numbers for N objects, all drawn at once.
 
-    Every call of the generator costs compile time, and a scene takes hundreds of numbers. The
-    order of the throws is part of what a seed means.
+    Every call of the generator costs compile time, and a scene takes hundreds of numbers. The order
+    of calls is part of what a seed means.
     """
 
     def __init__(self, key: jax.Array, number: int = 1) -> None:
         self._rows = iter(jax.random.uniform(key, (ROWS, number)))
 
     def each(self, low: Any = 0.0, high: Any = 1.0) -> jax.Array:
-        """One uniform number in [low, high) for each thing: (N,) float32."""
+        """One uniform number in [low, high) per object: (N,) float32."""
         return low + (high - low) * next(self._rows)
 
     def one(self, low: Any = 0.0, high: Any = 1.0) -> jax.Array:
@@ -125,11 +125,11 @@ class Dice:
         return low + (high - low) * next(self._rows)[0]
 
     def chance(self, probability: Any) -> jax.Array:
-        """True with the given probability, for each thing: (N,) bool."""
+        """True with the given probability, per object: (N,) bool."""
         return next(self._rows) < probability
 
     def pick(self, *choices: int) -> jax.Array:
-        """One of the choices for each thing, all equally likely: (N,) int32."""
+        """One of the choices per object, all equally likely: (N,) int32."""
         index = (next(self._rows) * len(choices)).astype(jnp.int32)
         return jnp.array(choices, jnp.int32)[index]
 
@@ -160,7 +160,7 @@ def solids(
     gloss: Any = 0.0,
     velocity: Any = 0.0,
 ) -> Solids:
-    """Put solids on a level.
+    """Make solids that stand on a level.
 
     Args:
         x, z: (N,) or scalar middle, metres.
@@ -193,7 +193,7 @@ def solids(
 
 
 def at_time(scene: Scene, time: jax.Array) -> Scene:
-    """The scene so many seconds later: what has a velocity has moved."""
+    """The scene after a time, seconds: solids moved by their velocities."""
 
     def moved(group: Solids) -> Solids:
         return dataclasses.replace(group, centre=group.centre + time * group.velocity)
@@ -207,5 +207,5 @@ def at_time(scene: Scene, time: jax.Array) -> Scene:
 
 
 def join(groups: Sequence[Solids]) -> Solids:
-    """One `Solids` of several of the same shape."""
+    """Concatenate `Solids` of the same shape."""
     return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *groups)

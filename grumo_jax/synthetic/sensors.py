@@ -1,4 +1,4 @@
-"""What the cameras and the scanner of KITTI and NYU Depth V2 record of the synthetic world."""
+"""The synthetic world as recorded by the cameras and scanner of KITTI and NYU Depth V2."""
 
 import dataclasses
 from functools import cache
@@ -16,21 +16,21 @@ from grumo_jax.synthetic.take import BASELINE, beside, make_take, shoot
 
 KITTI_SIZE = (375, 1242)
 FOCAL, CENTER = 721.5377, (609.5593, 172.854)
-"""Of KITTI's rectified colour cameras, in pixels of pictures of that size."""
+"""Of KITTI's rectified colour cameras, in pixels of its pictures."""
 BEAMS = np.radians(np.linspace(2.0, -24.8, 64))
 """Elevations of the scanner's laser beams."""
 STEP = np.radians(0.18)
 """Angle between two of a beam's measurements."""
 RANGE = 120.0
-"""Metres that the scanner reaches."""
+"""Range of the scanner, metres."""
 DRIVE_STREETS = 1_000_000
-"""Keeps the streets of drives apart from those of test frames: no split has so many."""
+"""Offset of the streets of drives from those of test frames: no split has so many."""
 IMPROVED_SHARE = 0.3
 """Share of the pixels at the beams' height that the improved ground truth covers."""
 
 
 def kitti_camera(size: tuple[int, int]) -> tuple[float, tuple[float, float]]:
-    """Focal length and optical centre (x, y) in pixels of pictures of that size."""
+    """Focal length and optical centre (x, y) in pixels, for pictures of a size."""
     height, width = size[0] / KITTI_SIZE[0], size[1] / KITTI_SIZE[1]
     return FOCAL * width, (CENTER[0] * width, CENTER[1] * height)
 
@@ -38,7 +38,7 @@ def kitti_camera(size: tuple[int, int]) -> tuple[float, tuple[float, float]]:
 def kitti_views(
     frame: KittiFrame, size: tuple[int, int] = KITTI_SIZE, seed: int = 0
 ) -> tuple[Frame, Frame]:
-    """What the left and the right camera see in a generated frame, with exact depth."""
+    """The left and the right view of a generated frame, with exact depth."""
     key = jax.random.fold_in(jax.random.key(seed), list(eigen_test()).index(frame))
     focal, center = kitti_camera(size)
     # A point that projects to x belongs to the pixel x − 1 (see `velodyne_depth`), counted from 0.
@@ -50,11 +50,11 @@ def kitti_views(
 def drive_views(
     drive: int, time: float, size: tuple[int, int] = KITTI_SIZE, seed: int = 0
 ) -> tuple[Frame, Frame]:
-    """What the two cameras see on a drive, some seconds after it began."""
+    """The left and the right view on a drive, at a time in seconds."""
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), DRIVE_STREETS), drive)
     scene_key, camera_key = jax.random.split(key)
     take = make_take(random_scene(scene_key), camera_key)
-    # No scans here, of which `kitti_views` speaks: the pixels' centres are whole numbers.
+    # Without scans there is no shift as in `kitti_views`: pixel centres are integers.
     focal, center = kitti_camera(size)
     camera = _camera(take.camera, (focal, focal), center, size)
     take = dataclasses.replace(take, camera=camera)
@@ -63,7 +63,7 @@ def drive_views(
 
 
 def nyu_view(name: str, seed: int = 0) -> Frame:
-    """What the camera sees in a generated frame such as "val/official/00001"."""
+    """The view of a generated frame, such as "val/official/00001"."""
     part, folder, number = name.split("/")
     room = int(number if part == "val" else folder.rpartition("_")[2])
     key = jax.random.fold_in(jax.random.key(seed), 2 * room + (part == "val"))
@@ -75,10 +75,10 @@ def nyu_view(name: str, seed: int = 0) -> Frame:
 
 
 def scan(view: Frame, size: tuple[int, int]) -> np.ndarray:
-    """What 64 laser beams from the left camera measure: float32 (N, 4), see `write_scan`.
+    """Points that 64 laser beams from the left camera measure: float32 (N, 4), see `write_scan`.
 
-    Points lie on the rays through the pixels' centres, so that projected again each is where it
-    came from. Reflectance is the picture's brightness.
+    Points lie on the rays through pixel centres, so that each projects to its own pixel.
+    Reflectance is the picture's brightness.
     """
     focal, center = kitti_camera(size)
     rows, columns = _beam_pixels(size)
@@ -89,7 +89,7 @@ def scan(view: Frame, size: tuple[int, int]) -> np.ndarray:
 
 
 def improved(view: Frame, size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """Denser ground truth (H, W) at the beams' height, in metres, 0 where there is none."""
+    """Denser ground truth (H, W) within the beams' elevations, in metres, 0 where unknown."""
     rows, _ = _beam_pixels(size)
     depth = np.asarray(view.depth)
     known = (depth < RANGE) & (rng.uniform(size=size) < IMPROVED_SHARE)

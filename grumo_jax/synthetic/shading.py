@@ -1,4 +1,4 @@
-"""What colour surfaces and the sky have. Colours are arrays (3, H, W) of linear light."""
+"""Colours of surfaces and the sky, as arrays (3, H, W) of linear light."""
 
 import jax
 import jax.numpy as jnp
@@ -11,20 +11,20 @@ from grumo_jax.synthetic.vectors import Vector
 GLOW = 1.5
 """Irradiance (relative to a white surface's) that lamps and bright windows seem to receive."""
 MIRRORED = 0.12
-"""Share of the light that surfaces of gloss 1 mirror when seen head-on."""
+"""Share of the light that surfaces of gloss 1 mirror at normal incidence."""
 PUDDLE = 2.5
 """Size of puddles, metres."""
 
 
 def paint(scene: Scene, surface: Surface) -> tuple[jax.Array, jax.Array]:
-    """What the surfaces are made of.
+    """Colours of surfaces, before lighting.
 
     Returns:
-        Reflectance (3, H, W), and how much of the pattern's accent (H, W) there is.
+        Reflectance (3, H, W), and the share (H, W) of the pattern's accent.
     """
     u, v, material = surface.u, surface.v, surface.material
     room = material.pattern == Pattern.ROOM
-    # A room's floor is tiles or boards, its walls and ceiling are painted.
+    # A room has tiles or boards on the floor; its walls and ceiling are painted.
     floor, ceiling = room & (surface.normal[1] < -0.7), room & (surface.normal[1] > 0.7)
     mask = accent_mask(
         jnp.where(floor, Pattern.BRICKS.value, material.pattern),
@@ -55,19 +55,19 @@ def mirror_share(scene: Scene, surface: Surface, accent: jax.Array, cosine: jax.
 
     Args:
         scene: the scene.
-        surface: what is seen.
-        accent: (H, W) of `paint`: the panes of walls with windows.
+        surface: to shade.
+        accent: (H, W) from `paint`: the panes of walls with windows.
         cosine: (H, W) of the angle between the line of sight and the normal.
     """
     material, ground = surface.material, surface.ground
     room = material.pattern == Pattern.ROOM
-    # The footprint in metres: puddles are lost where a pixel covers half of one.
+    # The footprint in metres: puddles vanish where a pixel covers half of one.
     puddles = fractal_noise(
         surface.u / PUDDLE, surface.v / PUDDLE, scene.seed + 55, surface.footprint, octaves=2
     )
     part = jnp.where(material.pattern == Pattern.WINDOWS, accent, 1)
     part = jnp.where(ground, jnp.clip(3 * puddles, 0, 1), part)
-    # Of rooms only the floor is polished.
+    # In rooms only the floor is polished.
     part = jnp.where(room & (surface.normal[1] > -0.7), 0, part)
     fresnel = MIRRORED + (1 - MIRRORED) * (1 - jnp.clip(cosine, 0, 1)) ** 5
     return jnp.clip(material.gloss * part * fresnel, 0, 0.9)
@@ -92,19 +92,19 @@ def _road(ground: Ground, x: jax.Array, z: jax.Array, blur: jax.Array) -> jax.Ar
 
 
 def own_light(light: Light, surface: Surface, reflectance: jax.Array) -> jax.Array:
-    """Radiance (3, H, W) of surfaces that the lamp does not reach."""
+    """Radiance (3, H, W) of surfaces without the lamp's light."""
     openness = surface.occlusion * (0.75 - 0.25 * surface.normal[1])
     ambient = light.ambient[:, None, None] * openness[None]
     return reflectance * jnp.where(glows(surface)[None], GLOW, ambient)
 
 
 def casts_shadows(light: Light) -> jax.Array:
-    """Whether the lamp is so much brighter than the rest that shadows can be seen: () bool."""
+    """Whether the lamp is bright enough, against ambient light, for visible shadows: () bool."""
     return light.colour.mean() > 0.3 * light.ambient.mean()
 
 
 def glows(surface: Surface) -> jax.Array:
-    """Whether surfaces (H, W) are lamps themselves, on which no light is seen to fall."""
+    """Whether surfaces (H, W) are light sources, which show no incident light."""
     return surface.material.pattern == Pattern.LAMP
 
 
@@ -125,6 +125,6 @@ def sky(scene: Scene, direction: Vector) -> jax.Array:
 def photograph(light: Light, radiance: jax.Array) -> jax.Array:
     """Image (H, W, 3) in [0, 1] of radiance (3, H, W): exposure, saturation, gamma, tone curve."""
     exposed = jnp.clip(radiance * light.exposure[:, None, None], 1e-4, 1) ** light.gamma
-    # A curve like a smoothstep: cameras spread the middle tones.
+    # A curve like a smoothstep: cameras stretch the middle tones.
     toned = exposed + light.tone * exposed * (1 - exposed) * (2 * exposed - 1)
     return jnp.moveaxis(toned, 0, -1)

@@ -1,8 +1,8 @@
-"""Boxes, upright cylinders and ellipsoids: how rays meet them.
+"""Boxes, upright cylinders and ellipsoids, and their intersections with rays.
 
 All three are affine images of a unit solid: the cube [-1, 1]³, the cylinder x² + z² ≤ 1, |y| ≤ 1,
-and the unit ball. A ray is taken to the unit solid's space, where the parameter t of a hit is
-the same.
+and the unit ball. Rays are transformed to the unit solid's space, which leaves the parameter t of a
+hit unchanged.
 """
 
 from typing import Literal
@@ -16,24 +16,24 @@ from grumo_jax.synthetic.vectors import Vector, componentwise, turn
 Shape = Literal["box", "cylinder", "ellipsoid"]
 SHAPES: tuple[Shape, ...] = ("box", "cylinder", "ellipsoid")
 EPS = 1e-4
-"""Hits closer than this (in t) are the ray's own start."""
+"""Hits closer than this (in t) are the ray's own origin."""
 
 
 @struct.dataclass
 class Solids:
-    """N solids of one shape; a leaf may have further leading axes (scenes).
+    """N solids of one shape; leaves may have a leading batch axis of scenes.
 
     Attributes:
         centre: (N, 3) float32 metres.
         half: (N, 3) float32 half extents along the solid's own axes, metres.
         yaw: (N,) float32 turn about the vertical axis, radians.
-        active: (N,) bool; the others are padding and never hit.
+        active: (N,) bool; False for padding, which is never hit.
         colour, accent: (N, 3) float32 reflectances in [0, 1] that the pattern mixes.
         pattern: (N,) int32, one of `texture.Pattern`.
         grain: (N,) float32 size of the texture's largest features, metres.
         contrast: (N,) float32 strength of the texture's noise.
-        gloss: (N,) float32 how much it mirrors: 0 not at all, 1 as glass and lacquer do; of
-            walls with windows it is the panes that do.
+        gloss: (N,) float32 how much it mirrors: 0 not at all, 1 like glass and lacquer; in walls
+            with windows only the panes do.
         velocity: (N, 3) float32 metres per second.
     """
 
@@ -51,7 +51,7 @@ class Solids:
 
 
 def _slab(origin: jax.Array, direction: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Where a ray is within [-1, 1] along one axis."""
+    """Interval of t in which a ray is within [-1, 1] along one axis."""
     # A ray parallel to the slab gets a huge but finite interval: no 0·∞.
     safe = jnp.where(jnp.abs(direction) < 1e-9, 1e-9, direction)
     inverse = 1 / safe
@@ -60,7 +60,7 @@ def _slab(origin: jax.Array, direction: jax.Array) -> tuple[jax.Array, jax.Array
 
 
 def _quadratic(a: jax.Array, b: jax.Array, c: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Where a·t² + 2b·t + c ≤ 0, as an interval that is empty (inf, -inf) if nowhere; a ≥ 0."""
+    """Interval of t with a·t² + 2b·t + c ≤ 0, (inf, -inf) if empty; a ≥ 0."""
     inverse = 1 / jnp.maximum(a, 1e-12)
     square = b * b - a * c
     root = jnp.sqrt(jnp.maximum(square, 0)) * inverse
@@ -70,7 +70,7 @@ def _quadratic(a: jax.Array, b: jax.Array, c: jax.Array) -> tuple[jax.Array, jax
 
 
 def _interval(shape: Shape, origin: Vector, direction: Vector) -> tuple[jax.Array, jax.Array]:
-    """Where a ray is within the unit solid."""
+    """Interval of t in which a ray is within the unit solid."""
     (ox, oy, oz), (dx, dy, dz) = origin, direction
     if shape == "ellipsoid":
         a = dx * dx + dy * dy + dz * dz
@@ -86,15 +86,15 @@ def _interval(shape: Shape, origin: Vector, direction: Vector) -> tuple[jax.Arra
 
 
 def distance(shape: Shape, solid: Solids, origin: Vector, direction: Vector) -> jax.Array:
-    """Ray parameter t (…) of the first surface of *one* solid, inf where there is none.
+    """Ray parameter t (…) of the first surface of *one* solid, inf without a hit.
 
-    From inside a solid it is the way out: a room is a box around the camera.
+    From inside, that is the exit: a room is a box around the camera.
 
     Args:
         solid: `Solids` without the axis N.
         origin, direction: of the rays; components () or (…) float32.
     """
-    # One division each for all pixels, instead of one for each of them.
+    # One division for all pixels, instead of one per pixel.
     scale = tuple(1 / solid.half)
     offset = componentwise(jnp.subtract, origin, solid.centre)
     local = componentwise(jnp.multiply, turn(offset, solid.yaw), scale)
@@ -114,7 +114,7 @@ def local_normal(kind: jax.Array, local: Vector, half: Vector) -> Vector:
     """
     x, y, z = local
     size = componentwise(jnp.abs, local)
-    # The face of a cube is the axis of the largest coordinate; a cylinder's cap is its y face.
+    # A cube's face is the axis of the largest coordinate; a cylinder's cap is its y face.
     radial = jnp.where(kind == 0, jnp.maximum(size[0], size[2]), jnp.sqrt(x * x + z * z))
     cap = (size[1] >= radial) & (kind != 2)
     along_x = size[0] >= size[2]

@@ -1,4 +1,4 @@
-"""The synthetic world as a data set: clips of streets and rooms, rendered when asked for."""
+"""The synthetic world as a data set: clips of streets and rooms, rendered lazily."""
 
 from functools import cached_property, partial
 
@@ -14,16 +14,16 @@ from grumo_jax.synthetic.scene import WORLD
 from grumo_jax.synthetic.take import BASELINE, INTERVAL
 
 SEED = 4
-"""Of all scenes: another one gives other clips, of the same kind."""
+"""Seed of all scenes: another one gives other clips of the same kinds."""
 SIZES: dict[SceneKind, tuple[int, int]] = {"street": (96, 320), "room": (96, 128)}
-"""{kind: (height, width) of its frames}: the shapes of KITTI's and NYU's pictures."""
+"""{kind: (height, width) of its frames}: with KITTI's and NYU's aspect ratios."""
 NUMBERS = {"train": 4000, "val": 100, "test": 200}
-"""{part: number of its clips}"""
+"""{part: number of clips}"""
 SPLITS = tuple(f"{kind}/{part}" for kind in SIZES for part in NUMBERS)
 
 
 class SyntheticWorld:
-    """Clips of the synthetic world, each of a scene of its own; no scene is in two splits.
+    """Clips of the synthetic world, each of another scene; splits are disjoint.
 
     A sample is a frame with exact depth, the frames before and after it with the camera's exact
     motion, the right frame of a stereo pair, and masks of what is ambiguous.
@@ -31,18 +31,18 @@ class SyntheticWorld:
     Args:
         split: "street/train", "street/val", "street/test", or the same of "room".
         size: (height, width) of the frames; those of `SIZES` by default.
-        number: of clips; those of `NUMBERS` by default. The first ones are always the same.
+        number: of clips; those of `NUMBERS` by default. The first ones do not depend on it.
 
     Attributes:
         name: such as "synthetic/street/test".
         ids: of the samples, such as "street_test_000012".
-        missing: nothing.
+        missing: empty.
         fingerprint: SHA-256 over name, ids, size and the world's version.
         crop: None.
         has_depth: True.
 
     Raises:
-        DataError: if there is no such split, or size or number are not positive.
+        DataError: if the split does not exist, or size or number are not positive.
 
     Example:
         >>> world = SyntheticWorld("street/test", size=(24, 80), number=3)
@@ -87,13 +87,13 @@ class SyntheticWorld:
         return self.encoded(index).decode()
 
     def take(self, index: int) -> Take:
-        """Scene and camera of a clip; its frame is that of time 0."""
+        """Scene and camera of a clip; its frame is at time 0."""
         place = tuple(NUMBERS).index(self.part) + len(NUMBERS) * tuple(SIZES).index(self.kind)
         key = jax.random.fold_in(jax.random.key(SEED), place)
         return _take(jax.random.fold_in(key, range(len(self))[index]), kind=self.kind)
 
     def encoded(self, index: int) -> EncodedSample:
-        """One sample with its pictures as PNG."""
+        """A sample with its pictures as PNG."""
         take, step = self.take(index), INTERVAL[self.kind]
         times = {"image": 0.0, "previous": -step, "following": step}
         frames = {name: shoot(take, time, size=self.size) for name, time in times.items()}
@@ -105,7 +105,7 @@ class SyntheticWorld:
             images={name: encode_png(to_uint8(frame.image)) for name, frame in frames.items()},
             depth=np.asarray(frames["image"].depth),
             intrinsics=intrinsics(target, self.size),
-            # As it is read back when it was prepared.
+            # As prepared data hold it.
             stereo_offset=float(np.float32(offset)),
             motions={
                 name: np.asarray(_motion(target, camera_at(take, times[name])))

@@ -12,7 +12,7 @@ SUN_DISTANCE = 1e4
 
 
 def random_street(key: jax.Array) -> Scene:
-    """A street in which the origin is on the right lane; z runs along the road."""
+    """A street with the origin on the right lane; z runs along the road."""
     keys = jax.random.split(key, 9)
     ground = _ground(keys[0])
     vans, cabins = _cars(keys[2], ground)
@@ -30,7 +30,7 @@ def random_street(key: jax.Array) -> Scene:
 
 
 def daylight(key: jax.Array) -> Light:
-    """Sun and sky of some hour of some day: from blue and sharp to grey and flat."""
+    """Random sun and sky: from blue and sharp to grey and flat."""
     draw = Dice(key)
     azimuth = draw.one(-jnp.pi, jnp.pi)
     elevation = draw.one(0.2, 1.3)
@@ -60,7 +60,7 @@ def daylight(key: jax.Array) -> Light:
 
 
 def random_exposure(draw: Dice, brightness: jax.Array) -> jax.Array:
-    """Gains (3,) of a camera that about fits the light, with some colour cast."""
+    """Gains (3,) of a camera's roughly fitting exposure, with some colour cast."""
     gain = jnp.exp2(draw.one(-1.4, -0.1))
     cast = jnp.stack([draw.one(0.9, 1.12), jnp.float32(1), draw.one(0.85, 1.15)])
     return gain * cast / brightness
@@ -153,7 +153,7 @@ def _cars(key: jax.Array, ground: Ground) -> tuple[Solids, Solids]:
     z = jnp.where(drives, draw.each(9, 55), z)
     away = jnp.where(drives, -0.62 * ground.road[1], draw.one(-1.0, -1.2) - 0.3)
     x = _beside(ground, side, away, z)
-    # Nothing stands in the camera's way, or so near that it fills half the picture.
+    # Keeps clear the camera's way, and what would fill half the picture.
     clear = (jnp.abs(x) > 2.2 + width / 2) | (z > 9 + length / 2)
     present = draw.chance(jnp.where(drives, 0.6, draw.one())) & clear
     paint = draw.colours(0.03, 0.85, vivid=0.08)
@@ -162,7 +162,7 @@ def _cars(key: jax.Array, ground: Ground) -> tuple[Solids, Solids]:
     yaw = _heading(ground, z) + draw.each(-0.05, 0.05)
     body = jnp.where(van, height - 0.05, 0.56 * height)
     glass = draw.colours(0.04, 0.3, vivid=0.05)
-    # Those of the left lane come towards the camera.
+    # Cars on the left lane come towards the camera.
     speed = jnp.where(drives, side * draw.each(4, 14), 0)
     velocity = speed[:, None] * jnp.stack([jnp.sin(yaw), 0 * yaw, jnp.cos(yaw)], axis=-1)
     lacquer = draw.each(0, 1.5)
@@ -240,7 +240,7 @@ def _trees(key: jax.Array, ground: Ground) -> tuple[Solids, Solids]:
 
 
 def _poles(key: jax.Array, ground: Ground) -> tuple[Solids, Solids]:
-    """Signs and the poles, of which the first carry them."""
+    """Signs, and the poles, the first of which carry them."""
     draw = Dice(key, POLES)
     side = _sides(POLES)
     z = draw.each(5, 45)

@@ -1,4 +1,4 @@
-"""The surface points that pixels see: geometry, texture coordinates and material."""
+"""The visible surface points: geometry, texture coordinates and material."""
 
 import math
 
@@ -17,17 +17,17 @@ CORNER = 0.25
 
 @struct.dataclass
 class Surface:
-    """What pixels see; all are (H, W) unless said otherwise.
+    """Surface points, one per pixel; all are (H, W) unless said otherwise.
 
     Attributes:
         normal: unit, in the world, facing the camera.
         u, v: metres along the surface: from the middle of a face and above its lower edge.
         span: half width and height of the face, metres.
-        upright: bool; whether the face is a wall.
+        upright: bool, whether the face is a wall.
         footprint: size of a pixel on the surface, metres.
-        occlusion: share of the ambient light that corners leave, in [0, 1].
-        material: the solid that is seen; its colours are (3, H, W).
-        ground: bool; whether it is the ground.
+        occlusion: share of the ambient light left in corners, in [0, 1].
+        material: the visible solid; its colours are (3, H, W).
+        ground: bool, whether it is the ground.
     """
 
     normal: Vector
@@ -47,10 +47,10 @@ def surface_at(
     """Look up the surfaces at points.
 
     Args:
-        scene: what there is.
+        scene: that is seen.
         point: where rays hit.
         rays: their directions, of any length.
-        instance: (H, W) int32; what they hit, as in `Frame.instance`.
+        instance: (H, W) int32 index of the solid hit, as in `Frame.instance`.
         size: (H, W) float32 size of a pixel at the points, across the ray, metres.
     """
     kind, material = _look_up(scene, instance)
@@ -65,7 +65,7 @@ def surface_at(
     upright = (jnp.abs(normal[1]) < 0.7) | (kind != 0)
     faces_x = upright & (jnp.abs(local[0]) > jnp.abs(local[2]))
     u = jnp.where(faces_x, offset[2], offset[0])
-    # Round solids have no faces: any direction that is not along one of the axes will do.
+    # Round solids have no faces: any direction off the axes will do.
     u = jnp.where(kind == 0, u, offset[0] + 0.6 * offset[2])
     v = jnp.where(upright, half[1] - offset[1], offset[2])
     width = jnp.where(faces_x, half[2], half[0])
@@ -89,7 +89,7 @@ def kind_table(scene: Scene) -> list[int]:
 
 
 def _look_up(scene: Scene, instance: jax.Array) -> tuple[jax.Array, Solids]:
-    """Kind and material of what is seen."""
+    """Index into `SHAPES`, and material, of the visible solids."""
     earth = scene.ground
     unit = jax.tree.map(lambda leaf: jnp.ones_like(leaf[:1]), scene.boxes)
     plain = unit.replace(
@@ -103,7 +103,7 @@ def _look_up(scene: Scene, instance: jax.Array) -> tuple[jax.Array, Solids]:
     )
     table = join([*groups(scene), plain])
     kinds = jnp.array(kind_table(scene), jnp.int32)
-    # The sky takes the first solid's place; its colour is not used.
+    # The sky looks up the first solid, whose colour is not used.
     index = jnp.maximum(instance, 0)
     return kinds[index], jax.tree.map(lambda leaf: leaf.T[..., index], table)
 
@@ -115,6 +115,6 @@ def _occlusion(
     above = -point[1]
     floor = 1 - jnp.where(ground, 0, 0.35) * jnp.exp(-above / CORNER)
     gaps = componentwise(lambda x, h: jnp.maximum((1 - jnp.abs(x)) * h, 0), local, half)
-    # One of the three gaps is 0, as the point lies on a wall; that one does not count.
+    # One of the three gaps is 0, as the point lies on a wall; its factor is divided out.
     corner = math.prod(1 - 0.25 * jnp.exp(-gap / CORNER) for gap in gaps) / 0.75
     return jnp.where(room, corner, floor)

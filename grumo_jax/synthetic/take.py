@@ -1,4 +1,4 @@
-"""Filming: a camera that moves through a scene in which things move, and what it records."""
+"""Filming: a camera that moves through a scene with moving objects, and what it records."""
 
 import dataclasses
 from functools import partial
@@ -12,9 +12,9 @@ from grumo_jax.synthetic.render import Frame, render
 from grumo_jax.synthetic.scene import Dice, Scene, at_time
 
 INTERVAL = {"street": 0.1, "room": 0.3}
-"""Seconds between a frame and the next: KITTI's, and what a hand-held camera needs to get on."""
+"""Seconds between frames: KITTI's, and enough for a hand-held camera to move on."""
 BASELINE = {"street": 0.54, "room": 0.12}
-"""Metres from the left camera to the right one: KITTI's, and a pair for close range."""
+"""Metres from the left camera to the right one: KITTI's, and one for close range."""
 
 
 @struct.dataclass
@@ -43,10 +43,10 @@ class Trip:
 
 @struct.dataclass
 class Sensor:
-    """What the camera adds to the light.
+    """Noise and exposure of a camera.
 
     Attributes:
-        noise: () float32 standard deviation of the noise of white pixels; dark ones have less.
+        noise: () float32 standard deviation of the noise in white pixels; dark ones have less.
         drift: () float32 stops per second by which the exposure changes.
         flicker: () float32 standard deviation of a frame's exposure, in stops.
 
@@ -64,7 +64,7 @@ class Sensor:
 
 @struct.dataclass
 class Take:
-    """A scene, a camera, and how both change with time; a pytree that can be vmapped over.
+    """A scene and a camera, and how both change with time; a pytree that can be vmapped.
 
     Attributes:
         scene: at time 0.
@@ -90,10 +90,9 @@ class Take:
 
 
 def make_take(scene: Scene, key: jax.Array, *, kind: SceneKind = "street") -> Take:
-    """Put a camera into a scene: on a car that drives, or in a hand.
+    """Put a camera into a scene: on a driving car, or in a hand.
 
-    The cameras of all takes of a kind have the same focal length, and cars carry them at the same
-    height, as those of one data set do.
+    As in a data set, cameras of a kind share one focal length, and those on cars one height.
 
     Args:
         scene: from `random_scene`.
@@ -149,7 +148,7 @@ def camera_at(take: Take, time: jax.Array | float) -> Camera:
 
 
 def beside(camera: Camera, offset: jax.Array | float) -> Camera:
-    """The camera moved to its right, by metres: the other one of a stereo pair."""
+    """The camera moved to its right by metres: the other one of a stereo pair."""
     return dataclasses.replace(camera, position=camera.position + offset * camera.rotation[:, 0])
 
 
@@ -183,7 +182,7 @@ def shoot(
         take: scene and camera.
         time: seconds.
         size: height and width in pixels.
-        offset: metres to the right of the camera from where it is taken.
+        offset: metres to the right of the camera.
 
     Example:
         >>> import jax
@@ -202,7 +201,7 @@ def _shoot(take: Take, time: jax.Array, offset: jax.Array, *, size: tuple[int, i
     scene, sensor = at_time(take.scene, time), take.sensor
     moment = jnp.rint(1000 * time).astype(jnp.int32)
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), take.seed), moment)
-    # The cameras of a pair have different noise, and the same exposure.
+    # The cameras of a pair have different noise, but the same exposure.
     noise_key = jax.random.fold_in(key, (offset != 0).astype(jnp.int32))
     stops = sensor.drift * time + sensor.flicker * jax.random.normal(key)
     light = dataclasses.replace(scene.light, exposure=scene.light.exposure * jnp.exp2(stops))

@@ -1,7 +1,6 @@
-"""Textures computed from coordinates on a surface, without any image: noise, grids, windows.
+"""Procedural textures, computed from surface coordinates: noise, grids, windows.
 
-Everything fades to its mean where a pixel covers more than a feature, so that distant surfaces
-do not flicker.
+Features smaller than a pixel fade to their mean, so that distant surfaces do not flicker.
 """
 
 import enum
@@ -11,7 +10,7 @@ import jax.numpy as jnp
 
 
 class Pattern(enum.IntEnum):
-    """How a solid's two colours are laid out."""
+    """How a solid's two colours are arranged."""
 
     PLAIN = 0
     BRICKS = 1
@@ -51,8 +50,8 @@ def fractal_noise(
 ) -> jax.Array:
     """Noise over several octaves, about in [-1, 1].
 
-    Its octaves are almost equally strong, as those of photos are (Field, JOSA A 1987): then there
-    is about as much to match from one frame to the next far away as near.
+    Octaves are almost equally strong, as in photos (Field, JOSA A 1987): frames then have about as
+    much detail to match far away as near.
 
     Args:
         u, v: (…) float32 coordinates in units of the largest features.
@@ -71,7 +70,7 @@ def fractal_noise(
 def band(
     x: jax.Array, low: jax.Array | float, high: jax.Array | float, blur: jax.Array
 ) -> jax.Array:
-    """1 for low < x < high and 0 elsewhere, with edges as soft as a pixel (blur) is wide."""
+    """1 for low < x < high and 0 elsewhere, with edges as wide as a pixel (blur)."""
     sharp = 1 / jnp.maximum(blur, 1e-4)
     rising = jnp.clip((x - low) * sharp + 0.5, 0, 1)
     return jnp.minimum(rising, jnp.clip((high - x) * sharp + 0.5, 0, 1))
@@ -105,7 +104,7 @@ def accent_mask(
     span: tuple[jax.Array, jax.Array],
     upright: jax.Array,
 ) -> jax.Array:
-    """How much (0 … 1) of the accent colour a surface point has.
+    """Share (0 … 1) of the accent colour at surface points.
 
     Args:
         pattern: (…) int32 `Pattern`.
@@ -114,7 +113,7 @@ def accent_mask(
         footprint: (…) float32 size of a pixel on the surface, metres.
         seed: (…) int32.
         span: half width and height (…) of the face, metres.
-        upright: (…) bool; whether the face is a wall.
+        upright: (…) bool, whether the face is a wall.
     """
     side = upright.astype(jnp.float32)
     masks = _grid_masks(pattern, u, v, grain, footprint, seed)
@@ -164,7 +163,7 @@ def _car_masks(
     half_width, height = span
     long_side = upright * (half_width > 1.4).astype(jnp.float32)
     wheel = band(jnp.hypot(jnp.abs(u) - 0.62 * half_width, v - 0.3), -1.0, 0.34, footprint)
-    # Vans have a window at the back; it is where cars have their cabin.
+    # Vans have a window at the back, where cars have their cabin.
     rear = band(v, 1.2, 0.85 * height, footprint) * band(jnp.abs(u), -1.0, 0.8, footprint)
     rear = rear * upright * (1 - long_side)
     under = band(v, -1.0, 0.2, footprint)

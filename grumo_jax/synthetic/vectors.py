@@ -1,7 +1,7 @@
 """Vectors as tuples (x, y, z) of arrays that broadcast.
 
-XLA fuses and vectorises them far better than an array with an axis of three: the renderer is six
-times as fast.
+XLA fuses and vectorises them far better than arrays with an axis of three: rendering is six times
+as fast.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ def components(array: jax.Array) -> Vector:
 
 
 def componentwise(function: Callable[..., jax.Array], *vectors: Any) -> Vector:
-    """Apply a function to the x's, the y's and the z's of vectors.
+    """Apply a function to the x, y and z components of vectors.
 
     Example:
         >>> componentwise(max, (1, 5, 2), (4, 3, 2))
@@ -40,7 +40,7 @@ def norm(a: Vector) -> jax.Array:
 
 
 def turn(vector: Vector, yaw: jax.Array, *, back: bool = False) -> Vector:
-    """Rotate from the world's axes to those of something turned by yaw (radians), or back."""
+    """Rotate from the world's axes to those turned by yaw (radians), or back."""
     x, y, z = vector
     sine, cosine = jnp.sin(yaw), jnp.cos(yaw)
     sine = -sine if back else sine

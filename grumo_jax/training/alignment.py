@@ -1,8 +1,8 @@
-"""The camera's motion without a network: two pictures are aligned directly, given depth.
+"""The camera's motion without a network: direct alignment of two pictures, given depth.
 
-Gauss-Newton on the difference of brightness, from coarse to fine. A small pose network that starts
-from random weights hardly sees how fast the camera moves after thousands of steps
-(docs/training.md). Alignment is right as far as depth is.
+Gauss-Newton on the brightness error, coarse to fine. Why: a small pose network that starts from
+random weights hardly learns the camera's speed in thousands of steps (docs/training.md). Alignment
+is as good as the depth.
 
 Reference: Wang et al., "Learning Depth from Monocular Videos using Direct Methods", CVPR 2018;
 Kerl et al., "Robust Odometry Estimation for RGB-D Cameras", ICRA 2013, for the robust weights.
@@ -29,20 +29,20 @@ from grumo_jax.training.geometry import (
 from grumo_jax.training.photometric import shrink
 
 ROUNDS = ((1, 6), (0, 4))
-"""(How often pictures are halved, steps of Gauss-Newton), one after the other."""
+"""(times pictures are halved, Gauss-Newton steps), in order."""
 
 LARGEST_TURN, LARGEST_SHIFT = 0.01, 0.02
-"""Of one step: radians, and share of the mean depth."""
+"""Limits of one step: radians, and share of the mean depth."""
 
 USUAL_TURN = 0.01
-"""Radians, standard deviation of the turns that are expected from frame to frame."""
+"""Prior standard deviation of the turn from frame to frame, radians."""
 
 PIXELS_PER_FACT = 300
-"""Errors of neighbouring pixels come from the same wrong depth, so many of them say one thing.
-Without it, constant depth would have cars pitch down rather than have the ground come closer."""
+"""Neighbouring pixels share one error of depth, so that many count as one observation. Otherwise
+constant depth would make cars pitch down instead of the ground come closer."""
 
 Guess = tuple[jax.Array, jax.Array, jax.Array]
-"""Motion (B, 4, 4), all turns so far (B, 3), changes of contrast and brightness (B, 2)."""
+"""Motion (B, 4, 4), total turn so far (B, 3), changes of contrast and brightness (B, 2)."""
 
 Level = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
 """Target, source (B, H, W), depth (B, H, W) and intrinsics (B, 3, 3) at one size."""
@@ -57,12 +57,10 @@ def align_views(
         pictures: {"previous", "image", "following": (B, H, W, 3) float32 in [0, 1]}, H and W even.
         depth: (B, H, W) float32 of the image, positive, in any unit.
         intrinsics: (B, 3, 3) float32 of all three, without skew.
-        ahead: how far the camera is first taken to move from a frame to the next, along z, in the
-            unit of `depth`.
+        ahead: initial guess of the motion along z from a frame to the next, in the unit of `depth`.
 
     Returns:
-        {"previous": (B, 4, 4), "following": (B, 4, 4)} float32, constants: no gradient flows
-        through them.
+        {"previous": (B, 4, 4), "following": (B, 4, 4)} float32; no gradient flows through them.
 
     Example:
         >>> import jax.numpy as jnp
@@ -131,11 +129,11 @@ def _gauss_newton(level: Level, state: Guess, steps: int) -> Guess:
 def _observe(
     target: jax.Array, slopes: jax.Array, points: jax.Array, camera: jax.Array, light: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """What the source shows at the points (B, H, W, 3) of its camera.
+    """Brightness errors at points (B, H, W, 3) of the source's camera.
 
     Returns:
         The error of brightness (B, H, W); its derivatives (B, 8, H, W) by turn, shift, contrast
-        and brightness; and whether the points are seen (B, H, W), 0 or 1.
+        and brightness; and a mask of the points seen (B, H, W), 0 or 1.
     """
     fx, fy, cx, cy = pinhole(camera)
     z = jnp.maximum(points[..., 2], SMALLEST_Z)
@@ -144,7 +142,7 @@ def _observe(
     _, height, width = target.shape
     inside = (column >= 0) & (column <= width - 1) & (row >= 0) & (row <= height - 1)
     found = sample_bilinear(slopes, jnp.stack([column, row], axis=-1))
-    # By the point's own x, y and z; a turn moves it at right angles to axis and point.
+    # By the point's x, y and z; a turn moves it at right angles to axis and point.
     a, b = found[..., 1] * fx / z, found[..., 2] * fy / z
     c = -(a * x + b * y)
     turns = ((c * y - b) * z, (a - c * x) * z, (b * x - a * y) * z)
@@ -156,14 +154,14 @@ def _observe(
 
 
 def _solve(error: jax.Array, rows: jax.Array, seen: jax.Array, turn: jax.Array) -> jax.Array:
-    """One step of Gauss-Newton, (B, 8), with Cauchy's weights; `turn` is how far it has turned."""
+    """One step of Gauss-Newton, (B, 8), with Cauchy's weights; `turn` is the total turn so far."""
     spread = jnp.sum(jnp.abs(error) * seen, axis=(1, 2)) / (jnp.sum(seen, axis=(1, 2)) + 1) + 1e-4
     weighted = rows * (seen / (1 + jnp.square(error / spread[:, None, None])))[:, None]
     normal = jnp.einsum("bihw,bjhw->bij", weighted, rows, precision="highest")
     slope = jnp.einsum("bihw,bhw->bi", weighted, error, precision="highest")
     held = PIXELS_PER_FACT * jnp.square(spread / USUAL_TURN)[:, None]
     slope = slope.at[:, :3].add(held * turn)
-    # A little more than there is, so that pictures without any texture leave all as it was.
+    # Damped, so that pictures without any texture leave the motion as it was.
     diagonal = 1e-9 + 1e-3 * jnp.diagonal(normal, axis1=1, axis2=2)
     diagonal = diagonal.at[:, :3].add(held)
     normal += diagonal[:, :, None] * jnp.eye(8, dtype=error.dtype)[None]
@@ -171,7 +169,7 @@ def _solve(error: jax.Array, rows: jax.Array, seen: jax.Array, turn: jax.Array) 
 
 
 def _slopes(image: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Central differences along x and y, the border repeated."""
+    """Central differences along x and y, with edge padding."""
 
     def along(axis: int) -> jax.Array:
         length, part = image.shape[axis], partial(jax.lax.slice_in_dim, image, axis=axis)

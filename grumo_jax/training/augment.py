@@ -1,6 +1,6 @@
-"""Random changes of training batches that the geometry knows of, and of colours, which it must not.
+"""Random augmentation of training batches: of geometry, cameras included, and of colours.
 
-Each image of a batch draws for itself; all views of an image are changed alike.
+Each image of a batch has its own draws; all views of an image are changed alike.
 
 Reference: Godard et al., ICCV 2019, section 4 (flip, colours); Eigen et al., "Depth Map Prediction
 from a Single Image using a Multi-Scale Deep Network", NeurIPS 2014, section 3.4 (zoom, rotation).
@@ -21,10 +21,10 @@ from grumo_jax.training.geometry import sample_bilinear, take_pixels
 
 @dataclass(frozen=True)
 class Jitter:
-    """Random changes of colour: with `probability`, all four in the order they are listed.
+    """Random changes of colour: with `probability`, all four, in the order listed.
 
     Attributes:
-        probability: with which an image is changed at all.
+        probability: of changing an image at all.
         brightness: colours times a factor from 1 ± this.
         contrast: distance from the picture's mean gray times a factor from 1 ± this.
         saturation: distance from each pixel's gray times a factor from 1 ± this.
@@ -52,9 +52,9 @@ class Augmented:
     """What `augment` returns.
 
     Attributes:
-        plain: the batch with its geometry changed and its colours untouched: what losses compare.
-        inputs: {"image" and the views there are: (B, H, W, 3) float32}, colours changed too: what
-            networks see.
+        plain: the batch with its geometry augmented and its colours untouched: for the losses.
+        inputs: {"image" and each known view: (B, H, W, 3) float32}, colours changed too: for the
+            networks.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -79,28 +79,27 @@ def augment(
     zoom: tuple[float, float] = (1.0, 1.0),
     rotation_degrees: float = 0.0,
 ) -> Augmented:
-    """Change each image of a batch at random, with its views, camera and depth.
+    """Augment each image of a batch at random, with its views, camera and depth.
 
     Flipping mirrors pictures and depth; the principal point moves to W − 1 − cx and the stereo
     camera to the other side. Zooming by z enlarges the picture about its centre and divides
     depth and stereo_offset by z; with the intrinsics enlarged as well this is the same scene, z
-    times smaller. Depth is read from the nearest pixel, pictures bilinearly; what a rotation
-    brings in from outside is 0.
+    times smaller. Pictures are sampled bilinearly, depth at the nearest pixel; rotations pad by 0.
 
     Args:
-        batch: what to change.
-        key: typed PRNG key; equal keys give equal results.
-        flip: probability of mirroring left and right.
+        batch: to augment.
+        key: typed PRNG key.
+        flip: probability of a horizontal flip.
         jitter: changes of colour, or None.
         zoom: smallest and largest enlargement, at least 1.
         rotation_degrees: rotate by up to this angle to either side. Not for batches with other
-            views, because no pinhole camera moves as a rotated picture does.
+            views: no pinhole camera moves as a rotated picture does.
 
     Returns:
-        The batch for the losses, and pictures for the networks.
+        The batch for the losses, and the pictures for the networks.
 
     Raises:
-        GrumoError: if an option is out of range, or rotation is asked for of several views.
+        GrumoError: if an option is out of range, or several views are to be rotated.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -126,7 +125,7 @@ def augment(
 
 
 def mirror(batch: TrainingBatch, chosen: jax.Array) -> TrainingBatch:
-    """Mirror those images of a batch, left and right, for which `chosen` (B,) bool is true."""
+    """Flip the images of a batch horizontally where `chosen` (B,) bool is True."""
 
     def choose(mirrored: jax.Array, original: jax.Array) -> jax.Array:
         return jnp.where(chosen.reshape(-1, *(1,) * (original.ndim - 1)), mirrored, original)
@@ -145,7 +144,7 @@ def mirror(batch: TrainingBatch, chosen: jax.Array) -> TrainingBatch:
 def zoom_and_rotate(batch: TrainingBatch, factor: jax.Array, angle: jax.Array) -> TrainingBatch:
     """Enlarge a batch by factors (B,), at least 1, and turn it counter-clockwise by angles (B,).
 
-    Angles are in radians; of intrinsics and views see `augment`.
+    Angles are in radians; for intrinsics and views see `augment`.
     """
     size, height, width, _ = batch.image.shape
     coordinates = _turned_grid(factor, angle, height, width)
@@ -167,7 +166,7 @@ def zoom_and_rotate(batch: TrainingBatch, factor: jax.Array, angle: jax.Array) -
 
 
 def _turned_grid(factor: jax.Array, angle: jax.Array, height: int, width: int) -> jax.Array:
-    """Where each pixel of pictures enlarged by (B,) and rotated counter-clockwise comes from."""
+    """Source coordinates of pixels, for an enlargement (B,) and counter-clockwise rotation (B,)."""
     x = jnp.arange(width, dtype=jnp.float32)[None, None, :] - (width - 1) / 2
     y = jnp.arange(height, dtype=jnp.float32)[None, :, None] - (height - 1) / 2
     cos, sin = ((f(angle) / factor)[:, None, None] for f in (jnp.cos, jnp.sin))

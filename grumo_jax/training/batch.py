@@ -1,4 +1,4 @@
-"""What a training step sees of the data."""
+"""The arrays of a training step."""
 
 from typing import Any
 
@@ -10,14 +10,14 @@ from grumo_jax._internal.checks import check_images
 from grumo_jax.errors import GrumoError
 
 Arrays = dict[str, Any]
-"""Samples as they come from the data: pictures uint8, the rest float32; see `TrainingBatch`."""
+"""Samples as loaded: pictures uint8, the rest float32; see `TrainingBatch`."""
 VIEWS = ("previous", "following", "stereo")
-"""The other pictures of the scene there may be."""
+"""Names of the optional other pictures of the scene."""
 
 
 @struct.dataclass
 class TrainingBatch:
-    """Pictures, cameras and true depth, all float32; what is not known is None.
+    """Pictures, cameras and true depth, all float32; None if unknown.
 
     Attributes:
         image: (B, H, W, 3) in [0, 1].
@@ -25,9 +25,9 @@ class TrainingBatch:
             is at (0, 0).
         previous: (B, H, W, 3), the frame before.
         following: (B, H, W, 3), the frame after.
-        stereo: (B, H, W, 3), what the other camera saw at that moment.
-        stereo_offset: (B,) metres by which the camera of `stereo` lies to the right of this
-            one; negative if it lies to the left.
+        stereo: (B, H, W, 3), the other camera's picture at the same time.
+        stereo_offset: (B,) metres from this camera to that of `stereo`, to the right; negative if
+            it is to the left.
         depth: (B, H, W) metres, 0 where unknown.
 
     Example:
@@ -47,7 +47,7 @@ class TrainingBatch:
 
     @property
     def pictures(self) -> dict[str, jax.Array]:
-        """The image and the views there are, by name.
+        """The image and the known views, by name.
 
         Example:
             >>> import jax.numpy as jnp
@@ -59,7 +59,7 @@ class TrainingBatch:
 
 
 def check_batch(batch: TrainingBatch) -> None:
-    """Raise a `GrumoError` unless all that is there has the shape and dtype it should have."""
+    """Raise a `GrumoError` unless every field that is not None has the right shape and dtype."""
     check_images(batch.image, channels=3)
     size, height, width, _ = batch.image.shape
     expected = {

@@ -1,4 +1,4 @@
-"""The devices that share the images of a batch, of one process or of several."""
+"""The mesh over which batches are sharded, of one process or of several."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,10 +12,10 @@ from grumo_jax.errors import GrumoError
 
 
 def make_mesh(devices: Sequence[jax.Device], batch_size: int) -> Mesh:
-    """The devices in a row, which share the images of a batch.
+    """A mesh with one axis, over which the batch axis is sharded.
 
     Raises:
-        GrumoError: if they cannot share them evenly, or some process has none of them.
+        GrumoError: if the batch does not divide evenly, or some process has none of the devices.
     """
     number, processes = len(devices), {device.process_index for device in devices}
     if len(processes) < jax.process_count():
@@ -33,17 +33,17 @@ def make_mesh(devices: Sequence[jax.Device], batch_size: int) -> Mesh:
 
 
 def replicate(tree: Any, mesh: Mesh) -> Any:
-    """Copy to every device what all processes have."""
+    """Replicate a pytree, equal in all processes, on every device."""
     return _place(tree, replicated(mesh))
 
 
 def share(tree: Any, mesh: Mesh) -> Any:
-    """Cut up a batch, of which a process has its own part, between the devices."""
+    """Shard a batch, of which each process has its own part, over the devices."""
     return _place(tree, shared(mesh))
 
 
 def on_one_device(tree: Any) -> Any:
-    """What is on every device, as arrays of this process's first."""
+    """A replicated pytree as arrays on this process's first device."""
     return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)
 
 

@@ -1,4 +1,4 @@
-"""From a source's samples to batches of one size, in an order that can be taken up again."""
+"""From a source's samples to batches of one size, in an order that can be resumed."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,22 +14,22 @@ from grumo_jax.training.settings import Settings
 from grumo_jax.training.state import make_objective
 
 HOPELESS = 100
-"""If so many samples cannot be used before the first that can, something is wrong with all."""
+"""After so many unusable samples and no usable one, all are taken to be unusable."""
 
 
 @dataclass(frozen=True)
 class Fit:
-    """Sample → the arrays that training needs of it, at the network's size.
+    """Sample → the arrays that training needs, at the network's size.
 
-    Pictures are resized with Lanczos' filter and stay uint8, depth to the nearest pixel, and
-    intrinsics follow; nothing is touched that has the size already.
+    Pictures are resized by Lanczos resampling and stay uint8, depth by nearest neighbour;
+    intrinsics follow. Arrays that have the size already are left alone.
 
     Attributes:
         size: (height, width).
         views: of "previous", "following", "stereo".
         depth: whether depth is needed.
         half_and_crop: see `Settings`.
-        farthest: metres from which on depth counts as unknown.
+        farthest: depth from here on is unknown, metres.
     """
 
     size: tuple[int, int]
@@ -40,7 +40,7 @@ class Fit:
 
     @classmethod
     def of(cls, settings: Settings) -> "Fit":
-        """What training with these settings needs."""
+        """What these settings need."""
         depth = settings.supervision == "depth" and settings.base_model != "self"
         views = make_objective(settings).views
         return cls(settings.size, views, depth, settings.half_and_crop, settings.max_depth)
@@ -49,7 +49,7 @@ class Fit:
         """Make the arrays of one sample, without the batch axis; see `TrainingBatch`.
 
         Raises:
-            DataError: if something is missing in the sample.
+            DataError: if the sample lacks something.
         """
         needed = [*self.views, *(["depth"] if self.depth else [])]
         needed += ["intrinsics"] if self.views else []
@@ -89,7 +89,7 @@ class Fit:
 
 
 def resize_nearest(depth: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Depth (H, W) at another size: each pixel takes the nearest one's.
+    """Resize depth (H, W) by nearest neighbour.
 
     >>> resize_nearest(np.array([[1.0, 2.0, 3.0, 4.0]], np.float32), (1, 2))
     array([[2., 4.]], dtype=float32)
@@ -115,7 +115,7 @@ def resize_intrinsics(
     resized = np.array(intrinsics, np.float64)
     resized[0] *= scale_x
     resized[1] *= scale_y
-    # The centre of the first pixel is at (0, 0), but pictures are resized about its corner.
+    # The origin is the centre of the first pixel, but a resize fixes its corner.
     resized[0, 2] += 0.5 * scale_x - 0.5
     resized[1, 2] += 0.5 * scale_y - 0.5
     return resized.astype(np.float32)
@@ -127,7 +127,7 @@ class Fed:
 
     Attributes:
         arrays: stacked; see `TrainingBatch`.
-        position: samples taken of the shard up to here, those that could not be read included.
+        position: samples of the shard used so far, unreadable ones included.
     """
 
     arrays: Arrays
@@ -145,23 +145,22 @@ def feed(
     workers: int = 2,
     report: Callable[[str], None] = lambda sentence: None,
 ) -> Iterator[Fed]:
-    """Batches without end, shuffled; an epoch goes over into the next within a batch.
+    """Endless shuffled batches; an epoch may end within a batch.
 
-    Samples that cannot be read are skipped and reported, each of them once.
+    Samples that cannot be read are skipped, and reported once each.
 
     Args:
-        source: where samples come from.
-        fit: makes arrays of them.
+        source: of the samples.
+        fit: sample → arrays.
         batch_size: of every batch.
         seed: of the order.
         shard: (i, n) gives the i-th of n equal parts of every batch.
-        start: `position` after which to go on.
+        start: the `position` to resume after.
         workers: threads that read ahead.
-        report: is told of damaged samples.
+        report: called with a sentence for each damaged sample.
 
     Raises:
-        DataError: if the source is empty, or not one sample of it (of the first hundred) can be
-            used.
+        DataError: if the source is empty, or none of its first hundred samples can be used.
     """
     if len(source) == 0:
         raise DataError(f"{source.name}: no samples to train on")
@@ -193,10 +192,10 @@ def feed(
 
 
 def resume_position(positions: Sequence[int], shard: tuple[int, int]) -> int:
-    """Where a shard goes on that saved its position with all others.
+    """The position from which a shard resumes, given those of all shards.
 
-    With another number of shards than then, it goes on where all together were; if samples were
-    skipped, a few are seen twice or not at all.
+    If the number of shards has changed, it resumes where all together were; if samples were
+    skipped, a few are then seen twice or not at all.
 
     >>> resume_position((8, 9), (1, 2)), resume_position((8, 8), (0, 1))
     (9, 16)
@@ -206,5 +205,5 @@ def resume_position(positions: Sequence[int], shard: tuple[int, int]) -> int:
 
 
 def stack(items: Sequence[Loaded[Arrays]]) -> Arrays:
-    """Samples' arrays with a new first axis."""
+    """Stack samples' arrays along a new batch axis."""
     return {name: np.stack([item.value[name] for item in items]) for name in items[0].value}

@@ -1,4 +1,4 @@
-"""A run's folder: whose it is, and that only one process writes to it."""
+"""A run's folder: its identity, and a lock, so that only one process writes to it."""
 
 import dataclasses
 import json
@@ -17,19 +17,19 @@ from grumo_jax.training.saving import list_states
 from grumo_jax.training.settings import Settings
 
 RUN, MODEL, STATES = "run.json", "model", "checkpoints"
-"""In a run's folder: whose it is, the trained network, and the states to resume from."""
+"""In a run's folder: its identity, the trained network, and the states to resume from."""
 _LOCK, _SEAL = ".lock", "seal"
 _LONGEST = 2**24
-"""Bytes of a description that are read."""
+"""Most bytes of a description that are read."""
 
 
 @contextmanager
 def open_run(path: Path, identity: Mapping[str, Any]) -> Iterator[Path]:
-    """Make a run's folder, or check that it is of the same run, and lock it.
+    """Create a run's folder, or check that it is of the same run, and lock it.
 
     Args:
-        path: the folder; one in which nothing was saved yet may change its identity.
-        identity: all that decides the result, as JSON has it.
+        path: the folder; its identity may change as long as nothing is saved in it.
+        identity: everything the result depends on, as JSON.
 
     Yields:
         The folder's absolute path.
@@ -47,7 +47,7 @@ def open_run(path: Path, identity: Mapping[str, Any]) -> Iterator[Path]:
         if not lock_file(lock):
             raise GrumoError(f"{path}: another process is training in this folder")
         _check_identity(path, identity)
-        # What a process that was killed left unfinished.
+        # Left unfinished by a killed process.
         for partial in path.glob(f"{STATES}/.*.state"):
             partial.unlink()
         yield path
@@ -72,7 +72,7 @@ def read_settings(folder: Path) -> Settings:
 
 
 def run_seal(folder: Path) -> str:
-    """What tells the run in a folder from others; its states hold it.
+    """A hash that identifies a run; its states contain it.
 
     Raises:
         GrumoError: if its description is damaged.
@@ -81,7 +81,7 @@ def run_seal(folder: Path) -> str:
 
 
 def _read_identity(folder: Path) -> dict[str, Any]:
-    # A setting that is newer than the run had its default then.
+    # Settings that are newer than the run get their defaults.
     return {**Settings().to_json(), **_read_content(folder)}
 
 
@@ -114,7 +114,7 @@ def _is_foreign(path: Path) -> bool:
 
 def _check_identity(folder: Path, identity: Mapping[str, Any]) -> None:
     file = folder / RUN
-    # A run that ended before it saved anything may be begun anew with other settings.
+    # A run that saved nothing may start again with other settings.
     if not file.exists() or not _has_results(folder):
         text = json.dumps({**identity, _SEAL: seal_of(identity)}, indent=1) + "\n"
         write_atomically(file, lambda stream: stream.write(text.encode()))

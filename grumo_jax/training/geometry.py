@@ -2,8 +2,8 @@
 
 Pixel coordinates are (x, y) with the centre of the first pixel at (0, 0); cameras look along z
 with x to the right and y down. A motion (B, 4, 4) maps points of the target's camera to the
-source's. All is elementwise arithmetic but for the gather: matrix products of float32 may run in
-TF32 on GPUs, which would move points by whole pixels.
+source's. Everything but the gather is elementwise: float32 matrix products may run in TF32 on GPUs,
+which would move points by whole pixels.
 
 Reference: Zhou et al., "Unsupervised Learning of Depth and Ego-Motion from Video", CVPR 2017;
 Godard et al., ICCV 2019, equation 1.
@@ -18,8 +18,8 @@ from grumo_jax.errors import GrumoError
 from grumo_jax.networks.monodepth2 import STEREO_SCALE
 
 SMALLEST_Z = 1e-3
-"""Points nearer to the camera's plane than this, or behind it, are projected as if they were here:
-far outside of the image, unless they lie on the optical axis."""
+"""Points nearer to the camera's plane than this, or behind it, are projected as if at this z: far
+outside of the image, unless they lie on the optical axis."""
 
 
 def transform_matrix(
@@ -30,8 +30,8 @@ def transform_matrix(
     R = cos θ · I + (sin θ / θ) · [v]× + ((1 − cos θ) / θ²) · v·vᵀ, with θ = |v|.
 
     Args:
-        axis_angle: (B, 3) float32, v: the axis, as long as the angle in radians. Gradients are
-            finite and right everywhere, also at 0.
+        axis_angle: (B, 3) float32, v: the axis times the angle in radians. Gradients are finite and
+            exact everywhere, also at 0.
         translation: (B, 3) float32, t.
         invert: return the inverse motion, x ↦ Rᵀ·(x − t).
 
@@ -52,7 +52,7 @@ def transform_matrix(
     cross = jnp.stack([zero, -z, y, z, zero, -x, -y, x, zero], axis=-1).reshape(-1, 3, 3)
     outer = axis_angle[:, :, None] * axis_angle[:, None, :]
     square = jnp.sum(jnp.square(axis_angle), axis=-1)[:, None, None]
-    # cos θ = 1 − θ²·b and b = (1 − cos θ) / θ² lose no digits at small angles in this form.
+    # In this form, cos θ = 1 − θ²·b and b = (1 − cos θ) / θ² lose no digits at small angles.
     a, b = _sinc(square), jnp.square(_sinc(square / 4)) / 2
     rotation = (1 - square * b) * jnp.eye(3, dtype=x.dtype)[None] + a * cross + b * outer
     if invert:
@@ -85,10 +85,10 @@ def stereo_motion(offset: jax.Array) -> jax.Array:
 
 
 def frame_pairs(inputs: Mapping[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
-    """The pairs of frames whose motions are asked for, each in the order of time.
+    """The pairs of frames for the pose network, each in the order of time.
 
     Args:
-        inputs: {"previous", "image", "following": (B, H, W, 3)}; others are left alone.
+        inputs: {"previous", "image", "following": (B, H, W, 3)}; other keys are ignored.
 
     Returns:
         Earlier frames (2B, H, W, 3), each sample's previous and image; and later ones, its image
@@ -107,9 +107,9 @@ def frame_pairs(inputs: Mapping[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
 
 
 def in_turns(first: jax.Array, second: jax.Array) -> jax.Array:
-    """Two batches (B, …) as one (2B, …): a sample of the first, one of the second, and so on.
+    """Interleave two batches (B, …) to one (2B, …).
 
-    One after the other they would not lie where they are, on devices that share a batch.
+    Concatenated, samples of a sharded batch would move to other devices.
 
     Example:
         >>> import jax.numpy as jnp
@@ -120,13 +120,13 @@ def in_turns(first: jax.Array, second: jax.Array) -> jax.Array:
 
 
 def from_turns(both: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The two batches (B, …) that `in_turns` made one of."""
+    """The inverse of `in_turns`: two batches (B, …)."""
     pairs = both.reshape(-1, 2, *both.shape[1:])
     return pairs[:, 0], pairs[:, 1]
 
 
 def motions_from_poses(poses: jax.Array) -> dict[str, jax.Array]:
-    """Motions from the target's camera, from the poses predicted for `frame_pairs`.
+    """Motions from the target's camera, given the poses of `frame_pairs`.
 
     The first pair's motion leads from the previous frame to the target and is inverted.
 
@@ -171,7 +171,7 @@ def predict_motions(
 
 
 def back_project(depth: jax.Array, intrinsics: jax.Array) -> jax.Array:
-    """Pixels to points of the camera's space.
+    """Lift pixels to points in the camera's coordinates.
 
     Args:
         depth: (B, H, W) float32, z of the points, in any unit.
@@ -197,7 +197,7 @@ def project(points: jax.Array, intrinsics: jax.Array, transform: jax.Array) -> j
 
     Returns:
         Pixel coordinates (x, y), (B, H, W, 2) float32: finite also for points behind the camera
-        (see `SMALLEST_Z`), not limited to the image.
+        (see `SMALLEST_Z`), and not clipped to the image.
     """
     fx, fy, cx, cy = pinhole(intrinsics)
     moved = transform_points(points, transform)
@@ -221,7 +221,7 @@ def pinhole(intrinsics: jax.Array) -> tuple[jax.Array, ...]:
 
 
 def shrink_intrinsics(intrinsics: jax.Array, factor: int) -> jax.Array:
-    """Intrinsics (B, 3, 3) of pictures that were made smaller by a factor, about their corner."""
+    """Intrinsics (B, 3, 3) of pictures downsampled by a factor, with their corner fixed."""
     by = jnp.array([[factor, 1, factor], [1, factor, factor], [1, 1, 1]], intrinsics.dtype)
     # The corner is at (-0.5, -0.5).
     shift = 0.5 / factor - 0.5
@@ -230,11 +230,11 @@ def shrink_intrinsics(intrinsics: jax.Array, factor: int) -> jax.Array:
 
 
 def sample_bilinear(images: jax.Array, coordinates: jax.Array) -> jax.Array:
-    """Read images between their pixels; outside, the nearest pixel of the border counts.
+    """Sample images bilinearly, with edge padding.
 
     Args:
-        images: (B, H, W, C) float32. Constants: no gradient flows into them.
-        coordinates: (B, h, w, 2) float32, pixel coordinates (x, y). Their gradient is finite, and
+        images: (B, H, W, C) float32. No gradient flows into them.
+        coordinates: (B, h, w, 2) float32, pixel coordinates (x, y). Their cotangent is finite, and
             0 outside of the image.
 
     Returns:
@@ -263,8 +263,8 @@ def _interpolate(images: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
 def _interpolate_jvp(
     primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]
 ) -> tuple[jax.Array, jax.Array]:
-    # By hand and channel by channel, since XLA's CPU backend is slow where the last axis is
-    # short: it takes four times as long for the derivative that JAX finds.
+    # Written by hand, channel by channel: XLA's CPU backend is slow with a short last axis, and
+    # takes four times as long for JAX's own derivative.
     images, x, y = primals
     corners, right, down = _neighbours(images, x, y)
     _, height, width, channels = images.shape
@@ -282,10 +282,10 @@ def _interpolate_jvp(
 def _neighbours(
     images: jax.Array, x: jax.Array, y: jax.Array
 ) -> tuple[tuple[jax.Array, ...], jax.Array, jax.Array]:
-    """The four pixels around each point, and how far it lies right of and below the first."""
+    """The four pixels around each point, and its offsets right of and below the first."""
     batch, height, width, channels = images.shape
     x, y = jnp.clip(x, 0, width - 1), jnp.clip(y, 0, height - 1)
-    # At the last pixel the one before it comes first, so that all four are in the image.
+    # Clipped to the last pixel but one, so that all four are in the image.
     left = jnp.clip(jnp.floor(x), 0, max(width - 2, 0))
     top = jnp.clip(jnp.floor(y), 0, max(height - 2, 0))
     right, down = min(1, width - 1), min(1, height - 1) * width
@@ -296,7 +296,7 @@ def _neighbours(
 
 
 def take_pixels(pixels: jax.Array, indices: jax.Array) -> jax.Array:
-    """Whole pixels of each image: (B, H·W, C), indices (B, …) int32 within → (B, …, C)."""
+    """Gather pixels of each image: (B, H·W, C), indices (B, …) int32 → (B, …, C)."""
     return jax.vmap(lambda image, i: image.at[i].get(mode="promise_in_bounds"))(pixels, indices)
 
 
@@ -306,13 +306,13 @@ def warp(
     """Synthesise the target's view from a source's picture and the target's depth.
 
     Args:
-        source: (B, H, W, 3) float32, what the other camera saw. Constant: no gradient.
+        source: (B, H, W, 3) float32, the other camera's picture. No gradient flows into it.
         depth: (B, H, W) float32 of the target, in the unit of the motion's translation.
         intrinsics: (B, 3, 3) float32 of both cameras, without skew.
         transform: (B, 4, 4) float32, from the target's camera to the source's.
 
     Returns:
-        (B, H, W, 3) float32; pixels seen outside of the source's picture are its border's.
+        (B, H, W, 3) float32; edge padding outside of the source's picture.
     """
     points = back_project(depth, intrinsics)
     return sample_bilinear(source, project(points, intrinsics, transform))

@@ -1,4 +1,4 @@
-"""What a run tells of itself: CSV files, TensorBoard's event files and pictures."""
+"""A run's log: CSV files, TensorBoard's event files and pictures."""
 
 import csv
 import io
@@ -25,8 +25,7 @@ class RunLog:
 
     Args:
         folder: of the run.
-        step: the step from which the run goes on. Rows of later steps, left behind by a run that
-            was killed, are removed.
+        step: the step from which the run resumes. Later rows, left by a killed run, are removed.
 
     Raises:
         GrumoError: if tensorboardX is not installed.
@@ -49,7 +48,7 @@ class RunLog:
         self._events.close()
 
     def add(self, name: str, step: int, values: Mapping[str, float]) -> None:
-        """Add a row to `SCALARS` or `VALIDATION`, and the same to the event file."""
+        """Add a row to `SCALARS` or `VALIDATION`, and to the event file."""
         self._tables[name].append({"step": step, **values})
         group = name.removesuffix(".csv").replace("log", "training")
         for key, value in values.items():
@@ -69,14 +68,14 @@ class RunLog:
 
 
 class CsvLog:
-    """A CSV file that rows are appended to, with a column "step".
+    """An append-only CSV file with a column "step".
 
     Args:
         path: the file.
-        step: rows after this step, and an unfinished line at the end, are left out.
+        step: later rows, and an unfinished last line, are removed.
 
     Raises:
-        GrumoError: if another line is no row.
+        GrumoError: if any other line is damaged.
     """
 
     def __init__(self, path: Path, step: int = 0):
@@ -99,7 +98,7 @@ class CsvLog:
         write_atomically(path, lambda stream: stream.writelines(kept))
 
     def append(self, row: Mapping[str, float]) -> None:
-        """Append a row; the first one names the columns.
+        """Append a row; the keys of the first are the columns.
 
         Raises:
             GrumoError: if the file has other columns.
@@ -123,13 +122,13 @@ class CsvLog:
     def _write(self, values: list[str]) -> None:
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerow(values)
-        # In one write, lest a kill leave half a line.
+        # A single write, so that a kill leaves no half line.
         with self.path.open("ab") as stream:
             stream.write(text.getvalue().encode())
 
 
 def _check_row(path: Path, number: int, line: bytes, columns: list[bytes], last: int) -> int:
-    """The step of a line that is a row of these columns, and of a step after the last one."""
+    """Check a line: a number for each column, and a step after the last one, which is returned."""
     cells = line.rstrip(b"\n").split(b",")
     try:
         if columns[0] != b"step" or len(cells) != len(columns):
@@ -154,8 +153,7 @@ def draw_rows(
         images: (N, H, W, 3) uint8.
         depths: (N, H, W).
         uncertainties: (N, H, W), or None.
-        disparity: draw 1 / depth in `magma`, the way disparity networks are shown, instead of
-            depth in `magma_r`.
+        disparity: draw 1 / depth in `magma`, as usual for disparity, instead of depth in `magma_r`.
 
     Returns:
         (N·H, 2·W or 3·W, 3) uint8.
@@ -180,8 +178,8 @@ def _colour(values: np.ndarray, low: float, high: float, colours: str) -> np.nda
 class _Events:
     """Writes TensorBoard's event files.
 
-    At once: tensorboardX's own writer has a thread for it, and waits for ever where that has met
-    with a full disk.
+    Synchronously: the thread of tensorboardX's own writer dies on a full disk, and waiting for it
+    hangs.
     """
 
     def __init__(self, folder: Path, step: int):
@@ -195,7 +193,7 @@ class _Events:
 
         folder.mkdir(parents=True, exist_ok=True)
         self._writer = EventsWriter(str(folder / "events"))
-        # Whoever reads the files is told to forget what came after this step.
+        # Tells readers to drop what came after this step.
         self._write(step + 1, session_log=SessionLog(status=SessionLog.START))
         self.flush, self.close = self._writer.flush, self._writer.close
 

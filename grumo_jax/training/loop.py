@@ -1,4 +1,4 @@
-"""The steps of a run, and what is done between them."""
+"""The steps of a run, with logging, validation and saving between them."""
 
 import time
 from collections import deque
@@ -28,11 +28,11 @@ from grumo_jax.training.stopping import Stopping
 from grumo_jax.training.validation import Validation
 
 LAG = 3
-"""Metrics are read so many steps later, lest the device wait for Python."""
+"""Metrics are read so many steps later, so that the device never waits for Python."""
 
 
 class TrainingInterrupted(GrumoError):
-    """A training that was asked to stop; the same call resumes it.
+    """The training was asked to stop; the same call resumes it.
 
     Example:
         >>> issubclass(TrainingInterrupted, GrumoError)
@@ -41,7 +41,7 @@ class TrainingInterrupted(GrumoError):
 
 
 class TrainingDiverged(GrumoError):
-    """A training in which something is not finite.
+    """A loss, gradient or update of the training is not finite.
 
     Example:
         >>> issubclass(TrainingDiverged, GrumoError)
@@ -65,23 +65,23 @@ class Pace:
 
 @dataclass
 class Loop:
-    """A run that is going on.
+    """A run in progress.
 
     Attributes:
         settings, steps, folder: of the run.
-        run_id: what its states are marked with, see `save_state`.
+        run_id: the mark of its states, see `save_state`.
         take_step: from `make_step`.
         labels: the teacher's variables, or None.
         batches: position → the batches from there on.
         mesh: the devices.
-        log: where to; None in all processes but the first, the only one that writes.
-        pace: how often what is done.
-        validation: how the network is measured, if it is.
-        should_stop: asked after each step; see `Stopping`.
+        log: None in all processes but the first, the only one that writes.
+        pace: how often to log, validate and save.
+        validation: measures the network, or None.
+        should_stop: called after each step; see `Stopping`.
         progress: show a bar.
-        state: changes with every step.
+        state: of the last step.
         done: number of steps done.
-        position: samples used, by this process.
+        position: samples used by this process.
     """
 
     settings: Settings
@@ -104,7 +104,7 @@ class Loop:
     _clock: tuple[int, float] | None = None
 
     def run(self) -> None:
-        """Do the steps that are left, and export the network."""
+        """Take the remaining steps, and export the network."""
         snapshots = snapshot_steps(self.settings, self.steps)
         bar = tqdm(total=self.steps, initial=self.done, unit="step", disable=not self.progress)
         is_time = Stopping(self.should_stop, self.mesh, LAG)
@@ -136,13 +136,13 @@ class Loop:
         return self.done % every == 0 or self.done == self.steps
 
     def _read_metrics(self, bar: Any, *, leave: int = 0) -> None:
-        """Check the metrics of all steps but the last few, and log those whose turn it is."""
+        """Check the metrics of all but the last `leave` steps, and log those that are due."""
         while len(self._pending) > leave:
             step, metrics = self._pending.popleft()
             values = _in_order({name: float(x) for name, x in jax.device_get(metrics).items()})
             self._check(step, values)
             if self._clock is None:
-                # The first step is not timed: it was compiled.
+                # The first step is not timed: it includes compilation.
                 self._clock = (step, time.perf_counter())
             if step % self.pace.log == 0:
                 self._log(step, values)
@@ -158,7 +158,7 @@ class Loop:
 
     @contextmanager
     def _untimed(self) -> Iterator[None]:
-        """Stop the clock: what is done here is no part of the steps."""
+        """Stop the clock for work that is no part of the steps."""
         start = time.perf_counter()
         yield
         if self._clock is not None:
@@ -188,7 +188,7 @@ class Loop:
                 self.log.picture(self.done, self.validation.draw(state))
 
     def _save(self, bar: Any) -> None:
-        # All steps so far must have been good, and their rows be on disk before the state is.
+        # Before a state is saved, all its steps are checked and their rows are on disk.
         self._read_metrics(bar)
         with self._untimed():
             positions = exchange(self.position)
@@ -212,7 +212,7 @@ class Loop:
                 save_checkpoint(self.folder / name, model, variables, overwrite=True)
 
     def _final_variables(self) -> dict[str, Any]:
-        """The network's variables, with statistics of many batches if that is asked for."""
+        """The network's variables, with BatchNorm statistics over many batches if set."""
         variables, number = self.state.variables, self.settings.statistics_batches
         if not number:
             return variables
@@ -221,7 +221,7 @@ class Loop:
         with closing(self._feed()) as batches:
             for i in range(number):
                 arrays = share(next(batches).arrays, self.mesh)
-                # Training counts from 0 up; these keys come from the other end.
+                # Counted down from the top: training's keys count from 0 up.
                 one = statistics(variables, arrays, jax.random.fold_in(key, 2**32 - 1 - i))
                 total = one if total is None else jax.tree.map(np.add, total, one)
                 total = jax.device_get(total)
@@ -229,7 +229,7 @@ class Loop:
 
 
 def _in_order(values: dict[str, float]) -> dict[str, float]:
-    """Metrics as they are to be read: the loss, its terms, and what the optimiser does."""
+    """Metrics in reading order: the loss, its terms, then the optimiser's."""
     last = ("learning_rate", "gradient_norm", "update_norm")
     terms = [name for name in values if name not in ("loss", *last)]
     return {name: values[name] for name in ("loss", *terms, *last)}

@@ -1,4 +1,4 @@
-"""The losses that base models are trained with, term by term.
+"""The losses of all base models, term by term.
 
 Self-supervised: Godard et al., ICCV 2019. Uncertainty ("log", "self", "repr"): Poggi et al., "On
 the uncertainty of self-supervised monocular depth estimation", CVPR 2020.
@@ -40,7 +40,7 @@ VIEWS_OF: dict[str, tuple[str, ...]] = {
     "depth": (),
 }
 SMALLEST_DEPTH = 1e-3
-"""Depths are clipped from below at this before a logarithm is taken."""
+"""Depths are clipped from below at this before the logarithm."""
 
 TIE_BREAK = 1e-5
 """Standard deviation of the noise on identity errors."""
@@ -51,8 +51,8 @@ class Objective:
     """The loss of a base model: a function of the network's output and the batch.
 
     Every term is a mean over pixels, images and the scales that the network predicts; maps of
-    coarser scales are resized bilinearly to the image's size (depth as 1 / depth where training
-    is self-supervised). The terms, whose sum is the loss:
+    coarser scales are resized bilinearly to the image's size (depth as 1 / depth in self-supervised
+    training). The loss is the sum of the terms:
 
     - "mono", "stereo", "mono_stereo": "photometric", e, and "smoothness". With "log" the first is
       "likelihood", e·exp(−s) + s, instead; with "repr" there is also "regression", |s − e| with e
@@ -62,29 +62,29 @@ class Objective:
       error constant; with "self" there is only "likelihood", |d − d_T|·exp(−s) + s.
 
     e is the smallest photometric error among the warped views, s = log σ the output of the
-    uncertainty head, T a teacher that was trained before (disp is the sigmoid disparity), d* the
-    true depth where there is one.
+    uncertainty head, T a teacher trained before (disp is the sigmoid disparity), d* the true depth
+    where known.
 
-    Auto-masking: where the error of some view *without* warping (plus noise of 1e-5, against ties)
-    is smaller than e, it takes the place of e in "photometric", so that depth learns nothing from
-    pixels that do not move. How it goes with a likelihood the papers do not say; here e stays in
-    "likelihood" and "regression", since σ must be learnt for those pixels as well, but is a
-    constant there, so that depth learns nothing from them either. That "repr" regresses e by its
-    absolute difference is our reading too.
+    Auto-masking: where the error of some view *without* warping (plus noise of 1e-5, to break ties)
+    is smaller than e, it replaces e in "photometric", so that depth learns nothing from static
+    pixels. The papers do not say how this combines with a likelihood. Here "likelihood" and
+    "regression" keep e, since σ must be learnt for those pixels as well, but as a constant, so that
+    depth learns nothing from them either. That "repr" regresses e by the absolute difference is our
+    reading, too.
 
     Attributes:
         supervision: "mono" (frames before and after), "stereo", "mono_stereo" or "depth".
-        uncertainty: "none", "log", "self" or "repr"; all but "none" need a network with an
+        uncertainty: "none", "log", "self" or "repr"; other than "none" they need a network with an
             uncertainty head.
         smoothness_weight: of the smoothness of disparity, halved at each coarser scale.
         ssim_weight: part of SSIM in the photometric error.
-        auto_mask: whether pixels that do not move are left out.
-        resolution: at which size views are compared: "full", the picture's, to which coarser
-            scales of depth are enlarged (Godard et al., 2019); or a "pyramid", where each scale of
-            depth is compared at its own size and all smaller ones, where large motions are found
-            sooner, but things' edges are mixed. Supervision by depth is always "full".
-        space: how errors of depth count: "depth", in metres, as in the papers; "log_depth", of
-            the logarithms; or "relative", divided by the true depth.
+        auto_mask: whether to mask static pixels.
+        resolution: the size at which views are compared: "full", the picture's, to which coarser
+            scales of depth are upsampled (Godard et al., 2019); or "pyramid": each scale of depth
+            is compared at its own and all smaller sizes, which finds large motions sooner, but
+            blurs edges. Supervision by depth is always "full".
+        space: how errors of depth are measured: "depth", in metres, as in the papers; "log_depth",
+            between logarithms; or "relative", divided by the true depth.
 
     Raises:
         GrumoError: if an option does not exist or is out of range.
@@ -118,7 +118,7 @@ class Objective:
 
     @property
     def views(self) -> tuple[str, ...]:
-        """Those of ("previous", "following", "stereo") that the loss warps."""
+        """The subset of ("previous", "following", "stereo") that the loss warps."""
         return () if self.uncertainty == "self" else VIEWS_OF[self.supervision]
 
     @property
@@ -148,13 +148,13 @@ class Objective:
         """Compute the loss of a batch.
 
         Args:
-            output: what the network predicts for `batch.image` (with changed colours).
-            batch: the pictures that are compared, colours unchanged, and what else is needed.
-            motions: {"previous", "following": (B, 4, 4) float32}, motions from the target's
-                camera to the view's, as `predict_motions` gives them; where `needs_motions`.
-            teacher: what the teacher predicts for the same images; where `needs_teacher`. No
-                gradient flows into it.
-            key: typed PRNG key for auto-masking's noise; where `needs_key`.
+            output: the network's prediction for `batch.image` (with changed colours).
+            batch: the pictures to compare, colours unchanged, and what else the loss needs.
+            motions: {"previous", "following": (B, 4, 4) float32}, from the target's camera to the
+                view's, as `predict_motions` returns them; if `needs_motions`.
+            teacher: the teacher's prediction for the same images, if `needs_teacher`. No gradient
+                flows into it.
+            key: typed PRNG key for auto-masking's noise, if `needs_key`.
 
         Returns:
             The loss () float32 and its terms {name: () float32}. All are finite for finite input.
@@ -206,7 +206,7 @@ class Objective:
     def _compared_at(
         self, sizes: Sequence[Sequence[int]], batch: TrainingBatch
     ) -> list[TrainingBatch]:
-        """The batch at the sizes at which views are compared."""
+        """The batch at each size at which views are compared."""
         if self.resolution == "full":
             return [batch]
         return [shrink_batch(batch, size) for size in sizes]
@@ -220,7 +220,7 @@ class Objective:
         return reduce(jnp.minimum, (self._error(picture, batch.image) for picture in warped))
 
     def _identity_error(self, batch: TrainingBatch, key: jax.Array) -> jax.Array:
-        """Smallest photometric error (B, H, W) of the views as they are, with noise."""
+        """Smallest photometric error (B, H, W) of the unwarped views, with noise."""
         errors = jnp.stack([self._error(batch.pictures[v], batch.image) for v in self.views])
         return jnp.min(errors + TIE_BREAK * jax.random.normal(key, errors.shape), axis=0)
 
@@ -230,7 +230,7 @@ class Objective:
     def _fit(
         self, output: DepthOutput, label: jax.Array, mean: Callable[[jax.Array], jax.Array]
     ) -> Terms:
-        """The terms of a label (B, H, W) for what the network predicts."""
+        """The terms of a label (B, H, W) for the network's output."""
         _, *full = label.shape
         terms = []
         for scale, prediction in enumerate(self._labelled(output)):
@@ -255,7 +255,7 @@ class Objective:
         *,
         mean: Callable[[jax.Array], jax.Array] = jnp.mean,
     ) -> Terms:
-        """The terms of one scale's error (B, H, W), given what it is without warping."""
+        """The terms of one scale's error (B, H, W), given the error without warping."""
         constant = jax.lax.stop_gradient(error)
         if self.uncertainty in ("log", "self"):
             if still is not None:
@@ -267,7 +267,7 @@ class Objective:
         return terms
 
     def _labelled(self, output: DepthOutput) -> tuple[jax.Array, ...]:
-        """What labels are given for: depth, or disparity in self-supervised training."""
+        """The outputs that have labels: depth, or disparity in self-supervised training."""
         return output.depths if self.supervision == "depth" else output.disparities or ()
 
     def _check(
@@ -320,7 +320,7 @@ class Objective:
 
 
 def shrink_batch(batch: TrainingBatch, size: Sequence[int]) -> TrainingBatch:
-    """The pictures of a batch at a size that divides theirs, and the cameras that go with them."""
+    """A batch's pictures, with their cameras, at a size that divides theirs."""
     height, width = size
     factor = batch.image.shape[1] // height
     if factor == 1:
@@ -331,7 +331,7 @@ def shrink_batch(batch: TrainingBatch, size: Sequence[int]) -> TrainingBatch:
 
 
 def _resize(maps: jax.Array, size: Sequence[int]) -> jax.Array:
-    """Maps (B, h, w) at another size: bilinearly enlarged, or averaged over blocks."""
+    """Resize maps (B, h, w): bilinear upsampling, or averages over blocks."""
     height, width = size
     if height < maps.shape[1]:
         return shrink(maps, (height, width))
@@ -347,7 +347,7 @@ def _log_sigma(output: DepthOutput, scale: int, size: Sequence[int]) -> Any:
 
 
 def _mean_where(chosen: jax.Array, values: jax.Array) -> jax.Array:
-    """Mean over chosen pixels of the whole batch; 0 if there are none."""
+    """Masked mean over the whole batch; 0 if the mask is all False."""
     count = jnp.maximum(jnp.sum(chosen), 1).astype(values.dtype)
     return jnp.sum(jnp.where(chosen, values, 0)) / count
 

@@ -1,4 +1,4 @@
-"""What losses are made of: photometric error, smoothness of disparity, likelihood.
+"""Building blocks of losses: photometric error, smoothness of disparity, likelihood.
 
 Reference: Godard et al., ICCV 2019, section 3.1; Wang et al., "Image Quality Assessment: From
 Error Visibility to Structural Similarity", 2004, for SSIM; Kendall & Gal, "What Uncertainties Do
@@ -14,10 +14,10 @@ SSIM_C1 = 0.01**2
 SSIM_C2 = 0.03**2
 
 SMALLEST_ERROR = 1e-6
-"""Errors count as at least this in a likelihood: of 0 the best σ would be 0, and s = −∞."""
+"""Errors are clipped from below at this in a likelihood: of 0 the best s would be −∞."""
 
 LOWEST_LOG_SIGMA = -20.0
-"""Below this exp(−s) is continued by its tangent: it stays finite, and still pushes s up."""
+"""Below this exp(−s) continues as its tangent: it stays finite, and still pushes s up."""
 
 
 def absolute(x: jax.Array) -> jax.Array:
@@ -32,10 +32,10 @@ def absolute(x: jax.Array) -> jax.Array:
 
 
 def ssim_distance(first: jax.Array, second: jax.Array) -> jax.Array:
-    """Dissimilarity of two images' structure: (1 − SSIM) / 2, mean over channels.
+    """Structural dissimilarity of two images: (1 − SSIM) / 2, mean over channels.
 
-    SSIM = (2·μ₁μ₂ + C₁)(2·σ₁₂ + C₂) / ((μ₁² + μ₂² + C₁)(σ₁² + σ₂² + C₂)), moments over windows
-    of 3×3 pixels with equal weights, images mirrored at the border, C₁ = 0.01², C₂ = 0.03².
+    SSIM = (2·μ₁μ₂ + C₁)(2·σ₁₂ + C₂) / ((μ₁² + μ₂² + C₁)(σ₁² + σ₂² + C₂)), moments over uniform
+    windows of 3×3 pixels, images reflection-padded, C₁ = 0.01², C₂ = 0.03².
 
     Args:
         first, second: (B, H, W, C) float32 in [0, 1]; H and W at least 2.
@@ -49,16 +49,16 @@ def ssim_distance(first: jax.Array, second: jax.Array) -> jax.Array:
         >>> ssim_distance(black, white)[0, 0].round(4), ssim_distance(white, white)[0, 0]
         (Array([0.5, 0.5], dtype=float32), Array([0., 0.], dtype=float32))
     """
-    # As planes, since XLA's CPU backend is slow where the last axis is short.
+    # As planes: XLA's CPU backend is slow with a short last axis.
     distances = _plane_distance(_planes(first), _planes(second))
     batch, height, width, channels = first.shape
     return jnp.mean(distances.reshape(batch, channels, height, width), axis=1)
 
 
 def _planes(images: jax.Array) -> jax.Array:
-    """Channels as images of their own: (B, H, W, C) → (B·C, H, W).
+    """Channels as separate images: (B, H, W, C) → (B·C, H, W).
 
-    Those of an image stay together, so that devices that share images share planes.
+    An image's planes stay together, so that a sharded batch stays sharded.
     """
     return jnp.moveaxis(images, -1, 1).reshape(-1, *images.shape[1:3])
 
@@ -74,7 +74,7 @@ def _plane_distance(first: jax.Array, second: jax.Array) -> jax.Array:
 
 
 def _window_mean(x: jax.Array) -> jax.Array:
-    """Mean over 3×3 windows of (B, H, W), mirrored at the border (the edge not repeated)."""
+    """Mean over 3×3 windows of (B, H, W), with reflection padding."""
     x = jnp.pad(x, ((0, 0), (1, 1), (1, 1)), mode="reflect")
     for window in ((1, 3, 1), (1, 1, 3)):
         x = jax.lax.reduce_window(x, 0.0, jax.lax.add, window, (1, 1, 1), "VALID")
@@ -92,7 +92,7 @@ def _mean(maps: list[jax.Array]) -> jax.Array:
 def photometric_error(
     prediction: jax.Array, target: jax.Array, *, ssim_weight: float = 0.85
 ) -> jax.Array:
-    """Difference of a synthesised view from the picture: 0.85 · SSIM distance + 0.15 · L1.
+    """Photometric error of a synthesised view: 0.85 · SSIM distance + 0.15 · L1.
 
     Args:
         prediction, target: (B, H, W, C) float32 in [0, 1].
@@ -106,7 +106,7 @@ def photometric_error(
 
 
 def edge_aware_smoothness(disparity: jax.Array, images: jax.Array) -> jax.Array:
-    """How much disparity changes where the image does not.
+    """Smoothness loss: how much disparity changes where the image does not.
 
     mean |∂x d*|·exp(−|∂x I|) + mean |∂y d*|·exp(−|∂y I|), with d* = d / mean(d) of each image and
     |∂I| the mean over channels; differences of neighbouring pixels.
@@ -125,7 +125,7 @@ def edge_aware_smoothness(disparity: jax.Array, images: jax.Array) -> jax.Array:
         Array(1., dtype=float32)
     """
     images = shrink(images, disparity.shape[1:3])
-    # Disparities in (0, 1) may underflow to 0 all over an image.
+    # Disparities in (0, 1) may all underflow to 0.
     mean = jnp.mean(disparity, axis=(1, 2), keepdims=True)
     normalized = disparity / (mean + 1e-7)
 
@@ -147,10 +147,10 @@ def shrink(images: jax.Array, size: tuple[int, ...]) -> jax.Array:
 
 
 def laplace_likelihood(error: jax.Array, log_sigma: jax.Array) -> jax.Array:
-    """Negative logarithm of a Laplace density, without its constant: e·exp(−s) + s, any shape.
+    """Negative log-likelihood of a Laplace density, without its constant: e·exp(−s) + s, any shape.
 
-    Errors below 1e-6 count as 1e-6, and below s = −20 exp(−s) goes on as a straight line: the
-    result and its gradients are finite for all s, and every e has a best s.
+    Errors are clipped from below at 1e-6, and below s = −20 exp(−s) continues linearly: the result
+    and its gradients are finite for all s, and every e has a best s.
 
     Example:
         >>> laplace_likelihood(jnp.array([3.0, 2.0]), jnp.array([0.0, jnp.log(2.0)]))

@@ -12,17 +12,17 @@ from grumo_jax.errors import GrumoError
 from grumo_jax.networks.resnet import ResNet
 
 POSE_SCALE = 0.01
-"""Outputs are made small, so that training starts near a camera that does not move."""
+"""Factor of the outputs: small, so that training starts near a camera at rest."""
 
 
 class PoseNetwork(nn.Module):
-    """Two frames to the camera's motion between them: a ResNet of six channels and four convs.
+    """Predicts the motion between two frames: a ResNet on six channels and four convolutions.
 
     Attributes:
         num_layers: depth of the ResNet: 18, 34, 50, 101 or 152.
         encoder_widths: channels of the stem and the four stages (before the ×4 of bottlenecks).
         width: channels of the three convolutions after the encoder.
-        dtype: dtype of the computation; the parameters' own by default. The result is float32.
+        dtype: dtype of the computation; the parameters' by default. The result is float32.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -42,7 +42,7 @@ class PoseNetwork(nn.Module):
     dtype: Any = None
 
     def __post_init__(self) -> None:
-        # A tuple, also where a list was given: configurations must be hashable.
+        # A tuple even if given a list: configurations must be hashable.
         object.__setattr__(self, "encoder_widths", tuple(self.encoder_widths))
         super().__post_init__()
 
@@ -53,7 +53,7 @@ class PoseNetwork(nn.Module):
         Args:
             first: (B, H, W, 3) float in [0, 1], the earlier frame.
             second: (B, H, W, 3), the later one.
-            train: use (and update) the batch's own statistics in BatchNorm.
+            train: use batch statistics in BatchNorm, and update the running ones.
 
         Returns:
             (B, 6) float32: axis-angle in radians and translation in the depth network's units,
@@ -73,7 +73,6 @@ class PoseNetwork(nn.Module):
         x = nn.relu(conv(self.width, (1, 1), name="squeeze")(x))
         for name in ("conv1", "conv2"):
             x = nn.relu(conv(self.width, (3, 3), padding=((1, 1), (1, 1)), name=name)(x))
-        # As many numbers as in the original, for which the second frame's were meant for a motion
-        # of their own that is never used.
+        # Twelve as in the original, whose second motion is never used.
         x = conv(12, (1, 1), name="pose")(x)
         return POSE_SCALE * jnp.mean(x.astype(jnp.float32), axis=(1, 2))[:, :6]

@@ -13,9 +13,9 @@ _SUPERVISION: dict[str, Supervision] = {
     "depth": "depth",
 }
 _START: dict[Supervision, dict[str, float | str]] = {
-    # Streets are about 12 m deep, and cars move a metre from frame to frame. Stereo gives the unit,
-    # 5.4 m. Without it the first guesses do, here 25 m: nothing nearer than a tenth of the unit can
-    # be predicted, and the papers' first guess of 0.2 would cut off all that is nearer than 6 m.
+    # Streets are about 12 m deep, and cars move a metre from frame to frame. Stereo fixes the unit,
+    # 5.4 m. Without it the initial guesses do, here 25 m: the nearest depth is a tenth of the unit,
+    # and with the papers' initial 0.2 it would be 6 m.
     "mono": {"motion": "alignment", "initial_depth": 0.5, "initial_motion": 0.04},
     "stereo": {"initial_depth": 2.0},
     "mono_stereo": {"motion": "alignment", "initial_depth": 2.0, "initial_motion": 0.18},
@@ -42,7 +42,7 @@ def _synthetic(supervision: Supervision) -> Settings:
         gradient_clip=1.0,
         statistics_batches=64,
         resolution="pyramid",
-        # Streets reach from 3 to 100 m: in metres, the far end would be all that counts.
+        # Streets reach from 3 to 100 m: errors in metres would only count the far end.
         space="relative",
     ).replace(_START[supervision])
 
@@ -64,15 +64,15 @@ PRESETS: dict[str, Settings] = {
     ),
     **{f"synthetic-{name}": _synthetic(kind) for name, kind in _SUPERVISION.items()},
 }
-"""By name. KITTI: Godard et al., ICCV 2019, section 4. NYU: Hornauer & Belagiannis, ECCV 2022,
-with the augmentation of Wofk et al. (FastDepth), ICRA 2019."""
+"""{name: settings}. KITTI: Godard et al., ICCV 2019, section 4. NYU: Hornauer & Belagiannis, ECCV
+2022, with the augmentation of Wofk et al. (FastDepth), ICRA 2019."""
 
 
 def preset(name: str) -> Settings:
     """Look up a preset.
 
     Raises:
-        GrumoError: if there is none of that name.
+        GrumoError: if no preset has that name.
 
     Example:
         >>> preset("kitti-stereo").size
@@ -84,7 +84,7 @@ def preset(name: str) -> Settings:
 
 
 def with_base_model(settings: Settings, base_model: BaseModelName) -> Settings:
-    """The same for another base model: "snap" brings its schedule along.
+    """A copy for another base model; "snap" also sets its schedule.
 
     Example:
         >>> with_base_model(PRESETS["kitti-mono"], "snap").schedule

@@ -1,4 +1,4 @@
-"""Saving a run's state so that no kill and no damage costs more than a few steps."""
+"""Save a run's state so that neither kills nor damaged files cost more than a few steps."""
 
 import io
 import os
@@ -17,23 +17,23 @@ from grumo_jax.errors import CheckpointError
 
 _T = TypeVar("_T")
 KEPT = 2
-"""States that are kept: if the last one is damaged, there is the one before."""
+"""Number of states kept: if the last is damaged, the one before is used."""
 _SUFFIX = ".state"
 _NAME = re.compile(r"step_(\d{9})\.state")
 _MAGIC = b"grumo_jax training state "
 _HEADER = re.compile(_MAGIC + b"2 ([0-9a-f]{64}) ([0-9a-f]*)")
-"""The first line: a SHA-256 of all that follows, and the run that the state is of."""
+"""The first line: SHA-256 of the rest, and the run of the state."""
 _POSITIONS = "position"
 
 
 @dataclass(frozen=True)
 class Saved:
-    """What was read back.
+    """A state that was read.
 
     Attributes:
         step: number of steps done.
-        positions: samples that each process had used by then.
-        state: the tree.
+        positions: samples used by each process.
+        state: the pytree.
     """
 
     step: int
@@ -44,17 +44,16 @@ class Saved:
 def save_state(
     folder: Path, step: int, positions: Sequence[int], state: Any, *, run: str = ""
 ) -> Path:
-    """Write a state, atomically, and remove all but the last two.
+    """Write a state atomically, and remove all but the last two.
 
-    The file is a line with a SHA-256 and the run, then an .npz archive of all leaves under their
-    paths.
+    The file is a line with a SHA-256 and the run, then an .npz archive of {path: leaf}.
 
     Args:
-        folder: of the states; made where there is none.
+        folder: of the states; created if missing.
         step: number of steps done.
-        positions: samples that each process has used.
-        state: tree of arrays.
-        run: what tells the run from others, as hexadecimal digits.
+        positions: samples used by each process.
+        state: pytree of arrays.
+        run: identifier of the run, hexadecimal.
 
     Returns:
         The file.
@@ -97,29 +96,29 @@ def list_states(folder: Path) -> list[Path]:
 def load_latest(
     folder: Path, like: Any, warn: Callable[[str], None], *, run: str = "", steps: int | None = None
 ) -> Saved:
-    """Read the last state that is undamaged.
+    """Read the last undamaged state.
 
     Args:
         folder: of the states.
-        like: tree of arrays, or of their shapes and dtypes, as the state must be.
-        warn: is told, in one sentence, of each state that is damaged.
-        run: the run that the states must be of, as `save_state` was told.
-        steps: of the whole run, which no state is beyond.
+        like: pytree of arrays, or of shapes and dtypes, that the state must match.
+        warn: called with a sentence for each damaged state.
+        run: identifier that the states must have, see `save_state`.
+        steps: of the whole run, an upper bound for the state's.
 
     Returns:
-        The state, as numpy arrays.
+        The state, as NumPy arrays.
 
     Raises:
-        CheckpointError: if all of them are damaged, or there is none.
+        CheckpointError: if all are damaged, or there is none.
     """
     return _read_latest(folder, lambda file: _load(file, like, run, steps), warn)
 
 
 def latest_leaves(folder: Path, run: str) -> Mapping[str, np.ndarray]:
-    """The leaves of the last undamaged state of a run, by their paths.
+    """{path: leaf} of a run's last undamaged state.
 
     Raises:
-        CheckpointError: if all of them are damaged or of another run, or there is none.
+        CheckpointError: if all are damaged or of another run, or there is none.
     """
     return _read_latest(folder, lambda file: _leaves_of(file, run))
 
@@ -140,10 +139,10 @@ def _read_latest(
 
 
 def read_leaves(file: Path) -> tuple[str, Mapping[str, np.ndarray]]:
-    """Read a state's run and its leaves by their paths, and check that they are what was saved.
+    """Read and verify a state: the identifier of its run, and {path: leaf}.
 
     Raises:
-        CheckpointError: if the file is damaged, or holds what no training saves.
+        CheckpointError: if the file is damaged or no training's.
     """
     try:
         data = file.read_bytes()
@@ -161,7 +160,7 @@ def read_leaves(file: Path) -> tuple[str, Mapping[str, np.ndarray]]:
                 raise ValueError("nothing is compressed in a state")
             arrays = {name: archive[name] for name in archive.files}
     except Exception as error:
-        # Archives raise errors of many classes, and there may be a sound state before this one.
+        # Archives raise errors of many classes; an earlier state may be sound.
         raise CheckpointError(f"{file}: damaged, its arrays cannot be read") from error
     if len(arrays) < len(archive.files):
         raise CheckpointError(f"{file}: damaged, it holds an array twice")

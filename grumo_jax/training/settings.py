@@ -1,4 +1,4 @@
-"""Everything that decides what a training run gives, as one frozen dataclass."""
+"""Everything a training run's result depends on, as one frozen dataclass."""
 
 import dataclasses
 import functools
@@ -21,7 +21,7 @@ _C = TypeVar("_C", bound=type)
 
 
 def _range(expected: str, fits: Callable[[Any], bool]) -> AfterValidator:
-    """The values that a setting may have, and what a sentence calls them."""
+    """A validator of a setting's values, with the words that its error names them by."""
 
     def check(value: Any, info: ValidationInfo) -> Any:
         if not fits(value):
@@ -53,9 +53,9 @@ Amount = Annotated[float, _NOT_NEGATIVE]
 
 
 def _in_one_sentence(cls: _C) -> _C:
-    """Have a pydantic dataclass raise a `GrumoError` for the first value that it refuses.
+    """Make a pydantic dataclass raise a `GrumoError` for the first invalid value.
 
-    A wrong call, such as with a name that does not exist, is a `TypeError`, as of any dataclass.
+    A wrong call, such as with an unknown name, stays a `TypeError`.
     """
     init: Any = cls.__init__  # type: ignore[misc]
     signature = inspect.signature(cls)
@@ -85,49 +85,48 @@ def _explain(error: ValidationError, given: Mapping[str, Any]) -> GrumoError:
 class Settings:
     """What a training run's result depends on, apart from the data and the machine.
 
-    Values are checked when it is made. `PRESETS` holds those of the papers.
+    Values are checked on construction. `PRESETS` holds those of the papers.
 
     Attributes:
-        dataset, train_split, validation_split: what `grumo train` opens; `train` itself is
-            given its sources.
+        dataset, train_split, validation_split: what `grumo train` opens; `train` itself gets
+            sources.
         supervision: "mono" (neighbouring frames), "stereo" (the other camera), "mono_stereo"
             (both), or "depth" (ground truth in metres).
-        base_model: how the network is to know its uncertainty: "plain" (not at all, or by post
-            hoc methods), "log", "self" and "repr" (a second head), "drop" (dropout), "boot"
-            (one of several trainings), "snap" (cyclic learning rate, of which snapshots are kept).
+        base_model: where uncertainty comes from: "plain" (post hoc methods only), "log", "self" and
+            "repr" (a second head), "drop" (dropout), "boot" (one of several trainings), "snap"
+            (snapshots of a cyclic learning rate).
         size: (height, width) of the input, multiples of 32; pictures are resized to it.
         half_and_crop: first take the centre 224×288 of the half-size picture, as for NYU.
-        num_layers, encoder_widths, decoder_widths, min_depth, max_depth: as of `Monodepth2`.
+        num_layers, encoder_widths, decoder_widths, min_depth, max_depth: see `Monodepth2`.
         dropout_rate: of the base model "drop".
-        initial_depth: the depth predicted before training, in the network's units; None leaves
-            the output head at zero.
-        motion: where the camera's motion between frames comes from: "network", a pose network
-            that is trained along, as in the papers; or "alignment" of the pictures by the depth
-            predicted so far (see `align_views`), which needs no training.
-        initial_motion: how far the camera is first taken to move ahead, from a frame to the next,
-            in the depth network's units: by the pose network before training, or by alignment
-            before it starts. Cameras of cars move ahead; where nothing says so, a training
-            without pretrained encoders may settle in a world that is turned inside out, through
-            which they reverse.
-        pose_layers, pose_encoder_widths, pose_width: as of `PoseNetwork`.
+        initial_depth: depth predicted before training, in the network's units; None initialises the
+            bias of the output head with zero.
+        motion: source of the camera's motion between frames: "network", a jointly trained pose
+            network, as in the papers; or "alignment" of the pictures, given the predicted depth
+            (see `align_views`), which needs no training.
+        initial_motion: initial guess of the forward motion from a frame to the next, in the depth
+            network's units: the untrained pose network's output, or the start of alignment. With 0,
+            a training without pretrained encoders may settle in an inside-out world, through which
+            cars reverse.
+        pose_layers, pose_encoder_widths, pose_width: see `PoseNetwork`.
         bfloat16: compute in bfloat16; parameters, BatchNorm and losses stay float32.
-        batch_size: images of a step, of all devices together.
-        epochs: times every image is seen.
+        batch_size: images of a step on all devices together.
+        epochs: passes over the images.
         steps: number of steps instead of `epochs`.
-        learning_rate: the highest.
-        schedule: "constant"; "step": times `decay_factor` after the share `decay_at` of all
+        learning_rate: the peak.
+        schedule: "constant"; "step": times `decay_factor` after the fraction `decay_at` of all
             steps; "cosine" to zero; "cyclic": cosine to zero `cycles` times (base model "snap").
-        warmup_steps: steps in which the learning rate rises from zero (not with "cyclic").
+        warmup_steps: steps of a linear warmup from zero (not with "cyclic").
         decay_at, decay_factor, cycles: see `schedule`.
         snapshots: networks kept of the last cycles.
         weight_decay: of AdamW; 0 is Adam.
-        gradient_clip: largest norm of all gradients together; None for no limit.
-        average_decay: export the exponential moving average, with this decay, of the network's
-            variables; None exports the last ones.
-        statistics_batches: batches over which BatchNorm's statistics are taken anew at the end;
-            0 keeps the running averages, which look back on about ten batches.
-        smoothness_weight, auto_mask, resolution, space: as of `Objective`.
-        flip: probability of mirroring.
+        gradient_clip: largest global norm of the gradients; None for no clipping.
+        average_decay: decay of the exponential moving average of the network's variables, which is
+            then exported; None exports the last ones.
+        statistics_batches: batches over which BatchNorm's statistics are recomputed at the end;
+            0 keeps the running averages, of about the last ten batches.
+        smoothness_weight, auto_mask, resolution, space: see `Objective`.
+        flip: probability of a horizontal flip.
         jitter: probability of changing the colours of an image.
         brightness, contrast, saturation, hue: largest changes of colours.
         zoom: (least, most) enlargement; depth is divided by it.
@@ -232,23 +231,23 @@ stereo, mono_stereo, depth
 
     @property
     def predicts_uncertainty(self) -> bool:
-        """Whether the network has a second head."""
+        """Whether the network has an uncertainty head."""
         return self.base_model in ("log", "self", "repr")
 
     def number_of_steps(self, images: int) -> int:
-        """Steps of a run on so many images."""
+        """Number of steps of a run on so many images."""
         if self.steps is not None:
             return self.steps
         return max(1, round(self.epochs * images / self.batch_size))
 
     def replace(self, changes: Mapping[str, Any]) -> "Settings":
-        """A copy with some settings changed; text is read as values of the command line are.
+        """A copy with some settings changed; text is parsed as on the command line.
 
         Args:
-            changes: {name: value, or its text}. `epochs` take the place of `steps`.
+            changes: {name: value, or its text}. `epochs` replaces `steps`.
 
         Raises:
-            GrumoError: for a name that does not exist, or a value that cannot be.
+            GrumoError: for an unknown name or an invalid value.
 
         Example:
             >>> Settings().replace({"size": "96,320", "gradient_clip": "1", "seed": 3}).size
@@ -270,7 +269,7 @@ stereo, mono_stereo, depth
         return dataclasses.replace(self, **values)
 
     def to_json(self) -> dict[str, Any]:
-        """All settings as JSON has them: tuples are lists."""
+        """All settings as JSON values: tuples become lists."""
         return json.loads(json.dumps(dataclasses.asdict(self)))
 
 
@@ -298,7 +297,7 @@ _TYPES: dict[str, Any] = {
 
 
 def _read(text: str) -> Any:
-    """A value from its text: JSON, numbers with commas between them, none, or the text itself.
+    """Parse a value: JSON, numbers separated by commas, none, or else the text itself.
 
     >>> [_read(text) for text in ("1e-3", "true", "none", "8,8", "mono")]
     [0.001, True, None, [8, 8], 'mono']

@@ -1,4 +1,4 @@
-"""What a training starts from: random weights, an ImageNet encoder, or another network."""
+"""Initial variables: random weights, an ImageNet encoder, or another network."""
 
 import re
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ from grumo_jax.training.state import Networks, initial_variables
 
 Variables = dict[str, Any]
 _FORM = ("num_layers", "output", "min_depth", "max_depth")
-"""Attributes of `Monodepth2` that weights of the right shapes do not tell."""
+"""Attributes of `Monodepth2` that the shapes of the weights do not show."""
 
 
 def start_variables(
@@ -35,16 +35,16 @@ def start_variables(
         settings: of the run.
         encoder: a torchvision ResNet's weights (.pth), such as those trained on ImageNet, for the
             encoders of both networks.
-        init: a checkpoint, or the folder of another run, to start from. Output heads that it does
-            not have start at random, and so does the pose network unless it is a run's folder.
+        init: a checkpoint, or the folder of another run, to start from. Output heads it lacks start
+            at random, and so does the pose network unless it is a run's folder.
 
     Returns:
-        {"depth", and "pose" if there is one: {"params", "batch_stats"}}.
+        {"depth", and "pose" if used: {"params", "batch_stats"}}.
 
     Raises:
-        WeightsError: if the encoder's file cannot be read, or is of another network.
-        CheckpointError: if the checkpoint cannot be read, or is of another network: other widths
-            or depth, or predictions that mean something else.
+        WeightsError: if the encoder's file is unreadable, or of another network.
+        CheckpointError: if the checkpoint is unreadable, or of another network: other widths or
+            depth, or predictions with another meaning.
     """
     variables = initial_variables(settings)
     if encoder is not None:
@@ -55,7 +55,7 @@ def start_variables(
 
 
 def hash_of_weights(path: str | Path | None) -> str | None:
-    """A hash of the file, checkpoint or run that a training starts from; None for None."""
+    """Hash of the file, checkpoint or run that a training starts from; None for None."""
     if path is None:
         return None
     path = Path(path)
@@ -68,19 +68,19 @@ def hash_of_weights(path: str | Path | None) -> str | None:
 
 
 def insert_encoder(variables: Variables, state: State, source: str = "encoder") -> Variables:
-    """Give the encoders of all networks a torchvision ResNet's weights.
+    """Insert a torchvision ResNet's weights into the encoders of all networks.
 
-    The first convolution of the pose network, which sees two pictures, gets the weights twice,
-    halved, so that two equal pictures give what one gives in the depth network.
+    The pose network's first convolution, on two pictures, gets the weights twice, halved: two equal
+    pictures then give what one gives in the depth network.
 
     Args:
         variables: of all networks.
         state: torchvision's names ("conv1.weight", "layer1.0.bn1.running_mean", …) to arrays;
-            "fc.…" are left out.
-        source: what the weights are called in errors.
+            "fc.…" are ignored.
+        source: name of the weights in errors.
 
     Raises:
-        WeightsError: if an entry is missing, surplus or misshapen.
+        WeightsError: if an entry is missing, surplus or of another shape.
     """
     state = plain_state(state, source)
     prefix = "" if any(name.startswith("encoder.") for name in state) else "encoder."
@@ -98,10 +98,10 @@ def insert_encoder(variables: Variables, state: State, source: str = "encoder") 
 
 
 def check_same_units(found: Any, wanted: Any, path: Path) -> None:
-    """Check that what two networks predict means the same, and that they are equally deep.
+    """Check that two networks' predictions have the same meaning, and that they are equally deep.
 
     Raises:
-        CheckpointError: if not; the sentence says in what they differ.
+        CheckpointError: if not; the message says how they differ.
     """
     differences = [
         f"{name} {getattr(found, name)} and not {getattr(wanted, name)}"
@@ -130,7 +130,7 @@ def _insert_checkpoint(variables: Variables, settings: Settings, path: Path) -> 
 
 
 def _take_over(variables: Any, stored: Any, path: Path) -> Any:
-    """Replace all leaves by those stored; heads that were not stored stay as they are."""
+    """Replace all leaves by stored ones; heads that are not stored stay as they are."""
     wanted = traverse_util.flatten_dict(variables, sep="/")
     found = traverse_util.flatten_dict(stored, sep="/")
     for name, leaf in wanted.items():
@@ -148,12 +148,12 @@ def _take_over(variables: Any, stored: Any, path: Path) -> Any:
 
 
 def is_unfinished(path: Path) -> bool:
-    """Whether this is the folder of a run that has saved states, but no network yet."""
+    """Whether this is a run's folder with saved states, but no network yet."""
     return find_checkpoint(path) == path and bool(list_states(path / STATES))
 
 
 def _nest(leaves: Mapping[str, np.ndarray], network: str) -> Any:
-    """One network's variables from a state's leaves, called such as .params['depth']['a']['b']."""
+    """One network's variables from a state's leaves, with paths like .params['depth']['a']['b']."""
     nested = {}
     for name, leaf in leaves.items():
         match re.findall(r"\w+", name):

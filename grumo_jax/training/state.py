@@ -1,4 +1,4 @@
-"""What a training run updates: networks, optimiser, and the state that both live in."""
+"""The state that training updates, and the networks, schedule and optimiser behind it."""
 
 import math
 from collections.abc import Callable
@@ -17,25 +17,25 @@ from grumo_jax.training.pose import POSE_SCALE, PoseNetwork
 from grumo_jax.training.settings import Settings
 
 POSE_HEAD, FORWARD = "pose", 5
-"""The pose network's last layer, and which of its outputs is the motion along z."""
+"""The pose network's last layer, and the index of its output for motion along z."""
 
 Schedule = Callable[[Any], Any]
-"""Number of steps done → learning rate, traced or not."""
+"""Number of steps done → learning rate; traceable."""
 
 
 @struct.dataclass
 class TrainingState:
-    """All that a step changes. A run is resumed from it alone.
+    """Everything a step updates; a run resumes from it alone.
 
     Attributes:
         step: () int32, number of steps done.
-        params: {"depth", and "pose" if there is one: parameters}, float32.
+        params: {"depth", and "pose" if used: parameters}, float32.
         batch_stats: {the same: BatchNorm's running averages}, float32.
         optimiser: optax's state.
         average: {"params", "batch_stats"}: moving averages of the depth network's variables, or
             None.
-        diverged: () bool, whether a step gave something that is not finite. That step was not
-            taken, and none after it is.
+        diverged: () bool, whether a step gave something that is not finite. Neither that step nor
+            any later one is applied.
 
     Example:
         >>> import jax.numpy as jnp
@@ -54,7 +54,7 @@ class TrainingState:
 
     @property
     def variables(self) -> dict[str, Any]:
-        """The depth network's variables: averaged, if averages are taken."""
+        """The depth network's variables: the moving averages, if there are any."""
         if self.average is not None:
             return self.average
         return {"params": self.params["depth"], "batch_stats": self.batch_stats["depth"]}
@@ -65,9 +65,9 @@ class Networks:
     """The networks of a run.
 
     Attributes:
-        depth: what is trained.
-        pose: predicts the camera's motion between frames; None where that is not needed, or found
-            by alignment.
+        depth: the depth network.
+        pose: predicts the camera's motion between frames; None if motion is not needed, or found by
+            alignment.
     """
 
     depth: Monodepth2
@@ -106,7 +106,7 @@ class Networks:
 
 
 def needs_pose(settings: Settings) -> bool:
-    """Whether a pose network is trained along."""
+    """Whether a pose network is trained, too."""
     return settings.motion == "network" and make_objective(settings).needs_motions
 
 
@@ -154,7 +154,7 @@ def _cosine(peak: float, share: Any) -> jax.Array:
 
 
 def snapshot_steps(settings: Settings, steps: int) -> dict[int, int]:
-    """{step after which a snapshot is kept: number of its cycle}.
+    """{step after which a snapshot is kept: index of its cycle}.
 
     Example:
         >>> settings = Settings(base_model="snap", schedule="cyclic", cycles=4, snapshots=2)
@@ -168,7 +168,7 @@ def snapshot_steps(settings: Settings, steps: int) -> dict[int, int]:
 
 
 def make_optimiser(settings: Settings, schedule: Schedule) -> optax.GradientTransformation:
-    """Adam (AdamW with weight decay), with the gradients' norm limited if that is asked for."""
+    """Adam (AdamW with weight decay), with gradient clipping if set."""
     adam = (
         optax.adamw(schedule, weight_decay=settings.weight_decay)
         if settings.weight_decay
@@ -182,12 +182,12 @@ def make_optimiser(settings: Settings, schedule: Schedule) -> optax.GradientTran
 def initial_variables(settings: Settings) -> dict[str, Any]:
     """Random variables of all networks: {"depth", "pose": {"params", "batch_stats"}}.
 
-    Kernels are normal with variance 1 / (number of inputs), as in Flax; biases are 0. They are
-    drawn with NumPy: compiling Flax's own initialisers takes longer than many a small training.
+    Kernels are normal with variance 1 / fan_in, as in Flax; biases are 0. Drawn with NumPy:
+    compiling Flax's initialisers takes longer than many a small training.
     """
     networks, variables = Networks.of(settings), {}
     images = jax.ShapeDtypeStruct((1, *settings.size, 3), jnp.float32)
-    key = jax.random.key(0)  # of the shapes alone
+    key = jax.random.key(0)  # for shapes only
     rng = np.random.Generator(np.random.Philox(settings.seed))
     shapes = jax.eval_shape(networks.depth.clone(dtype=None).init, key, images)
     variables["depth"] = _draw(dict(shapes), rng, settings)
@@ -215,7 +215,7 @@ def _draw(shapes: Any, rng: np.random.Generator, settings: Settings) -> Any:
 
 
 def _head_bias(settings: Settings) -> float:
-    """What the output head starts with, so that `initial_depth` is predicted."""
+    """Initial bias of the output head, so that `initial_depth` is predicted."""
     assert settings.initial_depth is not None
     if settings.supervision == "depth":
         return settings.initial_depth
@@ -231,12 +231,12 @@ def initial_state(
     """The state before the first step.
 
     Args:
-        variables: of all networks, as `initial_variables` gives them.
+        variables: of all networks, as from `initial_variables`.
         optimiser: from `make_optimiser`.
-        average: take moving averages.
+        average: keep moving averages.
     """
     params = {name: tree["params"] for name, tree in variables.items()}
-    # A copy: a buffer that is given away to the step must not occur twice.
+    # A copy: a donated buffer must not occur twice.
     averaged = jax.tree.map(jnp.array, variables["depth"]) if average else None
     return TrainingState(
         step=jnp.int32(0),

@@ -1,4 +1,4 @@
-"""One training step: jitted, on all devices, with a guard against what is not finite."""
+"""One training step: jitted, on all devices, guarded against non-finite values."""
 
 import dataclasses
 from collections.abc import Callable
@@ -40,20 +40,20 @@ def make_step(
 ) -> Step:
     """The jitted training step.
 
-    What it does depends on settings, state and batch only; what it draws, on the settings' seed
-    and the number of the step.
+    It is a function of settings, state and batch; its random draws depend on the settings' seed and
+    the step's number.
 
     Args:
         settings: of the run.
         steps: of the whole run, for the schedule.
-        teacher: the network whose predictions are the labels of the base model "self".
-        mesh: the devices, from `make_mesh`; by default the first one alone.
+        teacher: the network that predicts the labels of the base model "self".
+        mesh: from `make_mesh`; by default the first device alone.
 
     Returns:
-        (state, arrays, teacher's variables or None) → (state, metrics). The state given is
-        used up. Metrics are () float32: "loss", its terms, "learning_rate" (the one used),
-        "gradient_norm" (before it is limited) and "update_norm". If one of them is not finite,
-        the state comes back as it was, but for `TrainingState.diverged`, and so do all later steps.
+        (state, arrays, teacher's variables or None) → (state, metrics). The given state is donated.
+        Metrics are () float32: "loss", its terms, "learning_rate" (the one used), "gradient_norm"
+        (before clipping) and "update_norm". If one is not finite, this and all later steps return
+        the state unchanged, except `TrainingState.diverged`.
 
     Example:
         >>> step = make_step(Settings("stereo"), steps=100)
@@ -67,13 +67,13 @@ def make_step(
 
 
 def without_seed(settings: Settings) -> Settings:
-    """What programs are compiled for: they are the same for all seeds."""
+    """The settings that programs are compiled for: the same for all seeds."""
     return dataclasses.replace(settings, seed=0)
 
 
 @dataclass(frozen=True)
 class _Setup:
-    """What a step is compiled for; equal ones share the program."""
+    """Static argument of a step; equal ones share the compiled program."""
 
     settings: Settings
     steps: int = 0
@@ -81,7 +81,7 @@ class _Setup:
     mesh: Mesh | None = None
 
     def place(self, tree: Any) -> Any:
-        """All of it on every device."""
+        """Replicate on every device."""
         if self.mesh is None:
             return tree
         return jax.lax.with_sharding_constraint(tree, replicated(self.mesh))
@@ -98,7 +98,7 @@ def _step(
     (total, (terms, batch_stats)), gradients = jax.value_and_grad(loss, has_aux=True)(
         state.params, state.batch_stats, arrays, labels, key
     )
-    # Optax does not do without implicit promotion, which users may have forbidden.
+    # Optax needs implicit dtype promotion, which users may have disabled.
     with jax.numpy_dtype_promotion("standard"):
         optimiser = make_optimiser(settings, schedule)
         updates, moments = optimiser.update(gradients, state.optimiser, state.params)
@@ -108,7 +108,7 @@ def _step(
         **terms,
         "learning_rate": rate,
         "gradient_norm": _norm(gradients),
-        # An infinite update may come from gradients that are finite.
+        # Finite gradients may give an infinite update.
         "update_norm": _norm(updates),
     }
     new = dataclasses.replace(
@@ -124,7 +124,7 @@ def _step(
 
 
 def make_statistics(settings: Settings, *, mesh: Mesh | None = None) -> Callable[..., Any]:
-    """A jitted function: the BatchNorm statistics of one batch alone.
+    """A jitted function that computes the BatchNorm statistics of one batch alone:
 
     (the depth network's variables, arrays, key) → batch_stats.
     """
@@ -143,12 +143,12 @@ def _statistics(variables: Any, arrays: Arrays, key: jax.Array, setup: _Setup) -
         mutable=["batch_stats"],
         rngs={"dropout": dropout_key},
     )
-    # Nothing is what BatchNorm kept a share of, so this share is all there is.
+    # The running averages started at 0: undo the momentum.
     return setup.place(jax.tree.map(lambda x: x / (1 - MOMENTUM), updated["batch_stats"]))
 
 
 def to_batch(arrays: Arrays) -> TrainingBatch:
-    """Pictures of a batch from uint8 to float32 in [0, 1]."""
+    """Convert pictures of a batch from uint8 to float32 in [0, 1]."""
     pictures = ("image", *VIEWS)
     return TrainingBatch(
         **{
@@ -217,18 +217,18 @@ def _make_loss(
 def find_motions(
     settings: Settings, output: DepthOutput, batch: TrainingBatch, poses: Any
 ) -> dict[str, jax.Array] | None:
-    """The camera's motions, from what the pose network says or by alignment; None if not needed.
+    """The camera's motions, by the pose network or by alignment; None if not needed.
 
     Args:
         settings: of the run.
         output: of the depth network.
-        batch: pictures in the colours they were taken in.
-        poses: of the pose network, if there is one.
+        batch: pictures with original colours.
+        poses: of the pose network, or None.
     """
     if poses is not None:
         return motions_from_poses(poses)
     if not make_objective(settings).needs_motions or batch.intrinsics is None:
-        return None  # if they are missing, the objective says so
+        return None  # the objective raises if they are missing
     ahead = settings.initial_motion
     return align_views(batch.pictures, output.depth, batch.intrinsics, ahead=ahead)
 
@@ -236,7 +236,7 @@ def find_motions(
 def predict_labels(
     teacher: Monodepth2 | None, variables: Any, images: jax.Array
 ) -> DepthOutput | None:
-    """The teacher's view of the images, in colours that were left alone; a constant."""
+    """The teacher's prediction for the images, in original colours, without gradient."""
     if teacher is None:
         return None
     output: Any = teacher.apply(variables, images)
@@ -250,7 +250,7 @@ def _norm(tree: Any) -> jax.Array:
 def _averaged(new: TrainingState, old: TrainingState, decay: float | None) -> TrainingState:
     if decay is None:
         return new
-    # At the beginning the average follows more quickly, lest random weights stay in it.
+    # The average follows more quickly at first, to forget the random weights.
     step = new.step.astype(jnp.float32)
     share = jnp.minimum(decay, (1 + step) / (10 + step))
     current = {"params": new.params["depth"], "batch_stats": new.batch_stats["depth"]}
@@ -259,7 +259,7 @@ def _averaged(new: TrainingState, old: TrainingState, decay: float | None) -> Tr
 
 
 def _guard(old: TrainingState, new: TrainingState, finite: jax.Array) -> TrainingState:
-    """The new state if all is well, and always was; else the old one, marked."""
+    """The new state if all steps so far are finite; else the old one, marked as diverged."""
     good = finite & ~old.diverged
     state: TrainingState = jax.tree.map(lambda a, b: jnp.where(good, b, a), old, new)
     return dataclasses.replace(state, diverged=~good)

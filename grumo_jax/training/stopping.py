@@ -1,4 +1,4 @@
-"""When a run that was asked to stop does so: after the same step in all processes."""
+"""Stop a run after the same step in all processes."""
 
 from collections import deque
 from collections.abc import Callable
@@ -16,15 +16,15 @@ from grumo_jax.training.devices import share
 
 @dataclass
 class Stopping:
-    """Asks all processes whether to stop.
+    """Agreement of all processes on whether to stop.
 
-    One process stops at once. Several stop a few steps after the first that wants to: by then all
-    of them know, and no device had to wait for the answer.
+    A single process stops at once. Several stop a few steps after the first request: by then all of
+    them know, and no device had to wait.
 
     Attributes:
-        should_stop: whether this process wants to.
-        mesh: the devices of all.
-        lag: steps after which the answer of all is read.
+        should_stop: whether this process was asked to stop.
+        mesh: the devices of all processes.
+        lag: steps after which the common answer is read.
     """
 
     should_stop: Callable[[], bool]
@@ -33,7 +33,7 @@ class Stopping:
     _answers: deque[jax.Array] = field(default_factory=deque)
 
     def __call__(self) -> bool:
-        """To be asked after every step."""
+        """Whether to stop; call it after every step."""
         wanted = self.should_stop()
         if jax.process_count() == 1:
             return wanted

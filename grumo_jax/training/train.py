@@ -1,4 +1,4 @@
-"""Training: from a source of images to a checkpoint that the other commands take."""
+"""Training: from a source of images to a checkpoint."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
@@ -52,8 +52,8 @@ class TrainingResult:
     Attributes:
         steps: number of steps.
         model: the network.
-        variables: {"params", "batch_stats"} of it.
-        checkpoint: where both were saved, for `grumo predict` and `grumo evaluate`.
+        variables: its {"params", "batch_stats"}.
+        checkpoint: where both are saved, for `grumo predict` and `grumo evaluate`.
         snapshots: checkpoints of the base model "snap"; else empty.
 
     Example:
@@ -72,7 +72,7 @@ class TrainingResult:
 
 @dataclass(frozen=True)
 class Weights:
-    """Files that a training starts from or learns from; None for none.
+    """Files that a training starts from or learns from, or None.
 
     Attributes:
         encoder: a torchvision ResNet's weights (.pth), for the encoders of both networks.
@@ -90,7 +90,7 @@ class Weights:
     teacher: str | Path | None = None
 
     def hashes(self) -> dict[str, str | None]:
-        """What identifies each."""
+        """A hash of each, or None."""
         return {
             field.name: hash_of_weights(getattr(self, field.name))
             for field in dataclasses.fields(self)
@@ -100,8 +100,8 @@ class Weights:
 NO_WEIGHTS = Weights()
 
 DEFINITION = 1
-"""Recorded with a run; to be raised whenever the same settings and data give another network than
-before: initial weights, order, augmentation, losses, optimiser."""
+"""Recorded with a run. Raise it when the same settings and data give another network than before:
+initial weights, order, augmentation, losses, optimiser."""
 
 
 def train(
@@ -121,39 +121,39 @@ def train(
     should_stop: Callable[[], bool] = lambda: False,
     report: Report = lambda sentence: None,
 ) -> TrainingResult:
-    """Train a network, or go on with a training that was interrupted.
+    """Train a network, or resume an interrupted training.
 
-    The same call on the same folder resumes from the last state saved, and ends with the same
-    bits as a training that was never interrupted (on the same machine and devices). In the
-    folder: `run.json`, `log.csv`, `validation.csv`, `events/` (TensorBoard), `pictures/`,
-    `checkpoints/` (the last two states), and at the end `model/`.
+    The same call on the same folder resumes from the last saved state, and ends with the same bits
+    as an uninterrupted training (on the same machine and devices). The folder gets `run.json`,
+    `log.csv`, `validation.csv`, `events/` (TensorBoard), `pictures/`, `checkpoints/` (the last two
+    states), and at the end `model/`.
 
-    Several processes (`grumo_jax._internal.hosts.join`) that all call this train one network:
-    each reads its part of every batch, and the first one reads and writes the folder.
+    Several processes (`grumo_jax._internal.hosts.join`) that make this call train one network: each
+    reads its part of every batch, and the first one reads and writes the folder.
 
     Args:
-        settings: everything that decides the result.
+        settings: everything the result depends on.
         source: the training images.
-        out: the run's folder, made or continued.
+        out: the run's folder, created or continued.
         validation: held-out images to measure the network on; see `Validation`.
         weights: what to start from, and a teacher.
-        devices: share the batch; by default all there are, of all processes.
+        devices: the batch is sharded over them; by default all devices of all processes.
         log_every, evaluate_every, save_every: steps between rows of the log, between
             validations, and between states; a kill costs at most `save_every` steps.
-        validation_images: images of `validation` that are used.
+        validation_images: number of images of `validation` to use.
         workers: threads that read and resize ahead.
         progress: show a bar on standard error.
-        should_stop: asked after each step; if true, the state is saved and the training ends.
-        report: is told, in a sentence each, what goes wrong without ending the training.
+        should_stop: called after each step; if True, the state is saved and the training ends.
+        report: called with a sentence for each problem that does not end the training.
 
     Returns:
-        The trained network and where it is.
+        The trained network, and where it is saved.
 
     Raises:
-        TrainingInterrupted: if `should_stop` said so.
-        TrainingDiverged: if something is not finite; the sentence says what, and when.
+        TrainingInterrupted: if `should_stop` returned True.
+        TrainingDiverged: if something is not finite; the message says what, and when.
         HostLostError: if another process has ended.
-        GrumoError: if settings, data and folder do not go together.
+        GrumoError: if settings, data and folder do not fit together.
 
     Example:
         >>> from grumo_jax.data import ImageFolder
@@ -213,11 +213,11 @@ def train_members(
     """Train the same network several times from different seeds: the base model "boot".
 
     Members go to `out/member_0`, `out/member_1`, …, with the seeds `seed`, `seed` + 1, …. The
-    same call resumes; members that are finished are left alone.
+    same call resumes; finished members are left alone.
 
     Args:
-        settings, source, out: as of `train`.
-        members: how many.
+        settings, source, out: see `train`.
+        members: number of trainings.
         options: of `train`.
 
     Raises:
@@ -278,7 +278,7 @@ def _open(path: Path, identity: dict[str, Any]) -> AbstractContextManager[Path]:
 def _resume(
     settings: Settings, steps: int, weights: Weights, folder: Path, report: Report
 ) -> Saved:
-    """The last state saved, or the first one, from the first process to all."""
+    """The last saved state, or an initial one, sent from the first process to all."""
     optimiser = make_optimiser(settings, make_schedule(settings, steps))
     average = settings.average_decay is not None
 
@@ -309,5 +309,5 @@ def _result(settings: Settings, steps: int, folder: Path) -> TrainingResult:
 
 
 def _zeros_like(make: Callable[[], Any]) -> Any:
-    """What is made, without making it: a place for what another process sends."""
+    """Zeros of the result's shapes, without computing it: a buffer for another process's."""
     return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), jax.eval_shape(make))

@@ -1,4 +1,4 @@
-"""How good the network is on held-out images, while it is being trained."""
+"""Measure a network on held-out images during training."""
 
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -23,28 +23,27 @@ from grumo_jax.training.state import Networks, TrainingState, make_objective
 from grumo_jax.training.step import find_motions, predict_labels, to_batch, without_seed
 
 SHOWN = 4
-"""Images of which pictures are drawn."""
+"""Number of images that are drawn."""
 NEAREST = 1e-3
 FARTHEST = {"nyu": 10.0}
-"""Metres up to which ground truth counts, by data set; 80 for all others."""
+"""{data set: metres up to which ground truth counts}; 80 for others."""
 METRICS = ("abs_rel", "rmse", "a1")
 
 
 @dataclass(frozen=True)
 class Validation:
-    """Measures a network on images of one source, at the size it is trained at.
+    """Measures a network on images of one source, at its training size.
 
-    With ground truth: depth metrics, of predictions scaled by the medians (mono) or by 5.4
-    (stereo). Without: the loss of the training, images and colours as they are. These numbers
-    are to watch a training by; `grumo evaluate` gives those to report. Several processes share
-    the images.
+    With ground truth: depth metrics, with predictions scaled by the medians (mono) or by 5.4
+    (stereo). Without: the training loss, without augmentation. These numbers are for watching a
+    training; `grumo evaluate` gives those to report. Several processes share the images.
 
     Attributes:
         settings: of the run.
         source: held-out images.
         teacher: of the base model "self".
-        number: images that are used, spread evenly over the source.
-        workers: threads that read.
+        number: number of images to use, spread evenly over the source.
+        workers: threads that read ahead.
     """
 
     settings: Settings
@@ -54,20 +53,20 @@ class Validation:
     workers: int = 2
 
     def check(self, state: TrainingState, labels: Any = None) -> None:
-        """Find out before the first step whether the network can be measured.
+        """Check before the first step that the network can be measured.
 
         Args:
-            state, labels: as of `measure`.
+            state, labels: see `measure`.
 
         Raises:
-            DataError: if there is nothing to measure it on.
+            DataError: if there are no usable images.
             GrumoError: if the images lack something.
         """
         arrays, _ = self._batches[0]
         jax.eval_shape(partial(self._measure_batch, state, labels), arrays)
 
     def measure(self, state: TrainingState, labels: Any = None) -> dict[str, float]:
-        """Mean of each measure over the images.
+        """Means of all measures over the images.
 
         Args:
             state: of the training.
@@ -92,7 +91,7 @@ class Validation:
         return _loss(_all_variables(state), labels, arrays, self._program, self.teacher)
 
     def draw(self, state: TrainingState) -> np.ndarray:
-        """Image, disparity (or depth) and uncertainty of a few images: uint8 (H, W, 3)."""
+        """Draw image, disparity (or depth) and uncertainty of a few images: uint8 (H, W, 3)."""
         images = np.concatenate([arrays["image"] for arrays, _ in self._batches])[:SHOWN]
         depths, log_sigmas = jax.device_get(_predict(state.variables, images, self._program))
         disparity = self.settings.supervision != "depth"
@@ -104,7 +103,7 @@ class Validation:
 
     @cached_property
     def _batches(self) -> list[tuple[Arrays, range]]:
-        """The images in batches of one size, the last one filled up, and which of them count."""
+        """The images in batches of one size, the last one padded, and the range that counts."""
         training = Fit.of(self.settings)
         fit = Fit(training.size, half_and_crop=training.half_and_crop, depth=True)
         items, reason = list[Loaded[Arrays]](), "no image has valid depth"
@@ -126,7 +125,7 @@ class Validation:
 
 
 def _counts(depth: Any, settings: Settings) -> Any:
-    """Which pixels of the ground truth count."""
+    """Mask of the ground truth's pixels that count."""
     return (depth > NEAREST) & (depth < _farthest(settings))
 
 
@@ -154,7 +153,7 @@ def _scores(variables: Any, arrays: Arrays, settings: Settings) -> dict[str, jax
 def _loss(
     variables: Any, labels: Any, arrays: Arrays, settings: Settings, teacher: Monodepth2 | None
 ) -> dict[str, jax.Array]:
-    """The loss and its terms, of a batch as it is."""
+    """The loss and its terms for a batch, without augmentation."""
     networks, batch, poses = Networks.of(settings), to_batch(arrays), None
     output: Any = networks.depth.apply(variables["depth"], batch.image)
     if networks.pose is not None:
@@ -178,7 +177,7 @@ def _predict(
 
 
 def _all_variables(state: TrainingState) -> dict[str, Any]:
-    """The variables of all networks, the depth network's averaged if averages are taken."""
+    """The variables of all networks, the depth network's averaged if there are averages."""
     variables = {"depth": state.variables}
     if "pose" in state.params:
         pose = {"params": state.params["pose"], "batch_stats": state.batch_stats["pose"]}
