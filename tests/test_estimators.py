@@ -269,6 +269,13 @@ def test_wrap_keeps_what_the_network_says_of_itself():
     assert changed.predicts == "disparity"
 
 
+def test_the_former_name_of_references_works_and_warns(small):
+    said = r"GradientUncertainty\(reference=…\) is now called references=…"
+    with pytest.warns(DeprecationWarning, match=said):
+        former = grumo_jax.GradientUncertainty(small[0], reference=grumo_jax.Gray())
+    assert former == grumo_jax.GradientUncertainty(small[0], references=grumo_jax.Gray())
+
+
 def test_one_name_is_as_good_as_a_tuple_of_one(small, images):
     network, variables = small
     makers = (

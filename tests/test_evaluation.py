@@ -21,7 +21,7 @@ from grumo_jax.data import ImageFolder, Sample
 from grumo_jax.errors import ResultsError
 from grumo_jax.evaluation import Protocol, evaluate, named_protocol, read_results
 from grumo_jax.evaluation.batches import Batches
-from grumo_jax.evaluation.definitions import METRICS
+from grumo_jax.evaluation.definitions import METRIC_DEFINITIONS
 from grumo_jax.evaluation.measure import measure
 from grumo_jax.evaluation.targets import Prepare, batch_targets, inside_crop, read_at
 
@@ -288,11 +288,11 @@ def test_another_configuration_is_refused(whole, run, small, tmp_path, monkeypat
     assert whole.configuration["grumo_jax"] == grumo_jax.__version__
     assert whole.configuration["definitions"] == {
         "estimators": dict.fromkeys(("grad", "post", "var"), 1),
-        "metrics": METRICS,
+        "metrics": METRIC_DEFINITIONS,
     }
     with monkeypatch.context() as later:
         later.setattr(grumo_jax.GradientUncertainty, "definition", 2)
-        later.setitem(METRICS, "spearman", 2)
+        later.setitem(METRIC_DEFINITIONS, "spearman", 2)
         said = (
             "estimators: grad was 1 and is now 2; definitions: metrics: spearman was 1 and is now 2"
         )

@@ -18,7 +18,7 @@ from grumo_jax.data import Source
 from grumo_jax.errors import GrumoError
 from grumo_jax.estimators import GradientUncertainty
 from grumo_jax.estimators.views import depth_form
-from grumo_jax.evaluation.batches import Batches, Item, RunOptions
+from grumo_jax.evaluation.batches import Batches, LoadedImage, RunOptions
 from grumo_jax.evaluation.definitions import definitions
 from grumo_jax.evaluation.measure import measure_uncertainty
 from grumo_jax.evaluation.protocol import Protocol
@@ -118,7 +118,7 @@ class _Run:
         images = jax.ShapeDtypeStruct((1, *self.batches.size, 3), jnp.float32)
         self.grid.check(self.network, self.variables, images)
 
-    def rows(self, items: Sequence[Item]) -> list[Row]:
+    def rows(self, items: Sequence[LoadedImage]) -> list[Row]:
         """Measure the images of a batch."""
         prepared = [item.value for item in items]
         images = self.batches.images(prepared)

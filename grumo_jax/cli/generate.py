@@ -12,7 +12,7 @@ from grumo_jax.cli.messages import say
 from grumo_jax.errors import DataError
 
 
-class Dataset(StrEnum):
+class GeneratedDataset(StrEnum):
     """The data set whose layout is written."""
 
     kitti = "kitti"
@@ -20,7 +20,7 @@ class Dataset(StrEnum):
 
 
 def generate(
-    dataset: Annotated[Dataset, typer.Argument(help="Which data set's layout.")],
+    dataset: Annotated[GeneratedDataset, typer.Argument(help="Which data set's layout.")],
     folder: Annotated[Path, typer.Argument(help="Folder to write to, new or empty.")],
     drives: Annotated[
         int | None, typer.Option(help="kitti: number of drives, 1 to 28; 2 by default.")
@@ -45,13 +45,13 @@ def generate(
     # A slow import, which other commands do not need.
     from grumo_jax.synthetic.layouts import DRIVE_FRAMES, write_kitti, write_nyu
 
-    if drives is not None and dataset is Dataset.nyu:
+    if drives is not None and dataset is GeneratedDataset.nyu:
         raise DataError("--drives is for kitti; nyu has --frames and --train")
     number = frames + train
-    if dataset is Dataset.kitti:
+    if dataset is GeneratedDataset.kitti:
         number = frames * (2 if drives is None else drives) + DRIVE_FRAMES * train
     with tqdm(total=number, unit="frame", disable=not sys.stderr.isatty()) as bar:
-        if dataset is Dataset.kitti:
+        if dataset is GeneratedDataset.kitti:
             drives = 2 if drives is None else drives
             options: Any = {"drives": drives, "frames": frames, "train": train, "seed": seed}
             write_kitti(folder, **options, advance=bar.update)

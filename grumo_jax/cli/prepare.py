@@ -12,7 +12,7 @@ from grumo_jax.cli.messages import complain, say
 from grumo_jax.errors import DataError
 
 
-class Dataset(StrEnum):
+class PreparedDataset(StrEnum):
     """The data sets that can be prepared."""
 
     kitti = "kitti"
@@ -21,14 +21,14 @@ class Dataset(StrEnum):
 
 
 _DEFAULTS = {
-    Dataset.kitti: ("eigen", "eigen_benchmark"),
-    Dataset.nyu: ("val", "train"),
-    Dataset.synthetic: ("street", "room"),
+    PreparedDataset.kitti: ("eigen", "eigen_benchmark"),
+    PreparedDataset.nyu: ("val", "train"),
+    PreparedDataset.synthetic: ("street", "room"),
 }
 
 
 def prepare(
-    dataset: Annotated[Dataset, typer.Argument(help="Which data set.")],
+    dataset: Annotated[PreparedDataset, typer.Argument(help="Which data set.")],
     data_dir: Annotated[
         Path,
         typer.Option(
@@ -71,7 +71,7 @@ def prepare(
         if name not in prepared.PARTS[dataset]:
             known = ", ".join(prepared.PARTS[dataset])
             raise DataError(f"{dataset} has no split {name!r} to prepare; there are: {known}")
-    if dataset is Dataset.synthetic:
+    if dataset is PreparedDataset.synthetic:
         configs = list(dict.fromkeys(split or _DEFAULTS[dataset]))
     else:
         say(*survey(dataset, data_dir))
@@ -87,7 +87,7 @@ def prepare(
 
 
 def _choose(
-    dataset: Dataset, split: list[str] | None, data_dir: Path, split_files: Path | None
+    dataset: PreparedDataset, split: list[str] | None, data_dir: Path, split_files: Path | None
 ) -> list[str]:
     """Print what each split lacks, and return those of which something exists."""
     from grumo_jax.data import prepared
@@ -110,7 +110,7 @@ def _choose(
 
 
 def _prepare(
-    dataset: Dataset,
+    dataset: PreparedDataset,
     config: str,
     data_dir: Path,
     out: Path,

@@ -1,9 +1,11 @@
 """Grad: the size of the consistency loss's gradient at decoder activations."""
 
+import functools
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -67,6 +69,26 @@ class GradientEstimate(Estimate):
     layer_scores: dict[str, Float[Array, "losses batch _ _"]]
 
 
+_C = TypeVar("_C", bound=type)
+
+
+def _accepting_reference(cls: _C) -> _C:
+    """Let a class take the keyword `reference=`, the former name of `references=`."""
+    init: Any = cls.__init__  # type: ignore[misc]
+
+    @functools.wraps(init)
+    def accepting(self: Any, *args: Any, **kwargs: Any) -> None:
+        if "reference" in kwargs:
+            sentence = f"{cls.__name__}(reference=…) is now called references=…"
+            warnings.warn(sentence, DeprecationWarning, stacklevel=2)
+            kwargs["references"] = kwargs.pop("reference")
+        init(self, *args, **kwargs)
+
+    cls.__init__ = accepting  # type: ignore[misc]
+    return cls
+
+
+@_accepting_reference
 @dataclass(frozen=True)
 class GradientUncertainty(Estimator):
     """Gradient-based uncertainty of an already trained network, without retraining.
@@ -83,7 +105,8 @@ class GradientUncertainty(Estimator):
         layers: names of activations (`activation_shapes` lists them), or numbers of decoder
             convolutions, see `name_layers`; "decoder" for all of these; None for the default of
             `choose_layers`, which is layer 6 of `Monodepth2`.
-        references: one or several `Reference`s; stored as a tuple.
+        references: one or several `Reference`s; stored as a tuple. Its former name, `reference=`,
+            still works and warns.
         loss, space, uncertainty_weight: see `consistency_loss`.
         reduction: over channels: "max", "sum", "mean" (signed) or "norm" (L2).
         combine: over layers: "mean", or as the papers do: "std" (the official program's) or "max"

@@ -24,8 +24,8 @@ from grumo_jax.evaluation.targets import Prepare, Prepared, Targets, batch_targe
 from grumo_jax.networks.network import DepthNetwork, Variables
 from grumo_jax.version import __version__
 
-Item = Loaded[Prepared]
-ToRows = Callable[[Sequence[Item]], list[Row]]
+LoadedImage = Loaded[Prepared]
+ToRows = Callable[[Sequence[LoadedImage]], list[Row]]
 """Computes the rows of at most `Batches.batch_size` images."""
 
 
@@ -215,7 +215,7 @@ def _writer(
     return ResultsWriter(path, configuration, ids=ids) if is_first() else nullcontext()
 
 
-def with_problems(batch: Sequence[Item | Problem], to_rows: ToRows) -> list[Row]:
+def with_problems(batch: Sequence[LoadedImage | Problem], to_rows: ToRows) -> list[Row]:
     """Rows of a batch; samples that could not be read get a problem's row."""
     read = [item for item in batch if isinstance(item, Loaded)]
     rows = iter(to_rows(read) if read else [])

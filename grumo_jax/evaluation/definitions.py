@@ -9,7 +9,7 @@ from grumo_jax.metrics.depth import ERRORS_DEFINITION
 from grumo_jax.metrics.ranking import DETECTION_DEFINITION, SPEARMAN_DEFINITION
 from grumo_jax.metrics.sparsification import SPARSIFICATION_DEFINITION
 
-METRICS: dict[str, int] = {
+METRIC_DEFINITIONS: dict[str, int] = {
     "measure": MEASURE_DEFINITION,
     "depth_errors": ERRORS_DEFINITION,
     "sparsification": SPARSIFICATION_DEFINITION,
@@ -31,5 +31,5 @@ def definitions(estimators: Mapping[str, Estimator | type[Estimator]]) -> dict[s
     """
     return {
         "estimators": {name: estimator.definition for name, estimator in estimators.items()},
-        "metrics": METRICS,
+        "metrics": METRIC_DEFINITIONS,
     }

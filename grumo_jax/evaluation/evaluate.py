@@ -13,7 +13,7 @@ from grumo_jax._internal.stable_description import stable_description
 from grumo_jax.data import Source
 from grumo_jax.errors import GrumoError
 from grumo_jax.estimators import Estimate, Estimator, estimate_together
-from grumo_jax.evaluation.batches import Batches, Item, RunOptions
+from grumo_jax.evaluation.batches import Batches, LoadedImage, RunOptions
 from grumo_jax.evaluation.definitions import definitions
 from grumo_jax.evaluation.measure import Measures, measure
 from grumo_jax.evaluation.protocol import Protocol
@@ -122,7 +122,7 @@ class Run:
         """The network of all estimators."""
         return next(iter(self.estimators.values())).network
 
-    def rows(self, items: Sequence[Item]) -> list[Row]:
+    def rows(self, items: Sequence[LoadedImage]) -> list[Row]:
         """Evaluate the images of a batch."""
         prepared = [item.value for item in items]
         measures = jax.device_get(self.measure(self.estimate(prepared), prepared))

@@ -27,7 +27,7 @@ SCALARS = (
     *(f"detection.{name}" for name in DETECTION),
 )
 """Paths, in a row, of the numbers that are kept for each image and averaged."""
-IN_PARTS = tuple(f"{kind}.{name}" for kind in ("errors", "ause", "aurg") for name in METRICS)
+PART_PATHS = tuple(f"{kind}.{name}" for kind in ("errors", "ause", "aurg") for name in METRICS)
 """Paths, in the bands and regions of a row, of the numbers that are averaged."""
 FEWEST = 100
 """Fewest pixels of a region with which an image counts: of a few pixels, AUSE is always 0."""
@@ -47,7 +47,7 @@ class PartSummary:
 
     Attributes:
         images: number of images that have enough pixels in it.
-        means: {path of `IN_PARTS`: mean over those images}; NaN where it is undefined on all.
+        means: {path of `PART_PATHS`: mean over those images}; NaN where it is undefined on all.
 
     Example:
         >>> PartSummary(images=12, means={"ause.abs_rel": 0.04}).images
@@ -201,7 +201,7 @@ def say_coverage(
 def summarize(results: Results | str | Path) -> Summary:
     """Average a results file, finished or not.
 
-    Rows are read one at a time. Only the numbers of `SCALARS`, and of `IN_PARTS` in bands and
+    Rows are read one at a time. Only the numbers of `SCALARS`, and of `PART_PATHS` in bands and
     regions, are kept for each image.
 
     Args:
@@ -301,8 +301,8 @@ class _Estimator:
 
 
 def _numbers_within(part: dict[str, Any], dimensions: int) -> np.ndarray:
-    """Pixels, then `IN_PARTS`: (1 + paths, bands) of bands, (1 + paths,) of a region."""
-    numbers = [part[kind][metric] for kind, metric in (path.split(".") for path in IN_PARTS)]
+    """Pixels, then `PART_PATHS`: (1 + paths, bands) of bands, (1 + paths,) of a region."""
+    numbers = [part[kind][metric] for kind, metric in (path.split(".") for path in PART_PATHS)]
     found = np.array([part["pixels"], *numbers], np.float64)  # null becomes NaN
     if found.ndim != dimensions:
         raise ValueError("bands have lists, regions single numbers")
@@ -311,9 +311,9 @@ def _numbers_within(part: dict[str, Any], dimensions: int) -> np.ndarray:
 
 def _means_within(images: Sequence[np.ndarray], fewest: int) -> PartSummary:
     """Means over the images with at least `fewest` pixels in a band or region."""
-    numbers = pd.DataFrame(images, columns=["pixels", *IN_PARTS])
+    numbers = pd.DataFrame(images, columns=["pixels", *PART_PATHS])
     counted = numbers[numbers["pixels"] >= fewest]
-    return PartSummary(len(counted), counted[[*IN_PARTS]].mean().to_dict())
+    return PartSummary(len(counted), counted[[*PART_PATHS]].mean().to_dict())
 
 
 def _look_up(found: Any, path: str) -> float:

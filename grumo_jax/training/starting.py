@@ -12,6 +12,7 @@ from flax import traverse_util
 from grumo_jax._internal.hashing import hash_file
 from grumo_jax.errors import CheckpointError, WeightsError
 from grumo_jax.networks.checkpoint import checkpoint_hash, load_checkpoint
+from grumo_jax.networks.network import Variables
 from grumo_jax.networks.porting.monodepth2 import ENCODER_RULES
 from grumo_jax.networks.porting.rules import apply_rules, match_shapes
 from grumo_jax.networks.porting.states import State, plain_state
@@ -21,7 +22,6 @@ from grumo_jax.training.saving import latest_leaves, list_states
 from grumo_jax.training.settings import Settings
 from grumo_jax.training.state import Networks, initial_variables
 
-Variables = dict[str, Any]
 _FORM = ("num_layers", "output", "min_depth", "max_depth")
 """Attributes of `Monodepth2` that the shapes of the weights do not show."""
 

@@ -13,7 +13,7 @@ import numpy as np
 from grumo_jax._internal.hosts import broadcast, check_same, exchange, is_first, noticing_loss
 from grumo_jax.data import Source
 from grumo_jax.errors import GrumoError
-from grumo_jax.evaluation.definitions import METRICS
+from grumo_jax.evaluation.definitions import METRIC_DEFINITIONS
 from grumo_jax.networks.checkpoint import CARD, load_checkpoint
 from grumo_jax.networks.monodepth2 import Monodepth2
 from grumo_jax.training.devices import make_mesh, replicate
@@ -167,7 +167,7 @@ def train(
     identity = {**settings.to_json(), "source": source.name, "contents": source.fingerprint}
     place = jax.process_index(), jax.process_count()
     identity = {**identity, **weights.hashes(), "total_steps": steps, "grumo_jax": __version__}
-    identity["definitions"] = {"training": DEFINITION, "metrics": METRICS}
+    identity["definitions"] = {"training": DEFINITION, "metrics": METRIC_DEFINITIONS}
     check_same(identity)
     with _open(Path(out), identity) as folder:
         saved = _resume(settings, steps, weights, folder, report)

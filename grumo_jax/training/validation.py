@@ -13,6 +13,7 @@ from grumo_jax.data import Loaded, Problem, Source, at_most, load
 from grumo_jax.errors import DataError
 from grumo_jax.metrics import depth_errors
 from grumo_jax.metrics.masked import clip, is_depth, median_ratio
+from grumo_jax.metrics.sparsification import METRICS
 from grumo_jax.networks.monodepth2 import STEREO_SCALE, Monodepth2
 from grumo_jax.training.batch import Arrays
 from grumo_jax.training.feeding import Fit, stack
@@ -27,7 +28,6 @@ SHOWN = 4
 NEAREST = 1e-3
 FARTHEST = {"nyu": 10.0}
 """{data set: metres up to which ground truth counts}; 80 for others."""
-METRICS = ("abs_rel", "rmse", "a1")
 
 
 @dataclass(frozen=True)
