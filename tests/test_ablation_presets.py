@@ -75,7 +75,7 @@ def told(estimator, variables):
     layers = estimator.layer_names(variables, IMAGES)
     return (
         layers,
-        estimator.references,
+        estimator.used_references,
         estimator.loss,
         estimator.space,
         estimator.reduction,
