@@ -65,7 +65,7 @@ def test_a_run_records_version_and_definitions_and_is_not_continued_with_others(
         run(tmp_path, should_stop=stop_after(1))
     recorded = json.loads((tmp_path / "run.json").read_text())
     assert recorded["grumo_jax"] == training.__version__
-    assert recorded["definitions"] == {"training": 1, "metrics": training.METRICS}
+    assert recorded["definitions"] == {"training": 1, "metrics": training.METRIC_DEFINITIONS}
     with monkeypatch.context() as later:
         later.setattr(training, "__version__", "99")
         with pytest.raises(GrumoError, match=r'\(grumo_jax was ".*" and is now "99"\)'):
