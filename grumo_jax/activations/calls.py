@@ -10,7 +10,7 @@ import difflib
 import inspect
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -136,13 +136,21 @@ def list_calls(
         >>> [(call.name, call.shape.shape) for call in list_calls(net, variables, images)]
         [('input', (1, 4, 4, 3)), ('layers_0', (1, 4, 4, 2)), ('layers_1', (1, 4, 4, 1))]
     """
-    seen: list[tuple[str, int | None, type, Any, bool, bool]] = []
+    seen: list[tuple[int | None, Call]] = []
     here = inspect.currentframe()
 
     def visit(path: str, index: int | None, module: Any, output: Any) -> Any:
         if jax.tree.leaves(only_arrays(output)):
-            said = has_custom_derivative(here), _has_weights(module)
-            seen.append((path, index, type(module), _shapes(output), *said))
+            call = Call(
+                path,
+                path,
+                index or 0,
+                type(module),
+                _shapes(output),
+                custom_derivative=has_custom_derivative(here),
+                own_weights=_has_weights(module),
+            )
+            seen.append((index, call))
         return output
 
     def forward(variables: Variables, images: Any) -> Any:
@@ -150,17 +158,18 @@ def list_calls(
 
     with traced_anew():
         captured = jax.eval_shape(forward, variables, images)
-    counts = Counter(path for path, index, *_ in seen if index is not None)
-    taken = {path for path, *_ in seen}
+    counts = Counter(call.path for index, call in seen if index is not None)
+    taken = {call.path for _, call in seen}
     calls: dict[str, Call] = {}
-    for path, index, kind, shape, custom, weights in seen:
-        hidden = _why_hidden(shape, index, counts[path], captured.get(path, ()))
+    for index, call in seen:
+        path = call.path
+        hidden = _why_hidden(call.shape, index, counts[path], captured.get(path, ()))
         name = path if counts[path] == 1 or hidden else f"{path}#{index}"
-        if path == INPUT_PATH:
+        if call.is_input:
             name = INPUT if INPUT not in taken else f"{INPUT}#"
-        if name in calls and (calls[name].path, calls[name].index) != (path, index or 0):
-            name = f"{path}#{index or 0}"  # a submodule's own name may be "conv#1"
-        calls.setdefault(name, Call(name, path, index or 0, kind, shape, hidden, custom, weights))
+        if name in calls and (calls[name].path, calls[name].index) != (path, call.index):
+            name = f"{path}#{call.index}"  # a submodule's own name may be "conv#1"
+        calls.setdefault(name, replace(call, name=name, hidden=hidden))
     if isinstance(model, DepthNetwork):
         _check_patterns(model, calls)
     return tuple(calls.values())

@@ -1,6 +1,5 @@
 """JAX's persistent cache of compiled programs."""
 
-import hashlib
 import os
 import platform
 import warnings
@@ -8,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import jax
+
+from grumo_jax._internal.hashing import hash_bytes
 
 LARGEST = 2**30
 """Largest size of the cache, bytes; the oldest programs are deleted first."""
@@ -44,7 +45,7 @@ def _processor() -> str:
     if (info := Path("/proc/cpuinfo")).exists():
         kinds = ("model name", "flags", "Features", "CPU part")
         described += [line for line in info.read_text().splitlines() if line.startswith(kinds)][:8]
-    return hashlib.sha256("\n".join(sorted(set(described))).encode()).hexdigest()[:12]
+    return hash_bytes("\n".join(sorted(set(described))).encode())[:12]
 
 
 def _forget_oldest(folder: Path) -> None:

@@ -74,7 +74,8 @@ _C = TypeVar("_C", bound=type)
 
 def _accepting_reference(cls: _C) -> _C:
     """Let a class take the keyword `reference=`, the former name of `references=`."""
-    init: Any = cls.__init__  # type: ignore[misc]
+    kind: Any = cls
+    init = kind.__init__
 
     @functools.wraps(init)
     def accepting(self: Any, *args: Any, **kwargs: Any) -> None:
@@ -84,7 +85,7 @@ def _accepting_reference(cls: _C) -> _C:
             kwargs["references"] = kwargs.pop("reference")
         init(self, *args, **kwargs)
 
-    cls.__init__ = accepting  # type: ignore[misc]
+    kind.__init__ = accepting
     return cls
 
 

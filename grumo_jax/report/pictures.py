@@ -1,6 +1,5 @@
 """Pictures of the best and worst images of an evaluation."""
 
-import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from grumo_jax._internal.atomic_writes import write_atomically
+from grumo_jax._internal.hashing import hash_bytes
 from grumo_jax.data import Sample
 from grumo_jax.evaluation.evaluate import Run
 from grumo_jax.evaluation.results import Results, Row
@@ -45,7 +45,7 @@ def _forget_others(results: Results) -> None:
     """Delete pictures that another evaluation drew into the same folder."""
     folder = results.path.parent / PICTURES
     mark, name = folder / "of.sha256", json.dumps(results.configuration, sort_keys=True)
-    digest = hashlib.sha256(name.encode()).hexdigest()
+    digest = hash_bytes(name.encode())
     if not mark.is_file() or mark.read_bytes() != digest.encode():
         for file in folder.glob("*.png"):
             file.unlink()

@@ -57,7 +57,8 @@ def _in_one_sentence(cls: _C) -> _C:
 
     A wrong call, such as with an unknown name, stays a `TypeError`.
     """
-    init: Any = cls.__init__  # type: ignore[misc]
+    kind: Any = cls
+    init = kind.__init__
     signature = inspect.signature(cls)
 
     @functools.wraps(init)
@@ -68,7 +69,7 @@ def _in_one_sentence(cls: _C) -> _C:
         except ValidationError as error:
             raise _explain(error, given) from None
 
-    cls.__init__ = checked  # type: ignore[misc]
+    kind.__init__ = checked
     return cls
 
 
